@@ -1,0 +1,1 @@
+//! What users write: Istio and Kubernetes kinds, parsed with line and column, defaulted, validated.

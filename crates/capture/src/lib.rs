@@ -1,0 +1,1 @@
+//! Getting an application's traffic: namespaces, nf_tables rules over netlink, mesh DNS.

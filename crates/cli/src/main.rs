@@ -1,0 +1,2 @@
+//! The `filamesh` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The control plane: sources, service registry, translation, push, status.

@@ -1,0 +1,1 @@
+//! The compiled, immutable data-plane configuration and all matching and deciding code.

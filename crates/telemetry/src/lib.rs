@@ -1,0 +1,1 @@
+//! Metric cells, the Prometheus text encoder, access-log formats compiled to operations.

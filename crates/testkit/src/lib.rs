@@ -1,0 +1,1 @@
+//! Test helpers: free ports, waiting by condition, echo upstreams (dev only).
