@@ -1,1 +1,33 @@
-//! Bytes: HTTP/1 codec, protocol sniffing. Sans-I/O: bytes in, events and bytes out.
+//! Bytes: the HTTP/1 codec, protocol sniffing and the canonical path. Sans-I/O: bytes in, events and bytes out.
+//!
+//! Holds what turns bytes into messages and back, as strictly as Envoy does (a message two parsers could read
+//! differently is refused) and without allocating per message. Knows no sockets, no runtime, no configuration:
+//! limits come in as plain values, a refusal leaves as a [`Reject`] naming its status and its detail.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`h1`] | HTTP/1 heads, bodies and the rewriting of heads |
+//! | [`header`] | the field names this mesh has a meaning for |
+//! | [`authority`] | `host[:port]` |
+//! | [`path`] | the canonical request path, in Istio's four modes |
+//! | [`sniff`] | TLS, HTTP/2 or HTTP/1 by the first bytes; SNI and ALPN |
+//! | [`reject`] | why a message is refused, in Envoy's words |
+//! | [`text`] | numbers, dates, lists, comparison |
+//! | [`id`] | request ids from a fast generator |
+//!
+//! HTTP/2 will stand beside [`h1`] as `h2`; what both share (header ids, [`BodyFraming`], [`Reject`], paths,
+//! authorities, payload slices of [`h1::BodyReader::decode`]) is kept free of HTTP/1's syntax for it.
+
+pub mod authority;
+
+pub mod h1;
+pub mod header;
+pub mod id;
+
+pub mod reject;
+
+pub mod text;
+
+pub use h1::BodyFraming;
+pub use header::HeaderId;
+pub use reject::Reject;

@@ -1,0 +1,149 @@
+//! Connection, TE and Upgrade: what is meant for this hop alone (RFC 9110 §7.6.1, §7.8).
+
+use crate::{
+    HeaderId,
+    header::starts_with_ignore_case,
+    reject::{Reject, Side, details},
+    text::{list, list_has},
+};
+
+use super::head::{HeadStorage, Version};
+
+/// Envoy's bound on names in Connection.
+const MAX_NOMINATED: usize = 10;
+
+/// What a Connection field says, and which fields it takes along.
+#[derive(Debug, Default)]
+struct Options {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+}
+
+/// Decides keep-alive and upgrade, and collects the fields that are not forwarded.
+///
+/// A request whose Connection names a field that frames, routes or identifies it is refused (bad-inputs H-34,
+/// Envoy's `connection_header_rejected`); in a response such a name is ignored.
+#[inline]
+pub(super) fn apply(storage: &mut HeadStorage, head: &[u8], side: Side) -> Result<(), Reject> {
+    let options = match storage.known(HeaderId::Connection) {
+        Some(_) => read_options(storage, head, side)?,
+        None => Options::default(),
+    };
+    storage.line.keep_alive = match storage.line.version {
+        Version::Http11 => !options.close,
+        Version::Http10 => options.keep_alive && !options.close,
+    };
+    for id in [HeaderId::KeepAlive, HeaderId::ProxyConnection, HeaderId::Http2Settings] {
+        storage.cut(id);
+    }
+    if storage.known(HeaderId::Te).is_some() {
+        apply_te(storage, head);
+    }
+    if storage.known(HeaderId::Upgrade).is_some() {
+        apply_upgrade(storage, head, options.upgrade, side)?;
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn read_options(storage: &mut HeadStorage, head: &[u8], side: Side) -> Result<Options, Reject> {
+    let rejected = Reject::malformed(side, details::CONNECTION_HEADER_REJECTED);
+    let mut options = Options::default();
+    let mut hop = storage.hop;
+    let mut nominated = 0;
+    for slot in storage.all(HeaderId::Connection) {
+        hop.insert(slot);
+        for name in list(storage.value(slot, head)) {
+            if name.eq_ignore_ascii_case(b"close") {
+                options.close = true;
+                continue;
+            }
+            if name.eq_ignore_ascii_case(b"keep-alive") {
+                options.keep_alive = true;
+                continue;
+            }
+            let id = HeaderId::of(name);
+            if id == HeaderId::Upgrade {
+                options.upgrade = true;
+                continue;
+            }
+            // TE has its own rule: `trailers` is for the whole way.
+            if id == HeaderId::Te {
+                continue;
+            }
+            nominated += 1;
+            if nominated > MAX_NOMINATED {
+                return Err(rejected);
+            }
+            if is_protected(id, name) {
+                match side {
+                    Side::Request => return Err(rejected),
+                    Side::Response => continue,
+                }
+            }
+            for (at, slot) in storage.slots.iter().enumerate() {
+                if slot.id == id && slot.name.of(head).eq_ignore_ascii_case(name) {
+                    hop.insert(at);
+                }
+            }
+        }
+    }
+    storage.hop = hop;
+    Ok(options)
+}
+
+/// Fields no sender may have removed on the way: they frame, route, identify or authorize the message.
+fn is_protected(id: HeaderId, name: &[u8]) -> bool {
+    match id {
+        HeaderId::Other => starts_with_ignore_case(name, b"x-envoy-") || name.first() == Some(&b':'),
+        // Named in Connection by old clients, and meant for one hop anyway.
+        HeaderId::KeepAlive | HeaderId::ProxyConnection | HeaderId::Http2Settings | HeaderId::Trailer => {
+            false
+        }
+        HeaderId::CacheControl | HeaderId::Date | HeaderId::Server | HeaderId::Vary | HeaderId::Via => false,
+        _ => true,
+    }
+}
+
+/// Keeps `te: trailers`, cuts every other coding.
+#[inline(never)]
+fn apply_te(storage: &mut HeadStorage, head: &[u8]) {
+    let mut hop = storage.hop;
+    let mut kept = false;
+    let mut wanted = false;
+    for slot in storage.all(HeaderId::Te) {
+        let value = storage.value(slot, head);
+        if !kept && value.eq_ignore_ascii_case(b"trailers") {
+            kept = true;
+        } else {
+            wanted |= list_has(value, b"trailers");
+            hop.insert(slot);
+        }
+    }
+    storage.hop = hop;
+    storage.line.rewrite_te = wanted && !kept;
+}
+
+/// Recognizes an upgrade, or cuts the fields that look like one.
+#[inline(never)]
+fn apply_upgrade(storage: &mut HeadStorage, head: &[u8], asked: bool, side: Side) -> Result<(), Reject> {
+    if asked && storage.repeats(HeaderId::Upgrade) {
+        return Err(Reject::malformed(side, details::CODEC_ERROR));
+    }
+    let slot = storage.known(HeaderId::Upgrade).filter(|slot| {
+        let value = storage.value(*slot, head);
+        asked
+            && storage.line.version == Version::Http11
+            && list(value).next().is_some()
+            // A backend switching to HTTP/2 behind our back would carry requests past every policy.
+            && !list(value).any(|protocol| {
+                starts_with_ignore_case(protocol, b"h2c") || starts_with_ignore_case(protocol, b"http/")
+            })
+    });
+    match slot {
+        Some(slot) => storage.line.upgrade = u8::try_from(slot).ok(),
+        None => storage.cut(HeaderId::Upgrade),
+    }
+    Ok(())
+}

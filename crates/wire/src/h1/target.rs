@@ -1,0 +1,81 @@
+//! The four forms of a request target (RFC 9112 §3.2).
+
+use crate::{
+    authority::Authority,
+    header::starts_with_ignore_case,
+    reject::{Reject, Side, details},
+};
+
+use super::head::Span;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetForm {
+    /// `/path?query`
+    Origin,
+    /// `http://host/path`: its authority wins over Host, which is rewritten.
+    Absolute,
+    /// `host:port`, CONNECT only.
+    Authority,
+    /// `*`, OPTIONS only.
+    Asterisk,
+}
+
+/// A target taken apart; `authority` only where the form has one.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    pub form: TargetForm,
+    pub path: &'a [u8],
+    pub authority: Option<&'a [u8]>,
+}
+
+impl<'a> Target<'a> {
+    /// `secure`: whether the connection is TLS; a plaintext `https://` target is refused as Envoy does.
+    #[inline]
+    pub fn parse(method: &[u8], target: &'a [u8], secure: bool) -> Result<Target<'a>, Reject> {
+        const INVALID: Reject = Reject::malformed(Side::Request, details::INVALID_URL);
+        // Visible ASCII only: what lies beyond is read differently by different servers (bad-inputs H-32).
+        if !target.iter().all(|byte| (0x21..=0x7e).contains(byte)) {
+            return Err(INVALID);
+        }
+        if method == b"CONNECT" {
+            return match Authority::parse(target) {
+                Some(Authority { port: Some(_), .. }) => {
+                    Ok(Target { form: TargetForm::Authority, path: b"", authority: Some(target) })
+                }
+                _ => Err(INVALID),
+            };
+        }
+        match target {
+            [b'/', ..] => Ok(Target { form: TargetForm::Origin, path: target, authority: None }),
+            b"*" if method == b"OPTIONS" => {
+                Ok(Target { form: TargetForm::Asterisk, path: target, authority: None })
+            }
+            _ => {
+                let rest = if starts_with_ignore_case(target, b"http://") {
+                    target.get(b"http://".len()..)
+                } else if starts_with_ignore_case(target, b"https://") {
+                    if !secure {
+                        return Err(Reject::malformed(Side::Request, details::HTTPS_ON_PLAINTEXT));
+                    }
+                    target.get(b"https://".len()..)
+                } else {
+                    return Err(INVALID);
+                };
+                let rest = rest.unwrap_or_default();
+                let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
+                let (authority, path) = rest.split_at(end);
+                // A query without a path can not be forwarded in origin form as it stands.
+                if !matches!(path, [] | [b'/', ..]) {
+                    return Err(INVALID);
+                }
+                Ok(Target { form: TargetForm::Absolute, path, authority: Some(authority) })
+            }
+        }
+    }
+}
+
+impl Target<'_> {
+    pub fn path_span(&self, base: usize) -> Span {
+        Span::within(base, self.path)
+    }
+}
