@@ -1,0 +1,335 @@
+//! Objects out of text.
+
+use std::sync::Arc;
+
+use crate::decode::{Context, Decode, Finding, partial};
+use crate::kinds::{self, Known};
+use crate::kubernetes::{EndpointSlice, Pod};
+use crate::mesh_config::MeshConfig;
+use crate::object::{Meta, Object, Positions, SourceRef, Spec, content_hash, object_id};
+use crate::problem::{Problem, Severity};
+use crate::yaml::{self, Limits, Node, Position, shorten};
+
+/// What to read and how much of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub limits: Limits,
+    /// Whether objects are judged by Istio's rules (schema and webhook), not only by their types.
+    pub validate: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { limits: Limits::default(), validate: true }
+    }
+}
+
+/// What a text holds.
+#[derive(Debug, Default, Clone)]
+pub struct Parsed {
+    /// The good objects, in the order written; a problem in one never costs another.
+    pub objects: Vec<Arc<Object>>,
+    /// In the order found; errors are about objects (or documents) that are not in `objects`.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads every document of a YAML or JSON text. `file` is what problems and objects call it.
+pub fn parse_documents(file: &str, text: &str, options: &Options) -> Parsed {
+    let reader = Reader { file: file.into(), text, options };
+    let mut parsed = Parsed::default();
+    for document in yaml::load(text, options.limits) {
+        match document {
+            Ok(node) => reader.document(&node, &mut parsed),
+            Err(error) => parsed.problems.push(reader.problem(error.at, None, "", error.message)),
+        }
+    }
+    parsed
+}
+
+/// Reads a mesh configuration on its own (the content of Istio's ConfigMap); what it does not say is Istio's default.
+/// With errors among the problems it must not be used.
+pub fn parse_mesh_config(file: &str, text: &str, options: &Options) -> (MeshConfig, Vec<Problem>) {
+    let reader = Reader { file: file.into(), text, options };
+    let mut context = Context::mesh();
+    let config = decode_mesh(text, options, &mut context);
+    (config, reader.problems(context, "MeshConfig"))
+}
+
+struct Reader<'t> {
+    file: Arc<str>,
+    text: &'t str,
+    options: &'t Options,
+}
+
+partial! {
+    struct Header {
+        api_version: String,
+        kind: String,
+        metadata: Metadata,
+    }
+}
+
+partial! {
+    struct Metadata {
+        name: String,
+        generate_name: String,
+        namespace: Option<String>,
+        labels: std::collections::BTreeMap<String, String>,
+        annotations: std::collections::BTreeMap<String, String>,
+        creation_timestamp: Option<jiff::Timestamp>,
+        uid: String,
+        generation: i64,
+    }
+}
+
+impl Reader<'_> {
+    fn document(&self, node: &Node, parsed: &mut Parsed) {
+        let kind = node.field("kind").and_then(Node::text).unwrap_or_default();
+        // What `kubectl get -o yaml` prints.
+        if kind == "List"
+            && let Some(items) = node.field("items").and_then(Node::items)
+        {
+            for item in items {
+                self.object(item, parsed);
+            }
+            return;
+        }
+        self.object(node, parsed);
+    }
+
+    fn object(&self, node: &Node, parsed: &mut Parsed) {
+        let mut context = Context::default();
+        let Some(header) = Header::decode(node, &mut context) else {
+            parsed.problems.extend(self.problems(context, ""));
+            return;
+        };
+        let meta = header.into_meta(node, &mut context);
+        let mut object = Object {
+            source: SourceRef { file: self.file.clone(), line: node.at.line, column: node.at.column },
+            positions: Positions::default(),
+            content_hash: 0,
+            spec: Spec::Unsupported,
+            meta,
+        };
+        if let Some(spec) = self.spec(&object.meta, node, &mut context) {
+            object.spec = spec;
+        }
+        if self.options.validate && !context.has_errors() {
+            crate::validate::object(&object, node, &mut context);
+        }
+        let id = object_id(&object.meta.kind, object.namespace(), &object.meta.name);
+        if !context.has_errors() {
+            object.positions = Positions::of(node);
+            object.content_hash = content_hash(node);
+            parsed.objects.push(Arc::new(object));
+        }
+        parsed.problems.extend(self.problems(context, &id));
+    }
+
+    /// `None` if a problem was reported.
+    fn spec(&self, meta: &Meta, node: &Node, context: &mut Context) -> Option<Spec> {
+        let (group, _) = kinds::split(&meta.api_version);
+        match kinds::lookup(&meta.api_version, &meta.kind) {
+            Known::Supported => {}
+            Known::Unsupported => return Some(Spec::Unsupported),
+            Known::WrongVersion(versions) => {
+                let at = place(node, "apiVersion");
+                let versions: Vec<_> = versions.iter().map(|version| join(group, version)).collect();
+                context.in_field("apiVersion", |context| {
+                    let versions = versions.join(", ");
+                    context.error(
+                        at,
+                        format!("{} is served as {versions}, not {:?}", meta.kind, meta.api_version),
+                    );
+                });
+                return None;
+            }
+            Known::Unknown => {
+                if !meta.kind.is_empty() && !meta.api_version.is_empty() {
+                    unknown_kind(meta, node, context);
+                }
+                return None;
+            }
+        }
+        let spec = match (group, meta.kind.as_str()) {
+            ("networking.istio.io", "VirtualService") => Spec::VirtualService(boxed(node, context)?),
+            ("networking.istio.io", "DestinationRule") => Spec::DestinationRule(boxed(node, context)?),
+            ("networking.istio.io", "ServiceEntry") => Spec::ServiceEntry(boxed(node, context)?),
+            ("networking.istio.io", "Gateway") => Spec::Gateway(boxed(node, context)?),
+            ("networking.istio.io", "Sidecar") => Spec::Sidecar(boxed(node, context)?),
+            ("networking.istio.io", "WorkloadEntry") => Spec::WorkloadEntry(boxed(node, context)?),
+            ("networking.istio.io", "WorkloadGroup") => Spec::WorkloadGroup(boxed(node, context)?),
+            ("security.istio.io", "PeerAuthentication") => Spec::PeerAuthentication(boxed(node, context)?),
+            ("", "Service") => {
+                let mut service: Box<crate::kubernetes::Service> = boxed(node, context)?;
+                service.apply_defaults();
+                Spec::Service(service)
+            }
+            ("", "Namespace") => Spec::Namespace(boxed(node, context)?),
+            ("", "Pod") => Spec::Pod(Box::new(Pod::decode(node, context))),
+            ("discovery.k8s.io", "EndpointSlice") => {
+                Spec::EndpointSlice(Box::new(EndpointSlice::decode(node, context)))
+            }
+            ("apps", _) => Spec::Deployment(boxed(node, context)?),
+            ("", "ConfigMap") => return self.config_map(meta, node, context),
+            _ => Spec::Unsupported,
+        };
+        Some(spec)
+    }
+
+    /// Istio's own ConfigMap holds the mesh configuration; no other is read.
+    fn config_map(&self, meta: &Meta, node: &Node, context: &mut Context) -> Option<Spec> {
+        let mesh = node.field("data").and_then(|data| data.field("mesh"));
+        let (true, Some(mesh)) = (meta.name == "istio", mesh) else {
+            return Some(Spec::Unsupported);
+        };
+        let text = String::decode(mesh, context)?;
+        let mut inner = Context::mesh();
+        inner.start_at("data.mesh");
+        let config = decode_mesh(&text, self.options, &mut inner);
+        let shift = self.embedded(mesh.at);
+        for finding in inner.into_findings() {
+            context.adopt(Finding { at: shift(finding.at), ..finding });
+        }
+        Some(Spec::MeshConfig(Box::new(config)))
+    }
+
+    /// Maps places in a text written as a block (`|`) to places in the file; elsewhere all are the text's own place.
+    fn embedded(&self, at: Position) -> impl Fn(Position) -> Position + use<> {
+        let line = usize::try_from(at.line).unwrap_or(usize::MAX);
+        let mut lines = self.text.lines().skip(line.saturating_sub(1));
+        let column = usize::try_from(at.column).unwrap_or(usize::MAX);
+        let is_block = lines
+            .next()
+            .and_then(|line| line.chars().nth(column.saturating_sub(1)))
+            .is_some_and(|first| first == '|');
+        let indent =
+            lines.next().map_or(0, |line| line.chars().take_while(|character| *character == ' ').count());
+        let indent = u32::try_from(indent).unwrap_or(0);
+        move |inner: Position| {
+            if is_block {
+                Position {
+                    line: at.line.saturating_add(inner.line),
+                    column: inner.column.saturating_add(indent),
+                }
+            } else {
+                at
+            }
+        }
+    }
+
+    fn problems(&self, context: Context, object: &str) -> Vec<Problem> {
+        let findings = context.into_findings().into_iter();
+        findings
+            .map(|finding| Problem {
+                severity: finding.severity,
+                ..self.problem(finding.at, Some(object), &finding.path, finding.message)
+            })
+            .collect()
+    }
+
+    fn problem(&self, at: Position, object: Option<&str>, path: &str, message: String) -> Problem {
+        Problem {
+            severity: Severity::Error,
+            file: self.file.clone(),
+            line: at.line,
+            column: at.column,
+            object: object.filter(|object| !object.is_empty()).map(str::to_owned),
+            path: path.to_owned(),
+            message,
+        }
+    }
+}
+
+impl Header {
+    fn into_meta(self, node: &Node, context: &mut Context) -> Meta {
+        for (name, value) in [("apiVersion", &self.api_version), ("kind", &self.kind)] {
+            if value.is_empty()
+                && node.field(name).is_none_or(|field| field.is_null() || field.text() == Some(""))
+            {
+                context.in_field(name, |context| context.error(node.at, "is required but missing"));
+            }
+        }
+        let metadata = self.metadata;
+        if metadata.name.is_empty() && metadata.generate_name.is_empty() {
+            let at = place(node, "metadata");
+            context.in_field("metadata", |context| {
+                context.in_field("name", |context| context.error(at, "is required but missing"));
+            });
+        }
+        Meta {
+            api_version: self.api_version,
+            kind: self.kind,
+            name: if metadata.name.is_empty() { metadata.generate_name } else { metadata.name },
+            namespace: metadata.namespace,
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            creation_timestamp: metadata.creation_timestamp,
+            uid: metadata.uid,
+            generation: metadata.generation,
+        }
+    }
+}
+
+/// A document without `spec` has an empty one.
+fn boxed<T: Decode>(document: &Node, context: &mut Context) -> Option<Box<T>> {
+    let empty = Node { at: document.at, value: yaml::Value::Mapping(Vec::new()) };
+    let spec = document.field("spec").filter(|spec| !spec.is_null()).unwrap_or(&empty);
+    context.in_field("spec", |context| T::decode(spec, context)).map(Box::new)
+}
+
+fn decode_mesh(text: &str, options: &Options, context: &mut Context) -> MeshConfig {
+    let mut config = MeshConfig::istio_default();
+    match yaml::load(text, options.limits).into_iter().next() {
+        None => {}
+        Some(Err(error)) => context.error(error.at, error.message),
+        Some(Ok(node)) => {
+            if let Some(decoded) = MeshConfig::decode(&node, context) {
+                config = decoded;
+            }
+            if options.validate && !context.has_errors() {
+                crate::validate::mesh_config(&config, &node, context);
+            }
+        }
+    }
+    config
+}
+
+fn unknown_kind(meta: &Meta, node: &Node, context: &mut Context) {
+    let groups = kinds::groups_of(&meta.kind);
+    let hint = match groups.first() {
+        Some(group) => {
+            format!("; there is one in {}", if group.is_empty() { "the core group (v1)" } else { group })
+        }
+        None => String::new(),
+    };
+    let at = place(node, "kind");
+    context.in_field("kind", |context| {
+        context.error(
+            at,
+            format!("no kind {:?} is known in {:?}{hint}", shorten(&meta.kind), shorten(&meta.api_version)),
+        );
+    });
+}
+
+fn place(node: &Node, field: &str) -> Position {
+    node.field(field).map_or(node.at, |field| field.at)
+}
+
+fn join(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+impl Decode for jiff::Timestamp {
+    fn decode(node: &Node, context: &mut Context) -> Option<Self> {
+        let text = String::decode(node, context)?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            context.error(
+                node.at,
+                format!("must be a time such as 2026-01-31T12:00:00Z, not {:?}", shorten(&text)),
+            );
+        }
+        parsed
+    }
+}

@@ -1,0 +1,58 @@
+//! What is wrong with an input, and where.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// One finding. Prints as `file:line:column: kind/namespace/name field.path: message`; warnings say so before the message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    pub severity: Severity,
+    pub file: Arc<str>,
+    /// From 1; 0 if the whole file is meant.
+    pub line: u32,
+    /// From 1; 0 if the whole line is meant.
+    pub column: u32,
+    /// `kind/namespace/name`; absent if the object could not be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// `spec.http[0].route[1].weight`; empty if the whole object is meant.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The object is accepted all the same.
+    Warning,
+    /// The object is refused.
+    Error,
+}
+
+impl Problem {
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}:{}:", self.file, self.line, self.column)?;
+        if let Some(object) = &self.object {
+            write!(out, " {object}")?;
+        }
+        if !self.path.is_empty() {
+            write!(out, " {}", self.path)?;
+        }
+        if self.object.is_some() || !self.path.is_empty() {
+            out.write_str(":")?;
+        }
+        if self.severity == Severity::Warning {
+            out.write_str(" warning:")?;
+        }
+        write!(out, " {}", self.message)
+    }
+}

@@ -1,0 +1,356 @@
+//! Documents out of text: every good one, and what is wrong with the others.
+//!
+//! The text is cut at the lines that start a document before anything is parsed (`---` at the start of a line is that
+//! wherever it stands, YAML 1.2 §9.1.2), so a mistake in one document ends with it.
+
+use std::collections::{HashMap, HashSet};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
+
+use super::{Key, Node, Position, Value, scalar};
+
+/// What one document may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Levels of lists and mappings.
+    pub depth: usize,
+    /// Values, counting each use of an alias: a few lines of aliases of aliases would otherwise be gigabytes.
+    pub nodes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { depth: 100, nodes: 1_000_000 }
+    }
+}
+
+/// A document that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SyntaxError {
+    pub at: Position,
+    pub message: String,
+}
+
+/// Reads every document of `text`; those that hold nothing are left out.
+pub fn load(text: &str, limits: Limits) -> Vec<Result<Node, SyntaxError>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut documents = Vec::new();
+    for chunk in chunks(text) {
+        let first_line = chunk.first_line;
+        let shift = |at: Position| Position { line: at.line.saturating_add(first_line), ..at };
+        for document in load_chunk(chunk.text, limits, &shift) {
+            match document {
+                Ok(node) if node.is_null() => {}
+                other => documents.push(other),
+            }
+        }
+    }
+    documents
+}
+
+struct Chunk<'t> {
+    text: &'t str,
+    /// Lines before it.
+    first_line: u32,
+}
+
+/// The text cut before each line that starts a document. Directives stay with the document they are for.
+fn chunks(text: &str) -> Vec<Chunk<'_>> {
+    let mut chunks = Vec::new();
+    let (mut start, mut start_line, mut offset) = (0, 0_u32, 0);
+    let mut only_directives = true;
+    for (line, number) in text.split_inclusive('\n').zip(0_u32..) {
+        let marker = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        if marker && !only_directives {
+            chunks.push(Chunk { text: text.get(start..offset).unwrap_or_default(), first_line: start_line });
+            (start, start_line) = (offset, number);
+        }
+        let trimmed = line.trim();
+        only_directives &= !marker && (trimmed.is_empty() || trimmed.starts_with(['%', '#']));
+        offset += line.len();
+    }
+    chunks.push(Chunk { text: text.get(start..).unwrap_or_default(), first_line: start_line });
+    chunks
+}
+
+fn load_chunk(
+    text: &str,
+    limits: Limits,
+    shift: &dyn Fn(Position) -> Position,
+) -> Vec<Result<Node, SyntaxError>> {
+    let mut documents = Vec::new();
+    let mut builder = Builder::new(limits, shift);
+    let mut parser = Parser::new_from_str(text);
+    while let Some(event) = parser.next_event() {
+        let outcome = match event {
+            Ok((event, span)) => builder.accept(event, span),
+            Err(error) => Err(builder.scan_error(&error)),
+        };
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(document)) => {
+                documents.push(Ok(document));
+                builder = Builder::new(limits, shift);
+            }
+            Err(error) => {
+                documents.push(Err(error));
+                break;
+            }
+        }
+    }
+    documents
+}
+
+/// Builds one document from events.
+struct Builder<'s> {
+    limits: Limits,
+    shift: &'s dyn Fn(Position) -> Position,
+    open: Vec<Frame>,
+    /// Finished anchored values with their number of nodes.
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+    root: Option<Node>,
+}
+
+/// A list or mapping that is not finished.
+struct Frame {
+    at: Position,
+    anchor: usize,
+    nodes_before: usize,
+    kind: FrameKind,
+}
+
+enum FrameKind {
+    Sequence(Vec<Node>),
+    Mapping {
+        entries: Vec<(Key, Node)>,
+        seen: HashSet<String>,
+        /// The key whose value comes next.
+        key: Option<MappingKey>,
+        merges: Vec<Node>,
+    },
+}
+
+enum MappingKey {
+    Named(Key),
+    Merge,
+}
+
+impl<'s> Builder<'s> {
+    fn new(limits: Limits, shift: &'s dyn Fn(Position) -> Position) -> Self {
+        Self { limits, shift, open: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None }
+    }
+
+    /// Takes an event; returns the document when it is finished.
+    fn accept(&mut self, event: Event<'_>, span: Span) -> Result<Option<Node>, SyntaxError> {
+        let at = self.position(span.start.line(), span.start.col());
+        match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => {}
+            Event::DocumentEnd => {
+                return Ok(Some(self.root.take().unwrap_or(Node { at, value: Value::Null })));
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.count(1, at)?;
+                let value = scalar_value(&text, style, tag.as_deref())
+                    .map_err(|message| SyntaxError { at, message })?;
+                let merge = style == ScalarStyle::Plain && text == "<<";
+                let node = Node { at, value };
+                if anchor != 0 {
+                    self.anchor(anchor, &node, 1)?;
+                }
+                self.place(node, merge, Some(&text))?;
+            }
+            Event::Alias(anchor) => {
+                let Some((node, size)) = self.anchors.get(&anchor) else {
+                    return Err(SyntaxError {
+                        at,
+                        message: "the alias names a value that contains it".into(),
+                    });
+                };
+                // The value keeps the place where it was written: that is what has to be changed.
+                let (node, size) = (node.clone(), *size);
+                self.count(size, at)?;
+                self.place(node, false, None)?;
+            }
+            Event::SequenceStart(anchor, _) => self.open(at, anchor, FrameKind::Sequence(Vec::new()))?,
+            Event::MappingStart(anchor, _) => self.open(
+                at,
+                anchor,
+                FrameKind::Mapping {
+                    entries: Vec::new(),
+                    seen: HashSet::new(),
+                    key: None,
+                    merges: Vec::new(),
+                },
+            )?,
+            Event::SequenceEnd | Event::MappingEnd => self.close(at)?,
+        }
+        Ok(None)
+    }
+
+    fn open(&mut self, at: Position, anchor: usize, kind: FrameKind) -> Result<(), SyntaxError> {
+        if self.open.len() >= self.limits.depth {
+            let message = format!("nested deeper than {} levels", self.limits.depth);
+            return Err(SyntaxError { at, message });
+        }
+        self.count(1, at)?;
+        self.open.push(Frame { at, anchor, nodes_before: self.nodes, kind });
+        Ok(())
+    }
+
+    fn close(&mut self, at: Position) -> Result<(), SyntaxError> {
+        let Some(frame) = self.open.pop() else {
+            return Err(SyntaxError { at, message: "a list or mapping ends that never began".into() });
+        };
+        let value = match frame.kind {
+            FrameKind::Sequence(items) => Value::Sequence(items),
+            FrameKind::Mapping { mut entries, mut seen, merges, .. } => {
+                for merge in merges {
+                    self.merge(merge, &mut entries, &mut seen)?;
+                }
+                Value::Mapping(entries)
+            }
+        };
+        let node = Node { at: frame.at, value };
+        if frame.anchor != 0 {
+            self.anchor(frame.anchor, &node, self.nodes - frame.nodes_before + 1)?;
+        }
+        self.place(node, false, None)
+    }
+
+    /// `<<`: the fields of another mapping, or of several, behind those written here.
+    fn merge(
+        &mut self,
+        source: Node,
+        entries: &mut Vec<(Key, Node)>,
+        seen: &mut HashSet<String>,
+    ) -> Result<(), SyntaxError> {
+        let at = source.at;
+        match source.value {
+            Value::Mapping(fields) => {
+                for (key, value) in fields {
+                    if seen.insert(key.name.clone()) {
+                        entries.push((key, value));
+                    }
+                }
+                Ok(())
+            }
+            Value::Sequence(sources) => {
+                for source in sources {
+                    if source.entries().is_none() {
+                        return Err(not_mergeable(source.at));
+                    }
+                    self.merge(source, entries, seen)?;
+                }
+                Ok(())
+            }
+            _ => Err(not_mergeable(at)),
+        }
+    }
+
+    /// Puts a finished value where it belongs: root, list item, key or value.
+    fn place(&mut self, node: Node, merge: bool, written: Option<&str>) -> Result<(), SyntaxError> {
+        match self.open.last_mut().map(|frame| &mut frame.kind) {
+            None => self.root = Some(node),
+            Some(FrameKind::Sequence(items)) => items.push(node),
+            Some(FrameKind::Mapping { entries, seen, key, merges }) => match key.take() {
+                Some(MappingKey::Merge) => merges.push(node),
+                Some(MappingKey::Named(key)) => entries.push((key, node)),
+                None if merge => *key = Some(MappingKey::Merge),
+                None => {
+                    let at = node.at;
+                    let Some(name) = key_name(node, written) else {
+                        return Err(SyntaxError {
+                            at,
+                            message: "a key must be a word, not a list, mapping or null".into(),
+                        });
+                    };
+                    if !seen.insert(name.clone()) {
+                        return Err(SyntaxError {
+                            at,
+                            message: format!("the key {:?} is there twice", super::shorten(&name)),
+                        });
+                    }
+                    *key = Some(MappingKey::Named(Key { name, at }));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn anchor(&mut self, anchor: usize, node: &Node, size: usize) -> Result<(), SyntaxError> {
+        self.count(size, node.at)?;
+        self.anchors.insert(anchor, (node.clone(), size));
+        Ok(())
+    }
+
+    fn count(&mut self, nodes: usize, at: Position) -> Result<(), SyntaxError> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > self.limits.nodes {
+            let message = format!("holds more than {} values (aliases count in full)", self.limits.nodes);
+            return Err(SyntaxError { at, message });
+        }
+        Ok(())
+    }
+
+    fn scan_error(&self, error: &ScanError) -> SyntaxError {
+        SyntaxError {
+            at: self.position(error.marker().line(), error.marker().col()),
+            message: format!("not YAML: {}", error.info()),
+        }
+    }
+
+    /// The parser counts columns from 0.
+    fn position(&self, line: usize, column: usize) -> Position {
+        (self.shift)(Position {
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: u32::try_from(column.saturating_add(1)).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+fn not_mergeable(at: Position) -> SyntaxError {
+    SyntaxError { at, message: "only a mapping or a list of mappings can be merged with <<".into() }
+}
+
+/// Numbers and booleans become their text, as kubectl makes them.
+fn key_name(node: Node, written: Option<&str>) -> Option<String> {
+    match node.value {
+        Value::String(name) => Some(name),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Int(value) => Some(value.to_string()),
+        Value::Float(value) => Some(written.map_or_else(|| value.to_string(), str::to_owned)),
+        Value::Null | Value::Sequence(_) | Value::Mapping(_) => None,
+    }
+}
+
+fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
+    let Some(tag) = tag else {
+        return Ok(match style {
+            ScalarStyle::Plain => scalar::resolve(text),
+            _ => Value::String(text.to_owned()),
+        });
+    };
+    let name = format!("{}{}", tag.handle, tag.suffix);
+    let value = match name.strip_prefix("tag:yaml.org,2002:").unwrap_or(&name) {
+        "str" | "!" => Some(Value::String(text.to_owned())),
+        "null" => Some(Value::Null),
+        "bool" => Some(scalar::resolve(text)).filter(|value| matches!(value, Value::Bool(_))),
+        "int" => scalar::number(text).filter(|value| matches!(value, Value::Int(_))),
+        "float" => match scalar::resolve(text) {
+            // Precise enough: a tagged whole number.
+            #[allow(clippy::cast_precision_loss)]
+            Value::Int(value) => Some(Value::Float(value as f64)),
+            value @ Value::Float(_) => Some(value),
+            _ => None,
+        },
+        _ => return Err(format!("the tag {} is not supported", super::shorten(&name))),
+    };
+    value.ok_or_else(|| format!("{:?} is not what its tag says", super::shorten(text)))
+}
+
+#[cfg(test)]
+mod tests;
