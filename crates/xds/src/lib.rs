@@ -10,9 +10,13 @@
 //! | [`any`] | `pack`, `unpack` by type URL |
 //! | [`json`] | proto3 JSON both ways; an unknown field is refused by name |
 //! | [`type_url`] | the type URLs of the resources we exchange |
+//! | [`node`] | the node metadata our two ends agree on |
+//! | [`delta_client`] | the client end, as our proxy uses it |
 
 pub mod any;
+pub mod delta_client;
 pub mod json;
+pub mod node;
 pub mod type_url;
 
 /// The generated messages, by package.
