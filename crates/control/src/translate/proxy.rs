@@ -1,0 +1,92 @@
+//! Who asks for resources, and how they are to be made.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// A proxy as the control plane sees it. Reads the `proxy` object of a simulation case.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Proxy {
+    #[serde(rename = "type")]
+    pub kind: ProxyKind,
+    #[serde(default)]
+    pub ip: String,
+    /// All its addresses; `ip` alone if empty.
+    #[serde(default)]
+    pub ips: Vec<String>,
+    #[serde(default)]
+    pub namespace: String,
+    /// `POD.NAMESPACE`; empty if it runs in no Pod.
+    #[serde(default)]
+    pub id: String,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Further node metadata under Istio's names.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, serde_json::Value>,
+    /// `region/zone/subzone`.
+    #[serde(default)]
+    pub locality: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyKind {
+    Sidecar,
+    #[serde(alias = "router")]
+    Gateway,
+}
+
+/// What the receiving side understands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Profile {
+    /// Any Envoy: no filter that only Istio's build has.
+    Vanilla,
+    /// Istio's Envoy.
+    Istio,
+    /// A proxyless gRPC client.
+    Grpc,
+    /// filamesh's own proxy.
+    #[default]
+    Mesh,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    pub profile: Profile,
+    /// Whether workloads have certificates; without, every chain and cluster is plaintext.
+    pub identity: bool,
+    /// Istio's feature flags by their environment names.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Options {
+    pub fn flag(&self, name: &str) -> bool {
+        self.env.get(name).is_some_and(|value| matches!(value.as_str(), "true" | "1" | "TRUE" | "True" | "t"))
+    }
+}
+
+impl Proxy {
+    /// Its first address, or an empty text.
+    pub fn address(&self) -> &str {
+        if self.ip.is_empty() { self.ips.first().map(String::as_str).unwrap_or_default() } else { &self.ip }
+    }
+
+    /// A node metadata value as text.
+    pub fn meta(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).and_then(serde_json::Value::as_str)
+    }
+
+    /// A node metadata value as a boolean, written `true` or `"true"`.
+    pub fn meta_flag(&self, key: &str) -> bool {
+        match self.metadata.get(key) {
+            Some(serde_json::Value::Bool(value)) => *value,
+            Some(serde_json::Value::String(text)) => matches!(text.as_str(), "true" | "1"),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn has_address(&self, address: &str) -> bool {
+        self.ip == address || self.ips.iter().any(|ip| ip == address)
+    }
+}
