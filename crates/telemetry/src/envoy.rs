@@ -1,0 +1,363 @@
+//! Envoy's statistics of clusters, listeners and connection managers, under the names and labels they
+//! have in Istio's Prometheus output (Istio's bootstrap extracts `cluster_name`, `response_code_class`
+//! and so on from Envoy's dotted names) and in `/stats`.
+//!
+//! Handles are plain numbers: `shard.inc(cluster.upstream_rq_total)`. Make them once per worker and
+//! thing, not per request.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::metrics::{Buckets, Column, Counter, Gauge, Histogram, Kind, Registry, Row, Shard, TableId};
+
+/// The tables of all these statistics. Cheap to clone.
+#[derive(Clone)]
+pub struct EnvoyStats {
+    registry: Registry,
+    clusters: TableId,
+    cluster_codes: TableId,
+    cluster_internal_codes: TableId,
+    listeners: TableId,
+    http: TableId,
+    tcp: TableId,
+}
+
+impl EnvoyStats {
+    pub fn new(registry: &Registry) -> EnvoyStats {
+        let code_table =
+            |name, help| registry.table(vec![Column::new(name, help, Kind::Counter)], &["response_code"]);
+        EnvoyStats {
+            registry: registry.clone(),
+            clusters: registry.table(ClusterStats::columns(), &[]),
+            cluster_codes: code_table("envoy_cluster_upstream_rq", UPSTREAM_RQ),
+            cluster_internal_codes: code_table("envoy_cluster_internal_upstream_rq", INTERNAL_UPSTREAM_RQ),
+            listeners: registry.table(ListenerStats::columns(), &[]),
+            http: registry.table(HttpStats::columns(), &[]),
+            tcp: registry.table(TcpStats::columns(), &[]),
+        }
+    }
+
+    /// The statistics of a cluster, by its full name (`outbound|9080||reviews.default.svc.cluster.local`).
+    pub fn cluster(&self, name: &str) -> ClusterStats {
+        let row = self.registry.row(self.clusters, &[("cluster_name", name)], &format!("cluster.{name}."));
+        ClusterStats::of(&row)
+    }
+
+    /// The per-code counters of a cluster's responses. One worker's: it caches.
+    pub fn cluster_codes(&self, name: &str) -> ClusterCodes {
+        ClusterCodes {
+            stats: self.clone(),
+            name: name.into(),
+            cluster: self.cluster(name),
+            codes: RefCell::default(),
+        }
+    }
+
+    /// The statistics of a listener, by the address it listens on (`0.0.0.0:15006`).
+    pub fn listener(&self, address: &str) -> ListenerStats {
+        // Envoy replaces the colons of addresses inside stat names.
+        let address = address.replace(':', "_");
+        let prefix = format!("listener.{address}.");
+        ListenerStats::of(&self.registry.row(self.listeners, &[("listener_address", &address)], &prefix))
+    }
+
+    /// The statistics of an HTTP connection manager, by its `stat_prefix`.
+    pub fn http(&self, stat_prefix: &str) -> HttpStats {
+        let label = [("http_conn_manager_prefix", stat_prefix)];
+        HttpStats::of(&self.registry.row(self.http, &label, &format!("http.{stat_prefix}.")))
+    }
+
+    /// The statistics of a TCP proxy, by its `stat_prefix`.
+    pub fn tcp(&self, stat_prefix: &str) -> TcpStats {
+        TcpStats::of(&self.registry.row(
+            self.tcp,
+            &[("tcp_prefix", stat_prefix)],
+            &format!("tcp.{stat_prefix}."),
+        ))
+    }
+}
+
+const UPSTREAM_RQ: &str = "Responses by code and by class of code.";
+const INTERNAL_UPSTREAM_RQ: &str = "Responses to requests of internal origin, by code and by class.";
+
+/// Declares a set of statistics: the struct of handles, the columns behind it.
+macro_rules! stats {
+    (
+        $(#[$doc:meta])* $name:ident, $prefix:literal;
+        $($kind:ident $field:ident $stat:literal $help:literal;)*
+        $(=> $classes:ident $class_stat:literal $class_help:ident;)*
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub struct $name {
+            $(#[doc = $help] pub $field: $kind,)*
+            $(#[doc = "Responses by class, 1xx first."] pub $classes: [Counter; 5],)*
+        }
+
+        impl $name {
+            fn columns() -> Vec<Column> {
+                let fields = vec![$(column(
+                    concat!("envoy_", $prefix, "_", stringify!($field)), $stat, $help, kind_of(stringify!($kind)),
+                )),*];
+                let classes: Vec<[Column; 5]> = vec![$(CLASSES.map(|class| Column {
+                    label: Some(("response_code_class", class)),
+                    ..column(
+                        concat!("envoy_", $prefix, "_", stringify!($classes)),
+                        format!("{}_{class}", $class_stat), $class_help, Kind::Counter,
+                    )
+                })),*];
+                fields.into_iter().chain(classes.into_iter().flatten()).collect()
+            }
+
+            fn of(row: &Row) -> $name {
+                let mut columns = 0..;
+                let mut next = || columns.next().unwrap_or(usize::MAX);
+                $name {
+                    $($field: $kind::of(row, next()),)*
+                    $($classes: std::array::from_fn(|_| row.counter(next())),)*
+                }
+            }
+        }
+    };
+}
+
+stats! {
+    /// One cluster's traffic as seen by this proxy.
+    ClusterStats, "cluster";
+    Counter upstream_cx_total "upstream_cx_total" "Connections made.";
+    Gauge upstream_cx_active "upstream_cx_active" "Connections open.";
+    Counter upstream_cx_http1_total "upstream_cx_http1_total" "HTTP/1 connections made.";
+    Counter upstream_cx_http2_total "upstream_cx_http2_total" "HTTP/2 connections made.";
+    Counter upstream_cx_connect_fail "upstream_cx_connect_fail" "Connections that failed to open.";
+    Counter upstream_cx_connect_timeout "upstream_cx_connect_timeout" "Connections that took too long to open.";
+    Counter upstream_cx_overflow "upstream_cx_overflow" "Times the connection limit was met.";
+    Counter upstream_cx_destroy "upstream_cx_destroy" "Connections closed.";
+    Counter upstream_cx_destroy_local_with_active_rq "upstream_cx_destroy_local_with_active_rq" "Connections this side closed with a request on them.";
+    Counter upstream_cx_destroy_remote_with_active_rq "upstream_cx_destroy_remote_with_active_rq" "Connections the other side closed with a request on them.";
+    Counter upstream_cx_idle_timeout "upstream_cx_idle_timeout" "Connections closed for idleness.";
+    Counter upstream_cx_max_requests "upstream_cx_max_requests" "Connections closed for their number of requests.";
+    Counter upstream_cx_none_healthy "upstream_cx_none_healthy" "Requests without a healthy host.";
+    Counter upstream_cx_protocol_error "upstream_cx_protocol_error" "Connections with malformed responses.";
+    Counter upstream_cx_rx_bytes_total "upstream_cx_rx_bytes_total" "Bytes received.";
+    Counter upstream_cx_tx_bytes_total "upstream_cx_tx_bytes_total" "Bytes sent.";
+    Counter upstream_rq_total "upstream_rq_total" "Requests sent, retries included.";
+    Gauge upstream_rq_active "upstream_rq_active" "Requests in flight.";
+    Counter upstream_rq_completed "upstream_rq_completed" "Requests answered.";
+    Counter upstream_rq_pending_total "upstream_rq_pending_total" "Requests that waited for a connection.";
+    Gauge upstream_rq_pending_active "upstream_rq_pending_active" "Requests waiting for a connection.";
+    Counter upstream_rq_pending_overflow "upstream_rq_pending_overflow" "Requests failed by a full queue or circuit breaker.";
+    Counter upstream_rq_pending_failure_eject "upstream_rq_pending_failure_eject" "Requests failed with the connection they waited for.";
+    Counter upstream_rq_cancelled "upstream_rq_cancelled" "Requests cancelled while waiting.";
+    Counter upstream_rq_maintenance_mode "upstream_rq_maintenance_mode" "Requests failed by maintenance mode.";
+    Counter upstream_rq_timeout "upstream_rq_timeout" "Requests that timed out.";
+    Counter upstream_rq_per_try_timeout "upstream_rq_per_try_timeout" "Tries that timed out.";
+    Counter upstream_rq_max_duration_reached "upstream_rq_max_duration_reached" "Requests ended by the maximum stream duration.";
+    Counter upstream_rq_rx_reset "upstream_rq_rx_reset" "Requests the upstream reset.";
+    Counter upstream_rq_tx_reset "upstream_rq_tx_reset" "Requests this side reset.";
+    Counter upstream_rq_retry "upstream_rq_retry" "Retries.";
+    Counter upstream_rq_retry_success "upstream_rq_retry_success" "Retries that succeeded.";
+    Counter upstream_rq_retry_overflow "upstream_rq_retry_overflow" "Retries not made for the retry breaker or budget.";
+    Counter upstream_rq_retry_limit_exceeded "upstream_rq_retry_limit_exceeded" "Requests not retried because tries were used up.";
+    Histogram upstream_rq_time "upstream_rq_time" "Time to the end of the response, in milliseconds.";
+    Counter internal_upstream_rq_completed "internal.upstream_rq_completed" "Requests of internal origin answered.";
+    Counter ssl_connection_error "ssl.connection_error" "TLS connections that failed.";
+    Counter ssl_handshake "ssl.handshake" "TLS handshakes done.";
+    Counter lb_subsets_removed "lb_subsets_removed" "Subsets removed.";
+    Counter lb_healthy_panic "lb_healthy_panic" "Picks made in panic mode.";
+    Gauge membership_total "membership_total" "Hosts.";
+    Gauge membership_healthy "membership_healthy" "Healthy hosts.";
+    Gauge membership_degraded "membership_degraded" "Degraded hosts.";
+    Counter outlier_detection_ejections_total "outlier_detection.ejections_total" "Ejections.";
+    Gauge outlier_detection_ejections_active "outlier_detection.ejections_active" "Hosts ejected now.";
+    Counter outlier_detection_ejections_overflow "outlier_detection.ejections_overflow" "Ejections not made for the maximum share.";
+    Counter health_check_attempt "health_check.attempt" "Health checks.";
+    Counter health_check_success "health_check.success" "Health checks passed.";
+    Counter health_check_failure "health_check.failure" "Health checks failed.";
+    => upstream_rq "upstream_rq" UPSTREAM_RQ;
+    => internal_upstream_rq "internal.upstream_rq" INTERNAL_UPSTREAM_RQ;
+}
+
+stats! {
+    /// One listening address.
+    ListenerStats, "listener";
+    Counter downstream_cx_total "downstream_cx_total" "Connections accepted.";
+    Gauge downstream_cx_active "downstream_cx_active" "Connections open.";
+    Counter downstream_cx_destroy "downstream_cx_destroy" "Connections closed.";
+    Counter downstream_cx_overflow "downstream_cx_overflow" "Connections refused by the listener's limit.";
+    Counter downstream_cx_overload_reject "downstream_cx_overload_reject" "Connections refused under overload.";
+    Counter downstream_global_cx_overflow "downstream_global_cx_overflow" "Connections refused by the process limit.";
+    Counter downstream_pre_cx_timeout "downstream_pre_cx_timeout" "Connections that sent too little for too long before a filter chain was chosen.";
+    Gauge downstream_pre_cx_active "downstream_pre_cx_active" "Connections before their filter chain.";
+    Counter no_filter_chain_match "no_filter_chain_match" "Connections without a filter chain.";
+    Counter ssl_connection_error "ssl.connection_error" "TLS connections that failed.";
+    Counter ssl_handshake "ssl.handshake" "TLS handshakes done.";
+}
+
+stats! {
+    /// One HTTP connection manager.
+    HttpStats, "http";
+    Counter downstream_cx_total "downstream_cx_total" "Connections.";
+    Gauge downstream_cx_active "downstream_cx_active" "Connections open.";
+    Counter downstream_cx_http1_total "downstream_cx_http1_total" "HTTP/1 connections.";
+    Counter downstream_cx_http2_total "downstream_cx_http2_total" "HTTP/2 connections.";
+    Counter downstream_cx_destroy "downstream_cx_destroy" "Connections closed.";
+    Counter downstream_cx_destroy_remote_active_rq "downstream_cx_destroy_remote_active_rq" "Connections clients left with requests on them.";
+    Counter downstream_cx_drain_close "downstream_cx_drain_close" "Connections closed while draining.";
+    Counter downstream_cx_idle_timeout "downstream_cx_idle_timeout" "Connections closed for idleness.";
+    Counter downstream_cx_max_duration_reached "downstream_cx_max_duration_reached" "Connections closed for their age.";
+    Counter downstream_cx_protocol_error "downstream_cx_protocol_error" "Connections with malformed requests.";
+    Counter downstream_cx_rx_bytes_total "downstream_cx_rx_bytes_total" "Bytes received.";
+    Counter downstream_cx_tx_bytes_total "downstream_cx_tx_bytes_total" "Bytes sent.";
+    Counter downstream_rq_total "downstream_rq_total" "Requests.";
+    Gauge downstream_rq_active "downstream_rq_active" "Requests in flight.";
+    Counter downstream_rq_http1_total "downstream_rq_http1_total" "HTTP/1 requests.";
+    Counter downstream_rq_http2_total "downstream_rq_http2_total" "HTTP/2 requests.";
+    Counter downstream_rq_completed "downstream_rq_completed" "Requests answered.";
+    Counter downstream_rq_rx_reset "downstream_rq_rx_reset" "Requests clients reset.";
+    Counter downstream_rq_tx_reset "downstream_rq_tx_reset" "Requests this side reset.";
+    Counter downstream_rq_timeout "downstream_rq_timeout" "Requests that came in too slowly.";
+    Counter downstream_rq_header_timeout "downstream_rq_header_timeout" "Requests whose head came in too slowly.";
+    Counter downstream_rq_idle_timeout "downstream_rq_idle_timeout" "Requests closed for idleness.";
+    Counter downstream_rq_max_duration_reached "downstream_rq_max_duration_reached" "Requests ended by their maximum duration.";
+    Counter downstream_rq_too_large "downstream_rq_too_large" "Requests with bodies over the buffer limit.";
+    Counter downstream_rq_overload_close "downstream_rq_overload_close" "Requests refused under overload.";
+    Counter downstream_rq_redirected_with_normalized_path "downstream_rq_redirected_with_normalized_path" "Requests redirected to their normalized path.";
+    Counter downstream_rq_failed_path_normalization "downstream_rq_failed_path_normalization" "Requests whose path could not be normalized.";
+    Counter downstream_rq_ws_on_non_ws_route "downstream_rq_ws_on_non_ws_route" "Upgrades the route does not allow.";
+    Counter no_route "no_route" "Requests without a route.";
+    Counter no_cluster "no_cluster" "Requests whose route names a cluster that does not exist.";
+    Counter rq_direct_response "rq_direct_response" "Requests answered by the route itself.";
+    Counter rq_redirect "rq_redirect" "Requests redirected by the route.";
+    Counter rq_total "rq_total" "Requests routed.";
+    Histogram downstream_rq_time "downstream_rq_time" "Time to the end of the response, in milliseconds.";
+    => downstream_rq "downstream_rq" DOWNSTREAM_RQ;
+}
+
+const DOWNSTREAM_RQ: &str = "Responses by class of code.";
+
+stats! {
+    /// One TCP proxy.
+    TcpStats, "tcp";
+    Counter downstream_cx_total "downstream_cx_total" "Connections.";
+    Counter downstream_cx_no_route "downstream_cx_no_route" "Connections without a cluster.";
+    Counter downstream_cx_rx_bytes_total "downstream_cx_rx_bytes_total" "Bytes received.";
+    Counter downstream_cx_tx_bytes_total "downstream_cx_tx_bytes_total" "Bytes sent.";
+    Counter idle_timeout "idle_timeout" "Connections closed for idleness.";
+    Counter max_downstream_connection_duration "max_downstream_connection_duration" "Connections closed for their age.";
+}
+
+impl ClusterStats {
+    /// Counts a response of the upstream: completed and its class. [`ClusterCodes::response`] counts
+    /// the exact code too.
+    pub fn response(&self, shard: &Shard, code: u16) {
+        shard.inc(self.upstream_rq_completed);
+        if let Some(class) = class(&self.upstream_rq, code) {
+            shard.inc(class);
+        }
+    }
+}
+
+impl HttpStats {
+    /// Counts a response sent downstream: completed and its class.
+    pub fn response(&self, shard: &Shard, code: u16) {
+        shard.inc(self.downstream_rq_completed);
+        if let Some(class) = class(&self.downstream_rq, code) {
+            shard.inc(class);
+        }
+    }
+}
+
+/// A cluster's responses by exact code: `envoy_cluster_upstream_rq{response_code="503",…}`.
+pub struct ClusterCodes {
+    stats: EnvoyStats,
+    name: Box<str>,
+    cluster: ClusterStats,
+    codes: RefCell<Vec<(CodeKey, Counter)>>,
+}
+
+/// Whether the request was of internal origin, and the code.
+type CodeKey = (bool, u16);
+
+impl ClusterCodes {
+    /// The counters without the codes.
+    pub fn cluster(&self) -> &ClusterStats {
+        &self.cluster
+    }
+
+    /// Counts a response: completed, class, code.
+    pub fn response(&self, shard: &Shard, code: u16) {
+        self.cluster.response(shard, code);
+        shard.inc(self.code((false, code)));
+    }
+
+    /// Counts the response to a request the proxy itself made, such as the control-plane connection
+    /// (`envoy_cluster_internal_upstream_rq{cluster_name="xds-grpc"}`), beside the ordinary counters.
+    pub fn internal_response(&self, shard: &Shard, code: u16) {
+        self.response(shard, code);
+        shard.inc(self.cluster.internal_upstream_rq_completed);
+        if let Some(class) = class(&self.cluster.internal_upstream_rq, code) {
+            shard.inc(class);
+        }
+        shard.inc(self.code((true, code)));
+    }
+
+    fn code(&self, key: CodeKey) -> Counter {
+        let mut codes = self.codes.borrow_mut();
+        if let Some(at) = codes.iter().position(|(seen, _)| *seen == key) {
+            // The common code moves to the front, so that a server with many codes stays cheap.
+            codes.swap(0, at);
+            return codes.first().map_or(Counter(u32::MAX), |(_, counter)| *counter);
+        }
+        let (internal, code) = key;
+        let code = code.to_string();
+        let (table, tail) = match internal {
+            false => (self.stats.cluster_codes, "upstream_rq"),
+            true => (self.stats.cluster_internal_codes, "internal.upstream_rq"),
+        };
+        let labels = [("response_code", code.as_str()), ("cluster_name", &self.name)];
+        let prefix = format!("cluster.{}.{tail}_{code}", self.name);
+        let counter = self.stats.registry.row(table, &labels, &prefix).counter(0);
+        codes.push((key, counter));
+        counter
+    }
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn class(classes: &[Counter; 5], code: u16) -> Option<Counter> {
+    classes.get(usize::from(code / 100).checked_sub(1)?).copied()
+}
+
+fn column(name: &'static str, stat: impl Into<Cow<'static, str>>, help: &'static str, kind: Kind) -> Column {
+    Column { stat: stat.into(), ..Column::new(name, help, kind) }
+}
+
+fn kind_of(name: &str) -> Kind {
+    match name {
+        "Gauge" => Kind::Gauge,
+        "Histogram" => Kind::Histogram(Arc::new(Buckets::istio_duration())),
+        _ => Kind::Counter,
+    }
+}
+
+impl Counter {
+    fn of(row: &Row, column: usize) -> Counter {
+        row.counter(column)
+    }
+}
+
+impl Gauge {
+    fn of(row: &Row, column: usize) -> Gauge {
+        row.gauge(column)
+    }
+}
+
+impl Histogram {
+    fn of(row: &Row, column: usize) -> Histogram {
+        row.histogram(column)
+    }
+}
+
+#[cfg(test)]
+mod tests;
