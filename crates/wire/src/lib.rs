@@ -19,13 +19,12 @@
 //! authorities, payload slices of [`h1::BodyReader::decode`]) is kept free of HTTP/1's syntax for it.
 
 pub mod authority;
-
 pub mod h1;
 pub mod header;
 pub mod id;
-
+pub mod path;
 pub mod reject;
-
+pub mod sniff;
 pub mod text;
 
 pub use h1::BodyFraming;

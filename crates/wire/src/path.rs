@@ -1,0 +1,206 @@
+//! The canonical request path: computed once, used by the router, the policies, the external filters and the
+//! upstream alike, so that none of them can be led to read another path than the others.
+//!
+//! Istio's four modes (`MeshConfig.pathNormalization`) are combinations of Envoy's three settings. The steps, in
+//! Envoy's order: the fragment goes (Istio strips it rather than answer 400); `%2F` and `%5C` are decoded (only in
+//! the decode mode); unreserved escapes are decoded, `\` becomes `/`, dot segments are removed (RFC 3986 §5.2.4,
+//! §6.2.2.2); slashes are merged. Nothing is decoded twice, every other escape stays as sent, the query is never
+//! touched. `..;` is an ordinary segment, as in Istio's own tests: parameters mean nothing to this proxy.
+
+use std::borrow::Cow;
+
+use crate::{
+    reject::{Reject, details},
+    text::hex_value,
+};
+
+/// What to do to a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Normalization {
+    /// Envoy's `normalize_path`.
+    pub normalize: bool,
+    /// Envoy's `merge_slashes`.
+    pub merge_slashes: bool,
+    /// Envoy's `path_with_escaped_slashes_action`.
+    pub escaped_slashes: EscapedSlashes,
+}
+
+/// What `%2F` and `%5C` in a path are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EscapedSlashes {
+    Keep,
+    /// 400 `path_normalization_failed`.
+    Reject,
+    Unescape,
+    /// 307 to the unescaped path; see [`Canonical::redirect`].
+    UnescapeAndRedirect,
+}
+
+impl Normalization {
+    pub const NONE: Normalization =
+        Normalization { normalize: false, merge_slashes: false, escaped_slashes: EscapedSlashes::Keep };
+    /// Istio's default.
+    pub const BASE: Normalization = Normalization { normalize: true, ..Normalization::NONE };
+    pub const MERGE_SLASHES: Normalization = Normalization { merge_slashes: true, ..Normalization::BASE };
+    pub const DECODE_AND_MERGE_SLASHES: Normalization =
+        Normalization { escaped_slashes: EscapedSlashes::Unescape, ..Normalization::MERGE_SLASHES };
+}
+
+/// A canonical path with its query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canonical<'a> {
+    /// Path and query without fragment: the target to send upstream. Borrowed when it is a prefix of the input.
+    pub target: Cow<'a, [u8]>,
+    path_length: usize,
+    /// The path held escaped slashes and the setting asks to send the client to this target instead.
+    pub redirect: bool,
+}
+
+impl Canonical<'_> {
+    /// Without the query: what routes and policies match on.
+    #[inline]
+    pub fn path(&self) -> &[u8] {
+        self.target.get(..self.path_length).unwrap_or_default()
+    }
+
+    /// After the `?`, if there is one.
+    pub fn query(&self) -> Option<&[u8]> {
+        self.target.get(self.path_length + 1..)
+    }
+}
+
+/// Makes `target` (a path with or without query and fragment) canonical. `*` and the empty target of a CONNECT
+/// pass unchanged.
+///
+/// Refuses (400 `path_normalization_failed`), when it normalizes at all: `%00`, a `%` that begins no escape
+/// (Envoy keeps it; `%uXXXX` is kept here too), and escaped slashes where the setting says so.
+#[inline]
+pub fn canonicalize(target: &[u8], how: Normalization) -> Result<Canonical<'_>, Reject> {
+    let mut path_length = target.len();
+    let mut end = target.len();
+    let mut special = false;
+    let mut previous = 0;
+    for (at, byte) in target.iter().enumerate() {
+        match byte {
+            b'?' | b'#' => {
+                path_length = at;
+                let rest = target.get(at..).unwrap_or_default();
+                end = memchr::memchr(b'#', rest).map_or(end, |hash| at + hash);
+                break;
+            }
+            b'%' | b'\\' => special = true,
+            b'.' if previous == b'/' => special = true,
+            b'/' if previous == b'/' => special |= how.merge_slashes,
+            _ => {}
+        }
+        previous = *byte;
+    }
+    let kept = target.get(..end).unwrap_or_default();
+    let as_sent = Canonical { target: Cow::Borrowed(kept), path_length, redirect: false };
+    if !special || how == Normalization::NONE || target.first() != Some(&b'/') {
+        return Ok(as_sent);
+    }
+    normalize(as_sent, how)
+}
+
+#[inline(never)]
+fn normalize(sent: Canonical<'_>, how: Normalization) -> Result<Canonical<'_>, Reject> {
+    let path = sent.path();
+    let (mut out, unescaped) = decode(path, how)?;
+    if how.normalize {
+        out = remove_dot_segments(&out);
+    }
+    if how.merge_slashes {
+        out.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
+    }
+    let redirect = unescaped && how.escaped_slashes == EscapedSlashes::UnescapeAndRedirect;
+    if out == path {
+        return Ok(Canonical { redirect, ..sent });
+    }
+    let path_length = out.len();
+    out.extend_from_slice(sent.target.get(sent.path_length..).unwrap_or_default());
+    Ok(Canonical { target: Cow::Owned(out), path_length, redirect })
+}
+
+/// Decodes the escapes that are to be decoded, once; says whether an escaped slash was among them.
+fn decode(path: &[u8], how: Normalization) -> Result<(Vec<u8>, bool), Reject> {
+    const FAILED: Reject = Reject::unserved(400, details::PATH_NORMALIZATION_FAILED);
+    let mut out = Vec::with_capacity(path.len());
+    let mut unescaped = false;
+    let mut rest = path;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'\\' if how.normalize => out.push(b'/'),
+            b'%' => {
+                let [high, low, after @ ..] = rest else {
+                    if how.normalize {
+                        return Err(FAILED);
+                    }
+                    out.push(byte);
+                    continue;
+                };
+                let Some((high_value, low_value)) = hex_value(*high).zip(hex_value(*low)) else {
+                    if how.normalize && !is_wide_escape(rest) {
+                        return Err(FAILED);
+                    }
+                    out.push(byte);
+                    continue;
+                };
+                rest = after;
+                match high_value << 4 | low_value {
+                    0 if how.normalize => return Err(FAILED),
+                    slash @ (b'/' | b'\\') if how.escaped_slashes != EscapedSlashes::Keep => {
+                        if how.escaped_slashes == EscapedSlashes::Reject {
+                            return Err(FAILED);
+                        }
+                        unescaped = true;
+                        out.push(if how.normalize { b'/' } else { slash });
+                    }
+                    plain if how.normalize && is_unreserved(plain) => out.push(plain),
+                    _ => out.extend_from_slice(&[b'%', *high, *low]),
+                }
+            }
+            _ => out.push(byte),
+        }
+    }
+    Ok((out, unescaped))
+}
+
+/// RFC 3986 §2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+/// `uXXXX` after a `%`: an escape of one vendor's, which Istio's tests want kept as it is.
+fn is_wide_escape(text: &[u8]) -> bool {
+    matches!(text, [b'u', digits @ ..] if digits.len() >= 4
+        && digits.iter().take(4).all(u8::is_ascii_hexdigit))
+}
+
+/// RFC 3986 §5.2.4 for a path that begins with a slash.
+fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(path.len());
+    let mut segments = path.split(|byte| *byte == b'/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            b"." | b".." => {
+                if segment == b".." {
+                    out.truncate(memchr::memrchr(b'/', &out).unwrap_or(0));
+                }
+                if last {
+                    out.push(b'/');
+                }
+            }
+            _ => {
+                out.push(b'/');
+                out.extend_from_slice(segment);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
