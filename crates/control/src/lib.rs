@@ -2,12 +2,16 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`options`] | what it is started with, why it did not start |
 //! | [`workload`] | an instance as it registers |
 //! | [`world`] | everything known at one moment, indexed: services with their endpoints, rules, policies |
 //! | [`scope`] | what of it one proxy may see |
 //! | [`translate`] | that as Envoy resources under Istio's names |
+//! | [`status`] | HTTP: health, metrics, Istio's debug pages, the JSON of the command line |
 
+pub mod options;
 pub mod scope;
+pub mod status;
 pub mod translate;
 pub mod workload;
 pub mod world;

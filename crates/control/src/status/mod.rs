@@ -1,0 +1,3 @@
+//! What the control plane tells about itself over HTTP.
+
+pub mod shapes;
