@@ -19,6 +19,8 @@
 //! authorities, payload slices of [`h1::BodyReader::decode`]) is kept free of HTTP/1's syntax for it.
 
 pub mod authority;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod h1;
 pub mod header;
 pub mod id;

@@ -23,7 +23,7 @@ pub enum Sniff {
 /// The client's connection preface of HTTP/2 (RFC 9113 §3.4).
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A request line longer than this is not waited for.
+/// A request line that is not complete within so many bytes is not waited for.
 const MAX_LINE: usize = 32 * 1024;
 
 /// Both inspectors, TLS first. A ClientHello too large or malformed is [`Sniff::Unknown`].
@@ -39,6 +39,13 @@ pub fn inspect(bytes: &[u8]) -> Sniff {
 /// HTTP/2 by its preface; HTTP/1 by a request line with a registered method and a version 1.0 or 1.1, as soon as
 /// the line is complete. Anything else is [`Sniff::Unknown`] at the first byte that can not belong to either.
 pub fn inspect_http(bytes: &[u8]) -> Sniff {
+    match inspect_line(bytes.get(..MAX_LINE).unwrap_or(bytes)) {
+        Sniff::NeedMore if bytes.len() >= MAX_LINE => Sniff::Unknown,
+        verdict => verdict,
+    }
+}
+
+fn inspect_line(bytes: &[u8]) -> Sniff {
     if bytes.is_empty() {
         return Sniff::NeedMore;
     }
@@ -68,7 +75,6 @@ pub fn inspect_http(bytes: &[u8]) -> Sniff {
     }
     let rest = rest.get(1..).unwrap_or_default();
     match rest.iter().position(|byte| byte.is_ascii_control()) {
-        None if rest.len() > MAX_LINE => Sniff::Unknown,
         None => Sniff::NeedMore,
         Some(end) => match (rest.get(..end), rest.get(end..)) {
             (Some(_), Some([b'\r'])) => Sniff::NeedMore,

@@ -13,7 +13,8 @@ use super::{
 /// Lines to cut, lines to add, parts of the start line to replace. Reusable: one per worker, cleared per message,
 /// allocates only while it grows. Whatever is not mentioned here is forwarded byte for byte, in order.
 ///
-/// The fields meant for this hop alone need no mention; they are never forwarded.
+/// The fields meant for this hop alone need no mention; they are never forwarded. Host is special: it can be
+/// replaced by any of the setters, in its place, but neither removed nor doubled.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
     pub(super) cut: SlotSet,
@@ -81,6 +82,9 @@ impl Edits {
 
     /// As [`Edits::remove`], for a known name.
     pub fn remove_known(&mut self, head: &Head<'_>, id: HeaderId) {
+        if id == HeaderId::Host {
+            return;
+        }
         if head.storage.known(id).is_some() {
             head.storage.all(id).for_each(|slot| self.cut.insert(slot));
         }
@@ -158,6 +162,9 @@ impl Edits {
     /// The first value of a field as it will be sent, edits made so far included.
     pub fn value<'a>(&'a self, head: &Head<'a>, name: &[u8]) -> Option<&'a [u8]> {
         let id = HeaderId::of(name);
+        if id == HeaderId::Host && self.host.is_some() {
+            return self.replaced_host();
+        }
         let slot = head.storage.slots.iter().enumerate().find(|(at, slot)| {
             slot.id == id
                 && !slot.hidden
@@ -220,6 +227,12 @@ impl Edits {
             for byte in written.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
                 *byte = b' ';
             }
+        }
+        if id == HeaderId::Host {
+            // A request has one Host, whatever a policy adds.
+            let host = self.text.split_off(value);
+            self.text.truncate(start);
+            return self.host(&host);
         }
         let length = self.text.len() - value;
         self.text.extend_from_slice(b"\r\n");

@@ -39,14 +39,18 @@ pub use response::{ResponseTo, parse_response};
 pub use target::TargetForm;
 pub use write::{write_request, write_response};
 
-/// Whether `buffer` may hold a whole head, given that its first `seen` bytes were tried before in vain.
+/// Whether it is worth parsing `buffer` (anew), whose first `seen` bytes were looked at before: a blank line has
+/// come, or the limit is passed.
 ///
-/// A peer that sends a head byte by byte would otherwise have it parsed anew for each byte, at a cost growing
-/// with the square of its length. Costs one search of the new bytes.
-pub fn may_complete_head(buffer: &[u8], seen: usize) -> bool {
+/// A peer that sends a head byte by byte would otherwise have it parsed anew for each byte, at a cost growing with
+/// the square of its length. Costs one search of the new bytes. Of a head not yet tried at all it says yes, so
+/// that what is no HTTP is refused at once.
+pub fn may_complete_head(buffer: &[u8], seen: usize, limits: &Limits) -> bool {
+    if seen == 0 || buffer.len() > limits.max_head {
+        return true;
+    }
     // The blank line that ends a head may have begun in the bytes seen before.
     let fresh = buffer.get(seen.saturating_sub(3)..).unwrap_or_default();
-    seen == 0
-        || memchr::memchr_iter(b'\n', fresh)
-            .any(|at| matches!(fresh.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
+    memchr::memchr_iter(b'\n', fresh)
+        .any(|at| matches!(fresh.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
 }

@@ -41,8 +41,9 @@ const ALPN: u16 = 16;
 
 /// Looks for a ClientHello, in one record or in many.
 pub fn inspect_tls(bytes: &[u8]) -> Tls {
-    let message = match handshake_message(bytes) {
+    let message = match handshake_message(bytes.get(..MAX_INPUT).unwrap_or(bytes)) {
         Ok(Some(message)) => message,
+        Ok(None) if bytes.len() >= MAX_INPUT => return Tls::TooLarge,
         Ok(None) => return Tls::NeedMore,
         Err(verdict) => return verdict,
     };
@@ -97,7 +98,7 @@ fn handshake_message(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, Tls> {
             None => break,
         }
     }
-    if bytes.len() > MAX_INPUT { Err(Tls::TooLarge) } else { Ok(None) }
+    Ok(None)
 }
 
 fn parse_hello(message: &[u8]) -> Option<ClientHello> {
