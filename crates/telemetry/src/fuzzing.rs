@@ -36,6 +36,17 @@ pub fn fuzz_format(data: &[u8]) {
     }
 }
 
+/// A value from outside in every place of Istio's formats: one line, of UTF-8, comes out.
+pub fn fuzz_value(data: &[u8]) {
+    for format in [Format::istio(), Format::istio_legacy(), Format::istio_json()] {
+        let mut out = Vec::new();
+        format.render(&Hostile(data), &mut TimeCache::default(), &mut out);
+        let text = std::str::from_utf8(&out).expect("a line is UTF-8");
+        let line = text.strip_suffix('\n').expect("a line ends");
+        assert!(!line.contains(|c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}'), "{line:?}");
+    }
+}
+
 /// A scrape: no answer holds more samples than the text has lines.
 pub fn fuzz_scrape(data: &[u8]) {
     let text = String::from_utf8_lossy(data);

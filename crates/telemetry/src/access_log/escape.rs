@@ -1,15 +1,19 @@
 //! Untrusted bytes into a line that stays one line (see the module's head for the rules).
 
-use crate::decimal::push_padded;
+use crate::decimal::push_octet;
 
-/// Bytes that go into a text line as they are, without looking at their neighbours.
-const fn plain(byte: u8) -> bool {
-    matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\'
+/// Whether every byte goes into a line as it is. Without branches over each block, so that the
+/// compiler does sixteen at a time: this looks at every byte of every value logged.
+fn all_plain(value: &[u8]) -> bool {
+    let odd = |byte: u8| (byte.wrapping_sub(0x20) >= 0x5f) | (byte == b'"') | (byte == b'\\');
+    let any_odd = |block: &[u8]| block.iter().fold(false, |any, byte| any | odd(*byte));
+    let (blocks, rest) = value.as_chunks::<16>();
+    !blocks.iter().any(|block| any_odd(block)) && !any_odd(rest)
 }
 
 /// Appends `value` to a text line.
 pub(super) fn text(out: &mut Vec<u8>, value: &[u8]) {
-    if value.iter().all(|byte| plain(*byte)) {
+    if all_plain(value) {
         out.extend_from_slice(value);
         return;
     }
@@ -31,7 +35,7 @@ pub(super) fn text(out: &mut Vec<u8>, value: &[u8]) {
 
 /// Appends `value` to the inside of a JSON string.
 pub(super) fn json(out: &mut Vec<u8>, value: &[u8]) {
-    if value.iter().all(|byte| plain(*byte)) {
+    if all_plain(value) {
         out.extend_from_slice(value);
         return;
     }
@@ -99,11 +103,7 @@ pub(super) fn ip(out: &mut Vec<u8>, address: std::net::IpAddr) {
                 if index > 0 {
                     out.push(b'.');
                 }
-                match octet {
-                    0..=9 => out.push(b'0' + octet),
-                    10..=99 => push_padded(out, u64::from(octet), 2),
-                    100.. => push_padded(out, u64::from(octet), 3),
-                }
+                push_octet(out, octet);
             }
         }
         std::net::IpAddr::V6(v6) => {

@@ -29,7 +29,7 @@ impl Default for TimeCache {
 impl TimeCache {
     fn second(&mut self, unix: u64) -> &Second {
         let [even, odd] = &mut self.seconds;
-        let slot = if unix % 2 == 0 { even } else { odd };
+        let slot = if unix.is_multiple_of(2) { even } else { odd };
         if slot.unix != unix {
             *slot = Second::of(unix);
         }
@@ -45,19 +45,22 @@ impl Second {
             .and_then(|unix| jiff::Timestamp::from_second(unix).ok())
             .unwrap_or(jiff::Timestamp::MAX);
         let calendar = jiff::tz::Offset::UTC.to_datetime(timestamp);
-        let mut text = Vec::with_capacity(20);
-        for (value, width, end) in [
-            (i64::from(calendar.year()), 4, b'-'),
-            (i64::from(calendar.month()), 2, b'-'),
-            (i64::from(calendar.day()), 2, b'T'),
-            (i64::from(calendar.hour()), 2, b':'),
-            (i64::from(calendar.minute()), 2, b':'),
-            (i64::from(calendar.second()), 2, b'.'),
+        let mut iso = *b"0000-00-00T00:00:00.";
+        for (at, width, value) in [
+            (0, 4, i64::from(calendar.year())),
+            (5, 2, i64::from(calendar.month())),
+            (8, 2, i64::from(calendar.day())),
+            (11, 2, i64::from(calendar.hour())),
+            (14, 2, i64::from(calendar.minute())),
+            (17, 2, i64::from(calendar.second())),
         ] {
-            push_padded(&mut text, value.unsigned_abs(), width);
-            text.push(end);
+            let mut rest = value.unsigned_abs();
+            for digit in iso.iter_mut().skip(at).take(width).rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
         }
-        Second { unix, calendar, iso: text.try_into().unwrap_or([b'0'; 20]) }
+        Second { unix, calendar, iso }
     }
 }
 
@@ -70,7 +73,7 @@ enum TimeOp {
     Literal(String),
     Number {
         part: Part,
-        width: u32,
+        width: usize,
     },
     SpacePaddedDay,
     MonthName {
@@ -82,7 +85,7 @@ enum TimeOp {
     HalfDay,
     Unix,
     /// This many digits of the fraction of the second.
-    Fraction(u32),
+    Fraction(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -173,7 +176,7 @@ fn conversion(text: &str, ops: &mut Vec<TimeOp>) -> Result<usize, String> {
         'F' => return compile_into("%Y-%m-%d", ops).map(|()| 2),
         'D' => return compile_into("%m/%d/%y", ops).map(|()| 2),
         '1'..='9' if characters.next() == Some('f') => {
-            ops.push(TimeOp::Fraction(kind.to_digit(10).unwrap_or(9)));
+            ops.push(TimeOp::Fraction(kind.to_digit(10).map_or(9, |digits| digits as usize)));
             return Ok(3);
         }
         'E' => return extended(text, ops),
@@ -199,7 +202,7 @@ fn extended(text: &str, ops: &mut Vec<TimeOp>) -> Result<usize, String> {
                 ops.push(TimeOp::Number { part: Part::Second, width: 2 });
                 literal(ops, ".");
             }
-            ops.push(TimeOp::Fraction(u32::from(digit - b'0')));
+            ops.push(TimeOp::Fraction(usize::from(digit - b'0')));
             Ok(4)
         }
         _ => {
@@ -245,7 +248,7 @@ fn push(op: &TimeOp, second: &Second, since_epoch: Duration, out: &mut Vec<u8>) 
         TimeOp::HalfDay => out.extend_from_slice(if calendar.hour() < 12 { b"AM" } else { b"PM" }),
         TimeOp::Unix => push_u64(out, since_epoch.as_secs()),
         TimeOp::Fraction(digits) => {
-            let unit = 10u32.pow(9u32.saturating_sub(*digits));
+            let unit = (*digits..9).fold(1, |unit, _| unit * 10);
             push_padded(out, u64::from(since_epoch.subsec_nanos() / unit), *digits);
         }
     }

@@ -239,7 +239,7 @@ fn own(snapshot: &Snapshot, filter: &Filter<'_>, out: &mut Vec<u8>) {
         snapshot.refused,
     );
     for (name, help, kind, value) in [rows, refused] {
-        if filter.keeps(name) {
+        if filter.keeps(name) && !(filter.used_only && value == 0) {
             head(name, help, &kind, out);
             sample(out, name, "", "", |out| push_u64(out, value));
         }
