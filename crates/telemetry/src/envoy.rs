@@ -9,7 +9,9 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::metrics::{Buckets, Column, Counter, Gauge, Histogram, Kind, Registry, Row, Shard, TableId};
+use crate::metrics::{
+    Buckets, Column, Counter, Gauge, Histogram, Kind, Labels, Origin, Registry, Row, Shard, TableId,
+};
 
 /// The tables of all these statistics. Cheap to clone.
 #[derive(Clone)]
@@ -25,16 +27,21 @@ pub struct EnvoyStats {
 
 impl EnvoyStats {
     pub fn new(registry: &Registry) -> EnvoyStats {
-        let code_table =
-            |name, help| registry.table(vec![Column::new(name, help, Kind::Counter)], &["response_code"]);
+        let code_table = |name, help| {
+            registry.table(
+                vec![Column::new(name, help, Kind::Counter)],
+                &["response_code"],
+                Origin::Configuration,
+            )
+        };
         EnvoyStats {
             registry: registry.clone(),
-            clusters: registry.table(ClusterStats::columns(), &[]),
+            clusters: registry.table(ClusterStats::columns(), &[], Origin::Configuration),
             cluster_codes: code_table("envoy_cluster_upstream_rq", UPSTREAM_RQ),
             cluster_internal_codes: code_table("envoy_cluster_internal_upstream_rq", INTERNAL_UPSTREAM_RQ),
-            listeners: registry.table(ListenerStats::columns(), &[]),
-            http: registry.table(HttpStats::columns(), &[]),
-            tcp: registry.table(TcpStats::columns(), &[]),
+            listeners: registry.table(ListenerStats::columns(), &[], Origin::Configuration),
+            http: registry.table(HttpStats::columns(), &[], Origin::Configuration),
+            tcp: registry.table(TcpStats::columns(), &[], Origin::Configuration),
         }
     }
 
@@ -51,6 +58,17 @@ impl EnvoyStats {
             name: name.into(),
             cluster: self.cluster(name),
             codes: RefCell::default(),
+        }
+    }
+
+    /// Stops showing a cluster that configuration removed. Asked for again, it is shown again and
+    /// counts on.
+    pub fn forget_cluster(&self, name: &str) {
+        let mut labels = Labels::new(self.registry.limits().label_value_bytes);
+        let cluster = labels.push("cluster_name", name).as_str();
+        let with_code = format!(",{cluster}");
+        for table in [self.clusters, self.cluster_codes, self.cluster_internal_codes] {
+            self.registry.hide(table, |labels| labels == cluster || labels.ends_with(&with_code));
         }
     }
 

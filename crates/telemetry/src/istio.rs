@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Flags;
-use crate::metrics::{Buckets, Column, Counter, Kind, Labels, Registry, Shard, TableId};
+use crate::metrics::{Buckets, Column, Counter, Kind, Labels, Origin, Registry, Shard, TableId};
 
 /// One side of a request. Empty text means "not known" and is filled in by Istio's rules.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -134,6 +134,7 @@ impl IstioMetrics {
                 histogram("istio_response_bytes", "Size of responses, heads included.", &bytes),
             ],
             KEPT,
+            Origin::Traffic,
         );
         let tcp = registry.table(
             vec![
@@ -146,6 +147,7 @@ impl IstioMetrics {
                 counter("istio_tcp_connections_closed_total", "TCP connections closed."),
             ],
             KEPT,
+            Origin::Traffic,
         );
         IstioMetrics { registry: registry.clone(), principals, requests, tcp, duration, bytes }
     }

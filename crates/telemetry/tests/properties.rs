@@ -2,7 +2,7 @@
 //! comes from outside makes a panic or a second line.
 
 use proptest::prelude::*;
-use telemetry::metrics::{Column, Filter, Kind, Limits, prometheus};
+use telemetry::metrics::{Column, Filter, Kind, Limits, Origin, prometheus};
 use telemetry::{Registry, fuzzing, scrape};
 
 /// Pieces of formats, so that generated ones get past the first operator.
@@ -27,7 +27,7 @@ proptest! {
         rows in proptest::collection::btree_map(proptest::collection::vec("\\PC{0,12}|[\"\\\\\n{},= ]{0,6}", 2), any::<u32>(), 0..12)
     ) {
         let registry = Registry::new(Limits::default());
-        let table = registry.table(vec![Column::new("n_total", "Any \\ help\n.", Kind::Counter)], &[]);
+        let table = registry.table(vec![Column::new("n_total", "Any \\ help\n.", Kind::Counter)], &[], Origin::Traffic);
         let shard = registry.shard();
         for (labels, count) in &rows {
             let row = registry.row(table, &[("first", labels[0].as_str()), ("second", labels[1].as_str())], "");

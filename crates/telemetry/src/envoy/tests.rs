@@ -100,3 +100,25 @@ fn codes_without_a_class_count_as_completed_only() {
     let (_, plain) = both(&registry);
     assert_eq!(plain, "cluster.c.upstream_rq_completed: 5\n");
 }
+
+#[test]
+fn a_removed_cluster_is_shown_no_more_until_it_comes_back() {
+    let registry = Registry::new(Limits::default());
+    let envoy = EnvoyStats::new(&registry);
+    let shard = registry.shard();
+    let (codes, other) = (envoy.cluster_codes("gone"), envoy.cluster_codes("not-gone"));
+    codes.response(&shard, 200);
+    other.response(&shard, 200);
+    envoy.forget_cluster("gone");
+    // A worker that has not heard yet does no harm.
+    codes.response(&shard, 200);
+    let (text, plain) = both(&registry);
+    assert!(!text.contains("\"gone\"") && !plain.contains("cluster.gone."), "{text}{plain}");
+    assert!(
+        text.contains("envoy_cluster_upstream_rq{response_code=\"200\",cluster_name=\"not-gone\"} 1\n"),
+        "{text}"
+    );
+    envoy.cluster("gone");
+    let (_, plain) = both(&registry);
+    assert!(plain.contains("cluster.gone.upstream_rq_completed: 2\n"), "{plain}");
+}

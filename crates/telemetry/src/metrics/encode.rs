@@ -27,6 +27,36 @@ impl Filter<'_> {
 
 /// Appends every family as Prometheus text, content type `text/plain; version=0.0.4`.
 pub fn prometheus(registry: &Registry, filter: &Filter<'_>, out: &mut Vec<u8>) {
+    // Nothing is handed on before the end, so nothing can fail.
+    let _ = encode(registry, filter, out, &mut |_| Ok(()));
+}
+
+/// As [`prometheus`], in pieces of about 64 KiB: a proxy with many series never holds its whole scrape.
+pub fn prometheus_to(
+    registry: &Registry,
+    filter: &Filter<'_>,
+    sink: &mut impl std::io::Write,
+) -> std::io::Result<()> {
+    let mut piece = Vec::new();
+    encode(registry, filter, &mut piece, &mut |piece| {
+        if piece.len() >= PIECE {
+            sink.write_all(piece)?;
+            piece.clear();
+        }
+        Ok(())
+    })?;
+    sink.write_all(&piece)
+}
+
+const PIECE: usize = 64 * 1024;
+
+/// `row_done` may take what has been written so far.
+fn encode(
+    registry: &Registry,
+    filter: &Filter<'_>,
+    out: &mut Vec<u8>,
+    row_done: &mut dyn FnMut(&mut Vec<u8>) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let snapshot = registry.snapshot();
     let mut families: BTreeMap<&str, Vec<Part<'_>>> = BTreeMap::new();
     for part in parts(&snapshot) {
@@ -35,10 +65,11 @@ pub fn prometheus(registry: &Registry, filter: &Filter<'_>, out: &mut Vec<u8>) {
     let mut totals = Vec::new();
     for (name, parts) in &families {
         if filter.keeps(name) {
-            family(&snapshot, name, parts, filter, &mut totals, out);
+            family(&snapshot, name, parts, filter, &mut totals, out, row_done)?;
         }
     }
     own(&snapshot, filter, out);
+    Ok(())
 }
 
 /// Appends what Envoy's admin shows at `/stats`: `name: value` lines in order, histograms as
@@ -48,7 +79,7 @@ pub fn stats(registry: &Registry, filter: &Filter<'_>, out: &mut Vec<u8>) {
     let mut lines: Vec<(String, Vec<u8>)> = Vec::new();
     let mut totals = Vec::new();
     for part in parts(&snapshot) {
-        for row in part.rows.iter().filter(|row| !row.stat_prefix.is_empty()) {
+        for row in part.rows.iter().filter(|row| !row.stat_prefix.is_empty() && !row.hidden) {
             let name = format!("{}{}", row.stat_prefix, part.column.stat);
             snapshot.sum(row.base + part.offset, part.width(), &mut totals);
             if !filter.keeps(&name) || (filter.used_only && totals.iter().all(|total| *total == 0)) {
@@ -109,10 +140,11 @@ fn family(
     filter: &Filter<'_>,
     totals: &mut Vec<u64>,
     out: &mut Vec<u8>,
-) {
+    row_done: &mut dyn FnMut(&mut Vec<u8>) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let mut headed = false;
     for part in parts {
-        for row in part.rows {
+        for row in part.rows.iter().filter(|row| !row.hidden) {
             snapshot.sum(row.base + part.offset, part.width(), totals);
             let unused = !matches!(part.column.kind, Kind::Info) && totals.iter().all(|total| *total == 0);
             if filter.used_only && unused {
@@ -131,8 +163,10 @@ fn family(
                 Kind::Info => sample(out, name, "", &labels, |out| out.push(b'1')),
                 Kind::Histogram(buckets) => histogram(out, name, &labels, totals, buckets),
             }
+            row_done(out)?;
         }
     }
+    Ok(())
 }
 
 fn head(name: &str, help: &str, kind: &Kind, out: &mut Vec<u8>) {

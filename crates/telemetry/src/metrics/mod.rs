@@ -13,8 +13,8 @@ mod registry;
 
 pub use buckets::Buckets;
 pub use cells::Shard;
-pub use encode::{Filter, prometheus, stats};
-pub use registry::{Column, Kind, Limits, Registry, Row, TableId};
+pub use encode::{Filter, prometheus, prometheus_to, stats};
+pub use registry::{Column, Kind, Limits, Origin, Registry, Row, TableId};
 
 pub(crate) use cells::{bump, observe};
 pub(crate) use labels::Labels;

@@ -20,7 +20,6 @@ struct Shared {
 struct State {
     tables: Vec<Table>,
     cells: Allocator,
-    rows: usize,
     refused: u64,
     stores: Vec<Arc<CellStore>>,
     retired: Vec<Arc<CellStore>>,
@@ -29,17 +28,27 @@ struct State {
 /// Bounds on what outsiders can make a registry hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Label sets over all tables. Past it new ones share a row whose labels say `overflow`, except
-    /// for the few labels a table keeps.
+    /// Label sets of one table whose labels come from traffic. Past it new ones share a row whose
+    /// labels say `overflow`, except for the few labels a table keeps. With Istio's histograms one
+    /// row is 64 lines of about 900 bytes in a scrape, so this bounds the scrape too.
     pub rows: usize,
+    /// Label sets of one table whose labels come from configuration.
+    pub configured_rows: usize,
     /// Bytes of one label value; the rest is cut off.
     pub label_value_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { rows: 20_000, label_value_bytes: 256 }
+        Limits { rows: 4_000, configured_rows: 100_000, label_value_bytes: 256 }
     }
+}
+
+/// Who decides which label sets a table gets, and so which limit it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Traffic,
+    Configuration,
 }
 
 /// What a column counts.
@@ -95,6 +104,8 @@ struct Table {
     rows: Arc<Vec<RowEntry>>,
     /// Labels that keep their values in an overflow row.
     kept: &'static [&'static str],
+    limit: usize,
+    overflow_rows: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -103,6 +114,8 @@ pub(super) struct RowEntry {
     /// The head of the names in `/stats`; empty for rows only Prometheus knows.
     pub stat_prefix: Arc<str>,
     pub base: u32,
+    /// What it was about is gone: not shown until it comes back.
+    pub hidden: bool,
 }
 
 /// A label set's cells: the handles of its columns.
@@ -166,7 +179,7 @@ impl Registry {
 
     /// A family of families: columns that share their label sets. `kept` names the labels that keep
     /// their values in an overflow row; give only labels with few possible values.
-    pub fn table(&self, columns: Vec<Column>, kept: &'static [&'static str]) -> TableId {
+    pub fn table(&self, columns: Vec<Column>, kept: &'static [&'static str], origin: Origin) -> TableId {
         let mut width = 0;
         let mut offsets = Vec::with_capacity(columns.len());
         for column in &columns {
@@ -180,6 +193,11 @@ impl Registry {
             width,
             rows: Arc::default(),
             kept,
+            limit: match origin {
+                Origin::Traffic => self.0.limits.rows,
+                Origin::Configuration => self.0.limits.configured_rows,
+            },
+            overflow_rows: 0,
         });
         TableId(state.tables.len() - 1)
     }
@@ -215,10 +233,9 @@ impl Registry {
         if let Some(base) = target.find(labels) {
             return target.handle(base, false);
         }
-        if state.rows < self.0.limits.rows
+        if target.rows.len() - target.overflow_rows < target.limit
             && let Some(base) = state.cells.take(target.width)
         {
-            state.rows += 1;
             target.insert(labels, stat_prefix, base);
             return target.handle(base, false);
         }
@@ -229,6 +246,7 @@ impl Registry {
         }
         match state.cells.take(target.width) {
             Some(base) => {
+                target.overflow_rows += 1;
                 target.insert(shared.as_str(), OVERFLOW, base);
                 target.handle(base, true)
             }
@@ -238,20 +256,33 @@ impl Registry {
 
     /// A counter without siblings, for the few that stand alone.
     pub fn counter(&self, name: &'static str, help: &'static str) -> Counter {
-        let table = self.table(vec![Column::new(name, help, Kind::Counter)], &[]);
+        let table = self.table(vec![Column::new(name, help, Kind::Counter)], &[], Origin::Configuration);
         self.row(table, &[], name).counter(0)
     }
 
     /// A gauge without siblings.
     pub fn gauge(&self, name: &'static str, help: &'static str) -> Gauge {
-        let table = self.table(vec![Column::new(name, help, Kind::Gauge)], &[]);
+        let table = self.table(vec![Column::new(name, help, Kind::Gauge)], &[], Origin::Configuration);
         self.row(table, &[], name).gauge(0)
     }
 
     /// A series that is always 1 and says something by its labels, as `istio_build` does.
     pub fn info(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) {
-        let table = self.table(vec![Column::new(name, help, Kind::Info)], &[]);
+        let table = self.table(vec![Column::new(name, help, Kind::Info)], &[], Origin::Configuration);
         self.row(table, labels, "");
+    }
+
+    /// Stops showing the rows whose rendered labels (`a="x",b="y"`) `gone` picks, because what they
+    /// were about is gone. They keep their cells, so that a late writer does no harm and one that
+    /// comes back counts on.
+    pub(crate) fn hide(&self, table: TableId, gone: impl Fn(&str) -> bool) {
+        let mut state = self.0.lock();
+        let Some(table) = state.tables.get_mut(table.0) else { return };
+        if table.rows.iter().any(|row| gone(&row.labels)) {
+            for row in Arc::make_mut(&mut table.rows).iter_mut().filter(|row| gone(&row.labels)) {
+                row.hidden = true;
+            }
+        }
     }
 
     pub fn limits(&self) -> Limits {
@@ -260,7 +291,7 @@ impl Registry {
 
     /// Label sets held, without the overflow rows.
     pub fn rows(&self) -> usize {
-        self.0.lock().rows
+        self.0.lock().rows()
     }
 
     /// How often a new label set met the bound. A label set is asked for about once per worker, so
@@ -278,7 +309,7 @@ impl Registry {
         Snapshot {
             tables: state.tables.iter().map(TableSnapshot::of).collect(),
             stores: state.stores.clone(),
-            rows: state.rows,
+            rows: state.rows(),
             refused: state.refused,
         }
     }
@@ -293,15 +324,30 @@ impl Shared {
     }
 }
 
+impl State {
+    /// Label sets held, without the overflow rows.
+    fn rows(&self) -> usize {
+        self.tables.iter().map(|table| table.rows.len() - table.overflow_rows).sum()
+    }
+}
+
 impl Table {
-    fn find(&self, labels: &str) -> Option<u32> {
+    /// The first cell of a row there is; shows it again if it was hidden.
+    fn find(&mut self, labels: &str) -> Option<u32> {
         let at = self.rows.binary_search_by(|row| (*row.labels).cmp(labels)).ok()?;
-        self.rows.get(at).map(|row| row.base)
+        let row = self.rows.get(at)?;
+        let base = row.base;
+        if row.hidden
+            && let Some(row) = Arc::make_mut(&mut self.rows).get_mut(at)
+        {
+            row.hidden = false;
+        }
+        Some(base)
     }
 
     fn insert(&mut self, labels: &str, stat_prefix: &str, base: u32) {
         let at = self.rows.partition_point(|row| *row.labels < *labels);
-        let entry = RowEntry { labels: labels.into(), stat_prefix: stat_prefix.into(), base };
+        let entry = RowEntry { labels: labels.into(), stat_prefix: stat_prefix.into(), base, hidden: false };
         Arc::make_mut(&mut self.rows).insert(at, entry);
     }
 

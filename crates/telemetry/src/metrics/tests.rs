@@ -21,6 +21,7 @@ fn shards_are_summed_and_the_text_is_exact() {
             Column::new("c", "Open.", Kind::Gauge),
         ],
         &[],
+        Origin::Traffic,
     );
     let row = registry.row(table, &[("name", "x\"y\n"), ("other", "")], "");
     let (one, two) = (registry.shard(), registry.shard());
@@ -76,7 +77,7 @@ fn istio_has_twenty_buckets_and_bounds_are_inclusive() {
 #[test]
 fn a_label_set_is_interned_once() {
     let registry = Registry::new(Limits::default());
-    let table = registry.table(vec![Column::new("n_total", "", Kind::Counter)], &[]);
+    let table = registry.table(vec![Column::new("n_total", "", Kind::Counter)], &[], Origin::Traffic);
     let first = registry.row(table, &[("a", "1")], "");
     let again = registry.row(table, &[("a", "1")], "");
     let other = registry.row(table, &[("a", "2")], "");
@@ -87,8 +88,8 @@ fn a_label_set_is_interned_once() {
 
 #[test]
 fn past_the_bound_new_label_sets_share_a_named_row() {
-    let registry = Registry::new(Limits { rows: 2, label_value_bytes: 4 });
-    let table = registry.table(vec![Column::new("n_total", "", Kind::Counter)], &["side"]);
+    let registry = Registry::new(Limits { rows: 2, label_value_bytes: 4, ..Limits::default() });
+    let table = registry.table(vec![Column::new("n_total", "", Kind::Counter)], &["side"], Origin::Traffic);
     let shard = registry.shard();
     for path in 0..10 {
         let row = registry.row(table, &[("side", "in"), ("path", &path.to_string())], "");
@@ -116,7 +117,7 @@ fn a_shard_that_ends_leaves_its_counts() {
 #[test]
 fn handles_of_another_registry_do_no_harm() {
     let (registry, other) = (Registry::new(Limits::default()), Registry::new(Limits::default()));
-    let table = other.table(vec![Column::new("n_total", "", Kind::Counter)], &[]);
+    let table = other.table(vec![Column::new("n_total", "", Kind::Counter)], &[], Origin::Traffic);
     let row = other.row(table, &[], "");
     let shard = registry.shard();
     shard.inc(row.counter(7));
@@ -150,6 +151,7 @@ fn scrapes_see_counters_only_grow_while_writers_grow() {
     let table = registry.table(
         vec![Column::new("n_total", "", Kind::Counter), Column::new("size", "", Kind::Histogram(buckets))],
         &[],
+        Origin::Traffic,
     );
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -192,4 +194,37 @@ fn scrapes_see_counters_only_grow_while_writers_grow() {
     };
     assert_eq!(total("n_total"), (2 * ROWS * ROUNDS) as f64);
     assert_eq!(total("size_count"), (2 * ROWS * ROUNDS) as f64);
+}
+
+#[test]
+fn a_scrape_in_pieces_is_the_same_text() {
+    let registry = Registry::new(Limits::default());
+    let table = registry.table(vec![Column::new("n_total", "", Kind::Counter)], &[], Origin::Configuration);
+    for row in 0..5000 {
+        registry.row(table, &[("row", &row.to_string())], "");
+    }
+    let mut pieces = Pieces::default();
+    prometheus_to(&registry, &Filter::default(), &mut pieces).unwrap();
+    assert!(pieces.count >= 2 && pieces.largest < 80 * 1024, "{} up to {}", pieces.count, pieces.largest);
+    assert_eq!(String::from_utf8(pieces.all).unwrap(), text(&registry));
+}
+
+#[derive(Default)]
+struct Pieces {
+    all: Vec<u8>,
+    count: usize,
+    largest: usize,
+}
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+        self.all.extend_from_slice(piece);
+        self.count += 1;
+        self.largest = self.largest.max(piece.len());
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
