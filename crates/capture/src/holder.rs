@@ -274,6 +274,16 @@ impl Holder {
         protocol::send(self.control.as_fd(), order, &[], MsgFlags::empty())
     }
 
+    /// Whether there is a file where exec looks for `command`.
+    fn is_present(&self, command: &str) -> bool {
+        if command.contains('/') {
+            return true;
+        }
+        let set = self.life.spec.env.iter().rev().find(|(name, _)| name == "PATH");
+        let path = set.map(|(_, value)| value.clone()).or_else(|| std::env::var_os("PATH"));
+        path.is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(command).exists()))
+    }
+
     fn start_error(&self, errno: Option<i32>, message: String) -> StartError {
         let command = self.life.spec.command.first();
         let command = command.map_or(String::new(), |name| name.to_string_lossy().into_owned());
@@ -285,6 +295,9 @@ impl Holder {
                 StartError::Other { command, message }
             }
             Some(libc::ENOENT) => StartError::NotFound(command),
+            // exec(3) says EACCES, too, for a name that is nowhere when it may not look into one of
+            // PATH's directories.
+            Some(libc::EACCES) if !self.is_present(&command) => StartError::NotFound(command),
             Some(libc::EACCES) => StartError::NotExecutable(command),
             _ => StartError::Other { command, message },
         }

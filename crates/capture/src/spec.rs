@@ -28,7 +28,9 @@ pub enum Mode {
     /// A network namespace of its own, with every connection redirected.
     Namespace(Namespace),
     /// No namespace: the application is only asked, by environment variables
-    /// ([`crate::environment::variables`]), to use a proxy. Lifetime guarantees are the same.
+    /// ([`crate::environment::variables`]), to use a proxy. The application and its descendants end
+    /// with the sidecar all the same; only when somebody kills the holder itself are descendants
+    /// beyond the application left, which a namespace would have given away.
     Environment,
 }
 

@@ -150,7 +150,7 @@ impl Reply<'_> {
         self.finish(ResponseCode::NoError, records)
     }
 
-    fn finish(&self, code: ResponseCode, mut records: Vec<Record>) -> Answer {
+    fn finish(&self, code: ResponseCode, records: Vec<Record>) -> Answer {
         let limit = match self.transport {
             Transport::Tcp => usize::from(u16::MAX),
             Transport::Udp if self.request.edns.is_some() => {
@@ -158,22 +158,29 @@ impl Reply<'_> {
             }
             Transport::Udp => usize::from(UDP_PLAIN),
         };
-        let mut truncated = false;
-        loop {
-            let Ok(bytes) = self.message(code, records.clone(), truncated).to_vec() else {
-                return error(self.request.metadata.id, OpCode::Query, ResponseCode::ServFail);
-            };
-            if bytes.len() <= limit || records.is_empty() {
-                return Answer::Reply(bytes);
-            }
-            // As many as fit, marked as cut: a client that cannot ask again over TCP (musl before
-            // 1.2.4) still has addresses to work with. Each takes the same room, so the excess
-            // tells how many must go.
-            let each = bytes.len() / records.len();
-            let excess = (bytes.len() - limit).div_ceil(each.max(1)).max(1);
-            records.truncate(records.len().saturating_sub(excess));
-            truncated = true;
+        let encode = |count: usize, truncated: bool| {
+            let records = records.get(..count).unwrap_or(&records).to_vec();
+            self.message(code, records, truncated).to_vec()
+        };
+        let Ok(whole) = encode(records.len(), false) else {
+            return error(self.request.metadata.id, OpCode::Query, ResponseCode::ServFail);
+        };
+        if whole.len() <= limit {
+            return Answer::Reply(whole);
         }
+        // As many as fit, marked as cut: a client that cannot ask again over TCP (musl before 1.2.4)
+        // still has addresses to work with. Found by halving, because the encoder stops compressing
+        // names at some size and so records do not all take the same room.
+        let (mut fitting, mut excess) = (0, records.len());
+        let mut best = encode(0, true);
+        while excess - fitting > 1 {
+            let middle = fitting + (excess - fitting) / 2;
+            match encode(middle, true) {
+                Ok(bytes) if bytes.len() <= limit => (fitting, best) = (middle, Ok(bytes)),
+                _ => excess = middle,
+            }
+        }
+        best.map_or(Answer::Ignore, Answer::Reply)
     }
 
     fn message(&self, code: ResponseCode, records: Vec<Record>, truncated: bool) -> Message {

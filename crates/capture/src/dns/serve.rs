@@ -93,8 +93,11 @@ async fn udp(server: Arc<Server>, socket: UdpSocket) {
     let socket = Arc::new(socket);
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
-        // An error here is an earlier answer's: its client closed the port.
-        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
+            // An earlier answer's error, or memory; not to be asked again in a tight loop.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        };
         let query = buffer.get(..length).unwrap_or_default();
         match server.decide(query, Transport::Udp) {
             Answer::Ignore => {}
