@@ -99,6 +99,13 @@ impl Reader<'_> {
 
     fn object(&self, node: &Node, parsed: &mut Parsed) {
         let mut context = Context::default();
+        // Directories hold other YAML too, such as a chart's values.
+        if node.entries().is_some() && node.field("apiVersion").is_none() && node.field("kind").is_none() {
+            context
+                .warning(node.at, "is not an object (it has neither apiVersion nor kind) and is passed over");
+            parsed.problems.extend(self.problems(context, ""));
+            return;
+        }
         let Some(header) = Header::decode(node, &mut context) else {
             parsed.problems.extend(self.problems(context, ""));
             return;
@@ -251,7 +258,9 @@ impl Header {
             }
         }
         let metadata = self.metadata;
-        if metadata.name.is_empty() && metadata.generate_name.is_empty() {
+        // An installer's input, which no API server sees.
+        let unnamed_too = kinds::split(&self.api_version).0 == "install.istio.io";
+        if metadata.name.is_empty() && metadata.generate_name.is_empty() && !unnamed_too {
             let at = place(node, "metadata");
             context.in_field("metadata", |context| {
                 context.in_field("name", |context| context.error(at, "is required but missing"));

@@ -80,7 +80,7 @@ impl<'n> Fields<'n> {
 }
 
 /// Whether `key` is the field declared as `name`: as it is, or in lowerCamelCase as proto3 JSON makes it.
-fn is_written(key: &str, name: &str) -> bool {
+pub(crate) fn is_written(key: &str, name: &str) -> bool {
     key == name || (name.contains('_') && key == written(name))
 }
 

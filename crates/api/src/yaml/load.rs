@@ -76,18 +76,89 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
     chunks
 }
 
+/// Flow collections may be indented as they like for kubectl's parser, and people close them at the level of their key;
+/// ours insists on deeper lines, as YAML 1.2 does. A line it refuses for that is moved to the right and read again.
 fn load_chunk(
     text: &str,
     limits: Limits,
     shift: &dyn Fn(Position) -> Position,
 ) -> Vec<Result<Node, SyntaxError>> {
+    let mut moved = MovedLines::default();
+    let mut padded = None;
+    loop {
+        let text = padded.as_deref().unwrap_or(text);
+        match parse_chunk(text, limits, &|at| shift(moved.original(at))) {
+            Outcome::Documents(documents) => return documents,
+            Outcome::Shallow { line, documents } => match moved.push(text, line) {
+                Some(text) => padded = Some(text),
+                None => return documents,
+            },
+        }
+    }
+}
+
+#[derive(Default)]
+struct MovedLines {
+    lines: HashSet<u32>,
+    by: u32,
+    cost: usize,
+}
+
+impl MovedLines {
+    /// Reading again and again is paid for by the byte.
+    const BUDGET: usize = 64 << 20;
+
+    /// The text with one more line moved; `None` if that is no help.
+    fn push(&mut self, text: &str, line: u32) -> Option<String> {
+        self.cost = self.cost.saturating_add(text.len());
+        if self.cost > Self::BUDGET || !self.lines.insert(line) {
+            return None;
+        }
+        if self.by == 0 {
+            let deepest = text.lines().map(|line| line.len() - line.trim_start_matches(' ').len()).max();
+            self.by = u32::try_from(deepest.unwrap_or(0)).ok()?.checked_add(1)?;
+        }
+        let padding = " ".repeat(usize::try_from(self.by).ok()?);
+        let mut result = String::with_capacity(text.len() + padding.len());
+        for (number, content) in (1_u32..).zip(text.split_inclusive('\n')) {
+            if number == line {
+                result.push_str(&padding);
+            }
+            result.push_str(content);
+        }
+        Some(result)
+    }
+
+    fn original(&self, at: Position) -> Position {
+        match self.lines.contains(&at.line) {
+            true => Position { column: at.column.saturating_sub(self.by).max(1), ..at },
+            false => at,
+        }
+    }
+}
+
+enum Outcome {
+    Documents(Vec<Result<Node, SyntaxError>>),
+    /// A line of a flow collection is not indented enough; the documents as far as they go.
+    Shallow {
+        line: u32,
+        documents: Vec<Result<Node, SyntaxError>>,
+    },
+}
+
+fn parse_chunk(text: &str, limits: Limits, shift: &dyn Fn(Position) -> Position) -> Outcome {
     let mut documents = Vec::new();
     let mut builder = Builder::new(limits, shift);
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
-        let outcome = match event {
-            Ok((event, span)) => builder.accept(event, span),
-            Err(error) => Err(builder.scan_error(&error)),
+        let (outcome, shallow) = match event {
+            Ok((event, span)) => (builder.accept(event, span), None),
+            Err(error) => {
+                let shallow =
+                    matches!(error.info(), "invalid indentation" | "invalid indentation in flow construct");
+                let line = u32::try_from(error.marker().line()).ok().filter(|_| shallow);
+                (Err(builder.scan_error(&error)), line)
+            }
         };
         match outcome {
             Ok(None) => {}
@@ -97,11 +168,14 @@ fn load_chunk(
             }
             Err(error) => {
                 documents.push(Err(error));
-                break;
+                return match shallow {
+                    Some(line) => Outcome::Shallow { line, documents },
+                    None => Outcome::Documents(documents),
+                };
             }
         }
     }
-    documents
+    Outcome::Documents(documents)
 }
 
 /// Builds one document from events.
