@@ -12,9 +12,11 @@
 //! | [`type_url`] | the type URLs of the resources we exchange |
 //! | [`node`] | the node metadata our two ends agree on |
 //! | [`delta_client`] | the client end, as our proxy uses it |
+//! | [`delta_server`] | the server end of one stream, without I/O |
 
 pub mod any;
 pub mod delta_client;
+pub mod delta_server;
 pub mod json;
 pub mod node;
 pub mod type_url;

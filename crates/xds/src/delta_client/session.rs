@@ -108,7 +108,8 @@ impl Session {
         consumer: &mut impl Consumer,
         changes: &mut Changes,
     ) -> Vec<DeltaDiscoveryRequest> {
-        let Some(held) = self.types.iter_mut().find(|t| t.type_url == response.type_url && t.open) else {
+        // Endpoints may come before they are asked for, right behind their clusters.
+        let Some(held) = self.types.iter_mut().find(|t| t.type_url == response.type_url) else {
             let reason = "this type was not asked for".to_owned();
             return vec![nack(response.type_url, response.nonce, reason)];
         };

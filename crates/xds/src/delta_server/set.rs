@@ -1,0 +1,291 @@
+//! Resources encoded once, shared by all streams that get them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{Any, Message, type_url};
+
+/// The types that are served, in the order in which they are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Cluster,
+    Endpoint,
+    Listener,
+    Route,
+    NameTable,
+}
+
+impl Kind {
+    pub const COUNT: usize = 5;
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::NameTable];
+
+    pub fn of(type_url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.type_url() == type_url)
+    }
+
+    pub fn type_url(self) -> &'static str {
+        match self {
+            Self::Cluster => type_url::CLUSTER,
+            Self::Endpoint => type_url::ENDPOINT,
+            Self::Listener => type_url::LISTENER,
+            Self::Route => type_url::ROUTE,
+            Self::NameTable => type_url::NAME_TABLE,
+        }
+    }
+
+    /// `CDS`, `EDS`, ...
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Cluster => "CDS",
+            Self::Endpoint => "EDS",
+            Self::Listener => "LDS",
+            Self::Route => "RDS",
+            Self::NameTable => "NDS",
+        }
+    }
+
+    pub fn index(self) -> usize {
+        match self {
+            Self::Cluster => 0,
+            Self::Endpoint => 1,
+            Self::Listener => 2,
+            Self::Route => 3,
+            Self::NameTable => 4,
+        }
+    }
+}
+
+/// One resource: its name, the hash of its content, and the bytes as they stand in a response.
+#[derive(Debug)]
+pub struct Entry {
+    pub kind: Kind,
+    pub name: Box<str>,
+    /// Hash of the encoded message. On the wire as 16 hexadecimal digits.
+    pub version: u64,
+    /// Of an EDS cluster: the name of its endpoints.
+    pub endpoints: Option<Box<str>>,
+    /// Field `resources` of a delta response, key and length included.
+    encoded: Bytes,
+    /// Where in it the message itself starts.
+    body_at: usize,
+}
+
+impl Entry {
+    /// `body` is the encoded message.
+    pub fn new(kind: Kind, name: &str, endpoints: Option<&str>, body: &[u8]) -> Self {
+        let version = xxh3_64(body);
+        let (encoded, body_at) = encode(name, &version_text(version), kind.type_url(), body);
+        Self { kind, name: name.into(), version, endpoints: endpoints.map(Into::into), encoded, body_at }
+    }
+
+    pub fn of<M: Message>(kind: Kind, name: &str, endpoints: Option<&str>, message: &M) -> Self {
+        Self::new(kind, name, endpoints, &message.encode_to_vec())
+    }
+
+    /// Field `resources` of a delta response.
+    pub fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// The message.
+    pub fn body(&self) -> Bytes {
+        self.encoded.slice(self.body_at..)
+    }
+
+    pub fn any(&self) -> Any {
+        Any { type_url: self.kind.type_url().to_owned(), value: self.body().to_vec() }
+    }
+
+    pub fn version_text(&self) -> String {
+        version_text(self.version)
+    }
+}
+
+/// 16 hexadecimal digits.
+pub(crate) fn version_text(version: u64) -> String {
+    format!("{version:016x}")
+}
+
+/// A version as a client gives it back; `None` if it is not one of ours.
+pub(crate) fn parse_version(text: &str) -> Option<u64> {
+    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+/// `resources` (2) of a delta response: `version` (1), `resource` (2: `type_url` 1, `value` 2), `name` (3), written so
+/// that the message itself comes last.
+fn encode(name: &str, version: &str, type_url: &str, body: &[u8]) -> (Bytes, usize) {
+    let any_len = field_len(type_url.len()) + field_len(body.len());
+    let resource_len = field_len(name.len()) + field_len(version.len()) + field_len(any_len);
+    let mut out = BytesMut::with_capacity(field_len(resource_len));
+    put_key(&mut out, 2, resource_len);
+    put_field(&mut out, 3, name.as_bytes());
+    put_field(&mut out, 1, version.as_bytes());
+    put_key(&mut out, 2, any_len);
+    put_field(&mut out, 1, type_url.as_bytes());
+    put_field(&mut out, 2, body);
+    let body_at = out.len() - body.len();
+    (out.freeze(), body_at)
+}
+
+fn put_key(out: &mut BytesMut, tag: u32, len: usize) {
+    encode_key(tag, WireType::LengthDelimited, out);
+    encode_varint(len as u64, out);
+}
+
+fn put_field(out: &mut BytesMut, tag: u32, bytes: &[u8]) {
+    put_key(out, tag, bytes.len());
+    out.put_slice(bytes);
+}
+
+/// Of a length-delimited field with a tag below 16.
+fn field_len(len: usize) -> usize {
+    1 + encoded_len_varint(len as u64) + len
+}
+
+/// All resources of one type in one layer, by name.
+#[derive(Debug, Default)]
+pub struct TypeSet {
+    entries: Vec<Arc<Entry>>,
+}
+
+impl TypeSet {
+    /// Of two entries of one name the first counts.
+    pub fn new(mut entries: Vec<Arc<Entry>>) -> Self {
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries.dedup_by(|later, first| later.name == first.name);
+        Self { entries }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Arc<Entry>> {
+        let index = self.entries.binary_search_by(|e| e.name.as_ref().cmp(name)).ok()?;
+        self.entries.get(index)
+    }
+
+    pub fn entries(&self) -> &[Arc<Entry>] {
+        &self.entries
+    }
+
+    /// Whether both hold the same versions of the same names.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.entries.len() == other.entries.len()
+            && self
+                .entries
+                .iter()
+                .zip(&other.entries)
+                .all(|(a, b)| a.version == b.version && a.name == b.name)
+    }
+
+    /// The names whose entries differ, either way.
+    pub(crate) fn changed_names<'a>(&'a self, newer: &'a Self) -> Vec<&'a str> {
+        let (mut old, mut new) = (self.entries.iter().peekable(), newer.entries.iter().peekable());
+        let mut names = Vec::new();
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return names,
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(a), Some(b)) if Arc::ptr_eq(a, b) => {
+                    old.next();
+                    new.next();
+                    continue;
+                }
+                (Some(a), Some(b)) => a.name.cmp(&b.name),
+            };
+            let gone = if order.is_le() { old.next() } else { None };
+            let come = if order.is_ge() { new.next() } else { None };
+            match (gone, come) {
+                (Some(a), Some(b)) if a.version == b.version => {}
+                (_, Some(entry)) | (Some(entry), None) => names.push(entry.name.as_ref()),
+                (None, None) => return names,
+            }
+        }
+    }
+}
+
+/// One set per type.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    types: [Arc<TypeSet>; Kind::COUNT],
+}
+
+static EMPTY: LazyLock<Arc<TypeSet>> = LazyLock::new(Arc::default);
+
+impl Default for Layer {
+    fn default() -> Self {
+        Self { types: std::array::from_fn(|_| EMPTY.clone()) }
+    }
+}
+
+impl Layer {
+    pub fn new(types: [Arc<TypeSet>; Kind::COUNT]) -> Self {
+        Self { types }
+    }
+
+    pub fn get(&self, kind: Kind) -> &Arc<TypeSet> {
+        // An array of one set per kind.
+        &self.types[kind.index()]
+    }
+
+    /// Keeps the older set of every type that says the same, so that comparing again costs nothing.
+    pub fn reusing(mut self, older: &Self) -> Self {
+        for (new, old) in self.types.iter_mut().zip(&older.types) {
+            if new.same_as(old) {
+                *new = old.clone();
+            }
+        }
+        self
+    }
+
+    /// Whether every type is the very same set.
+    pub fn is(&self, other: &Self) -> bool {
+        self.types.iter().zip(&other.types).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+}
+
+/// What one stream is to hold: what its class shares, and its own.
+#[derive(Debug)]
+pub struct ResourceSet {
+    /// Of the configuration it was made from.
+    pub generation: u64,
+    /// When the change that led to it was made.
+    pub since: Instant,
+    pub shared: Arc<Layer>,
+    /// Hides what is shared under the same name.
+    pub own: Arc<Layer>,
+}
+
+impl ResourceSet {
+    pub fn find(&self, kind: Kind, name: &str) -> Option<&Arc<Entry>> {
+        self.own.get(kind).get(name).or_else(|| self.shared.get(kind).get(name))
+    }
+
+    /// Each name once.
+    pub fn entries(&self, kind: Kind) -> impl Iterator<Item = &Arc<Entry>> {
+        let own = self.own.get(kind);
+        let shared = self.shared.get(kind).entries().iter().filter(|e| own.get(&e.name).is_none());
+        own.entries().iter().chain(shared)
+    }
+
+    pub fn count(&self, kind: Kind) -> usize {
+        self.own.get(kind).entries().len() + self.shared.get(kind).entries().len()
+    }
+
+    /// Names that another set says something else about.
+    pub(crate) fn changed_names<'a>(&'a self, newer: &'a Self, kind: Kind) -> BTreeSet<&'a str> {
+        let layers = [(&self.shared, &newer.shared), (&self.own, &newer.own)];
+        let mut names = BTreeSet::new();
+        for (old, new) in layers {
+            let (old, new) = (old.get(kind), new.get(kind));
+            if !Arc::ptr_eq(old, new) {
+                names.extend(old.changed_names(new));
+            }
+        }
+        names
+    }
+}
