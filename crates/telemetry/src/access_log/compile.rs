@@ -1,7 +1,7 @@
 //! Format strings to operations. Grammar: `%NAME%`, `%NAME(argument)%`, `%NAME(argument):max%`, `%%`
 //! for a percent sign, anything else literally.
 
-use super::operator::{AddressPart, Cleaning, GrpcStyle, Header, Name, Op};
+use super::operator::{AddressPart, Cleaning, GrpcStyle, Header, Literal, Name, Op};
 use super::source::{AddressField, NumberField, TextField};
 use super::time::TimeFormat;
 
@@ -57,7 +57,7 @@ pub(super) fn text(format: &str, context: &Context<'_>) -> Result<Vec<Op>, Forma
         let written = Written::parse(at, position)?;
         position += written.length;
         match written.compile(context)? {
-            Op::Literal(text) => literal.extend_from_slice(&text),
+            Op::Literal(fixed) => literal.extend_from_slice(fixed.text()),
             op => {
                 flush(&mut literal, &mut ops);
                 ops.push(op);
@@ -70,7 +70,7 @@ pub(super) fn text(format: &str, context: &Context<'_>) -> Result<Vec<Op>, Forma
 
 fn flush(literal: &mut Vec<u8>, ops: &mut Vec<Op>) {
     if !literal.is_empty() {
-        ops.push(Op::Literal(std::mem::take(literal).into()));
+        ops.push(Op::Literal(Literal::new(std::mem::take(literal))));
     }
 }
 
@@ -280,7 +280,7 @@ impl<'a> Written<'a> {
         let Some(value) = value.filter(|value| !value.is_empty()) else { return Op::Missing };
         let mut text = Vec::new();
         super::escape::text(&mut text, super::escape::cut(value.as_bytes(), self.max));
-        Op::Literal(text.into())
+        Op::Literal(Literal::new(text))
     }
 
     fn refuse(&self, why: &str) -> FormatError {

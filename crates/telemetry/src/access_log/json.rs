@@ -67,9 +67,9 @@ fn node(template: &JsonTemplate, context: &Context<'_>, depth: usize) -> Result<
             match ops.len() {
                 0 => Node::Fixed(b"\"\"".as_slice().into()),
                 1 => match ops.remove(0) {
-                    Op::Literal(text) => {
+                    Op::Literal(literal) => {
                         let mut quoted = vec![b'"'];
-                        escape::json(&mut quoted, &text);
+                        escape::json(&mut quoted, literal.text());
                         quoted.push(b'"');
                         Node::Fixed(quoted.into())
                     }

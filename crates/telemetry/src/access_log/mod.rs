@@ -24,7 +24,7 @@ pub use source::{Address, AddressField, LogSource, NumberField, TextField};
 pub use time::TimeCache;
 
 use json::Node;
-use operator::Op;
+use operator::{Literal, Op};
 
 /// A compiled access-log format. Immutable; share it between workers.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,11 +45,10 @@ impl Format {
     /// Compiles a text format. A line feed is added at the end where there is none, as Istio does.
     pub fn text(format: &str, context: &Context<'_>) -> Result<Format, FormatError> {
         let mut ops = compile::text(format, context)?;
-        let ended = matches!(ops.last(), Some(Op::Literal(text)) if text.ends_with(b"\n"));
         match ops.last_mut() {
-            _ if ended => {}
-            Some(Op::Literal(text)) => *text = [&**text, b"\n"].concat().into(),
-            _ => ops.push(Op::Literal(b"\n".as_slice().into())),
+            Some(Op::Literal(last)) if last.text().ends_with(b"\n") => {}
+            Some(Op::Literal(last)) => *last = Literal::new([last.text(), b"\n"].concat()),
+            _ => ops.push(Op::Literal(Literal::new(b"\n".to_vec()))),
         }
         Ok(Format { body: Body::Text(ops), omit_empty: false })
     }

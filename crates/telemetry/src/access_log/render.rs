@@ -15,8 +15,8 @@ pub(super) fn text(
     out: &mut Vec<u8>,
 ) {
     for op in ops {
-        if let Op::Literal(text) = op {
-            out.extend_from_slice(text);
+        if let Op::Literal(literal) = op {
+            literal.push(out);
             continue;
         }
         match value(op, source) {
@@ -40,7 +40,7 @@ pub(super) enum Value<'a> {
 
 pub(super) fn value<'a>(op: &'a Op, source: &'a impl LogSource) -> Value<'a> {
     match op {
-        Op::Literal(text) => Value::Text(text, Cleaning::AsIs),
+        Op::Literal(literal) => Value::Text(literal.text(), Cleaning::AsIs),
         Op::Missing => Value::Missing,
         Op::StartTime(format) => Value::Start(format),
         Op::FlagsShort => Value::Flags(source.flags()),
