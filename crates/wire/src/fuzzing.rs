@@ -10,8 +10,11 @@ use crate::{
     sniff::{self, Sniff},
 };
 
-/// The target of a name: the name of its corpus directory too.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// Takes the fuzzer's bytes.
+pub type Target = fn(&[u8]);
+
+/// The targets by name, which is that of their corpus directory too.
+pub const TARGETS: &[(&str, Target)] = &[
     ("request", fuzz_request),
     ("response", fuzz_response),
     ("body", fuzz_body),

@@ -120,16 +120,14 @@ known_headers! {
 }
 
 impl HeaderId {
-    /// The id of a field name in any case; [`HeaderId::Other`] when it is none of ours.
+    /// The id of a field name in any case; [`HeaderId::Other`] when it is none of ours. One comparison at most.
     #[inline]
     pub fn of(name: &[u8]) -> HeaderId {
-        let Some(&(start, end)) = BY_LENGTH.ranges.get(name.len()) else { return HeaderId::Other };
-        for id in BY_LENGTH.ids.get(start as usize..end as usize).unwrap_or_default() {
-            if name.eq_ignore_ascii_case(id.name().as_bytes()) {
-                return *id;
-            }
+        let slot = PERFECT.slots[slot_of(name, PERFECT.multiplier)];
+        match HeaderId::ALL.get(slot as usize) {
+            Some(id) if is_lower_name(name, id.name().as_bytes()) => *id,
+            _ => HeaderId::Other,
         }
-        HeaderId::Other
     }
 
     /// The lower-case name; empty for [`HeaderId::Other`].
@@ -150,39 +148,96 @@ impl HeaderId {
     }
 }
 
+/// `name.eq_ignore_ascii_case(lower)` for a `lower` of letters, digits and hyphens, eight bytes at a time: it is
+/// asked for nearly every field of every message, and byte by byte took a third of parsing a head.
+#[inline]
+fn is_lower_name(name: &[u8], lower: &[u8]) -> bool {
+    const WORD: usize = 8;
+    if name.len() != lower.len() {
+        return false;
+    }
+    let (Some(last), Some(lower_last)) = (name.last_chunk::<WORD>(), lower.last_chunk::<WORD>()) else {
+        // Four to seven bytes: two halves that overlap, in one word.
+        return match (name.first_chunk(), name.last_chunk(), lower.first_chunk(), lower.last_chunk()) {
+            (Some(first), Some(last), Some(lower_first), Some(lower_last)) => {
+                is_lower_word(join(first, last), join(lower_first, lower_last))
+            }
+            _ => name.eq_ignore_ascii_case(lower),
+        };
+    };
+    let (words, _) = name.as_chunks::<WORD>();
+    let (lower_words, _) = lower.as_chunks::<WORD>();
+    // The last word overlaps the one before it.
+    words.iter().zip(lower_words).all(|(word, lower)| is_lower_word(*word, *lower))
+        && is_lower_word(*last, *lower_last)
+}
+
+#[inline]
+fn join(first: &[u8; 4], last: &[u8; 4]) -> [u8; 8] {
+    (u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))).to_le_bytes()
+}
+
+/// Setting bit 5 makes letters lower-case and keeps digits and hyphens; what has neither bit 5 nor bit 6 is a control
+/// byte, which that bit would turn into one of them.
+#[inline]
+fn is_lower_word(word: [u8; 8], lower: [u8; 8]) -> bool {
+    const BIT_5: u64 = 0x2020_2020_2020_2020;
+    const BIT_6: u64 = 0x4040_4040_4040_4040;
+    let word = u64::from_le_bytes(word);
+    word | BIT_5 == u64::from_le_bytes(lower) && (word | word << 1) & BIT_6 == BIT_6
+}
+
 /// Whether `text` begins with `prefix` (given in lower case) in any case.
 pub fn starts_with_ignore_case(text: &[u8], prefix: &[u8]) -> bool {
     text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
 }
 
-const LONGEST: usize = 48;
+const SLOTS: usize = 1024;
+const VACANT: u8 = u8::MAX;
 
-/// The known ids sorted by the length of their names, so that a lookup compares only the few of that length.
-struct ByLength {
-    ids: [HeaderId; HeaderId::ALL.len()],
-    ranges: [(u8, u8); LONGEST],
+/// A hash table of the known names without collisions, made when this is compiled.
+struct Perfect {
+    multiplier: u32,
+    slots: [u8; SLOTS],
 }
 
-static BY_LENGTH: ByLength = by_length();
+static PERFECT: Perfect = perfect();
 
-const fn by_length() -> ByLength {
-    let mut table = ByLength { ids: [HeaderId::Other; HeaderId::ALL.len()], ranges: [(0, 0); LONGEST] };
-    let (mut length, mut filled) = (0, 0);
-    while length < LONGEST {
-        let start = filled;
-        let mut next = 0;
-        while next < HeaderId::ALL.len() {
-            if HeaderId::NAMES[next].len() == length {
-                table.ids[filled as usize] = HeaderId::ALL[next];
-                filled += 1;
-            }
-            next += 1;
-        }
-        table.ranges[length] = (start, filled);
-        length += 1;
+/// Hashes the length and three letters, chosen so that no two known names agree in all of them.
+#[inline]
+const fn slot_of(name: &[u8], multiplier: u32) -> usize {
+    let length = name.len();
+    if length == 0 {
+        return 0;
     }
-    assert!(filled as usize == HeaderId::ALL.len(), "LONGEST is shorter than a known name");
-    table
+    let before_last = length.saturating_sub(2);
+    let letters =
+        [name[before_last] | 0x20, name[(length - 1) / 2] | 0x20, name[length - 1 - length / 3] | 0x20];
+    let key = u32::from_le_bytes([length as u8, letters[0], letters[1], letters[2]]);
+    (key.wrapping_mul(multiplier) >> 22) as usize
+}
+
+const fn perfect() -> Perfect {
+    let mut multiplier: u32 = 0x9e37_79b1;
+    let mut tries = 0;
+    while tries < 1000 {
+        let mut slots = [VACANT; SLOTS];
+        let mut filled = 0;
+        while filled < HeaderId::ALL.len() {
+            let slot = slot_of(HeaderId::NAMES[filled].as_bytes(), multiplier);
+            if slots[slot] != VACANT {
+                break;
+            }
+            slots[slot] = filled as u8;
+            filled += 1;
+        }
+        if filled == HeaderId::ALL.len() {
+            return Perfect { multiplier, slots };
+        }
+        multiplier = multiplier.wrapping_mul(0x0100_0193).wrapping_add(2) | 1;
+        tries += 1;
+    }
+    panic!("two known names agree in length and hashed letters: choose other letters in slot_of")
 }
 
 #[cfg(test)]
@@ -199,6 +254,20 @@ mod tests {
             assert_eq!(HeaderId::of(name.as_bytes()), HeaderId::Other, "{name}");
         }
         assert_eq!(HeaderId::of(&[b'x'; 70_000]), HeaderId::Other);
+    }
+
+    #[test]
+    fn one_changed_byte_is_another_name() {
+        for id in HeaderId::ALL {
+            let name = id.name().as_bytes();
+            for at in 0..name.len() {
+                for byte in 0..=255u8 {
+                    let mut changed = name.to_vec();
+                    changed[at] = byte;
+                    assert_eq!(is_lower_name(&changed, name), changed.eq_ignore_ascii_case(name));
+                }
+            }
+        }
     }
 
     #[test]

@@ -24,9 +24,11 @@ pub fn push_hex(out: &mut Vec<u8>, value: u64) {
     }
 }
 
-/// The lower-case digit of a number below 16.
+/// The lower-case digit of a number's low four bits.
+#[inline]
 pub(crate) fn hex_digit(nibble: u8) -> u8 {
-    if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) }
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    DIGITS[usize::from(nibble & 15)]
 }
 
 /// The value of a hexadecimal digit of either case.

@@ -338,7 +338,7 @@ fn h34_expect_and_connection() {
 
 #[test]
 fn l05_limits() {
-    let many = |count: usize| with(&"X: y\r\n".repeat(count - 1).trim_end().to_owned());
+    let many = |count: usize| with("X: y\r\n".repeat(count - 1).trim_end());
     accepted(&many(100));
     refused("L-05", many(101), 431, "http1.too_many_headers");
     refused("L-05", with(&format!("X: {}", "y".repeat(70 * 1024))), 431, "http1.headers_too_large");

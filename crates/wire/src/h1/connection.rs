@@ -48,6 +48,18 @@ pub(super) fn apply(storage: &mut HeadStorage, head: &[u8], side: Side) -> Resul
 
 #[inline(never)]
 fn read_options(storage: &mut HeadStorage, head: &[u8], side: Side) -> Result<Options, Reject> {
+    if !storage.repeats(HeaderId::Connection)
+        && let Some(slot) = storage.known(HeaderId::Connection)
+    {
+        // Nearly always it is one of these two, alone.
+        let value = storage.value(slot, head);
+        let (close, keep_alive) =
+            (value.eq_ignore_ascii_case(b"close"), value.eq_ignore_ascii_case(b"keep-alive"));
+        if close || keep_alive {
+            storage.hop.insert(slot);
+            return Ok(Options { close, keep_alive, upgrade: false });
+        }
+    }
     let rejected = Reject::malformed(side, details::CONNECTION_HEADER_REJECTED);
     let mut options = Options::default();
     let mut hop = storage.hop;
