@@ -295,7 +295,7 @@ impl RequestSeries {
     fn pack(&self, request: &Request) -> u64 {
         let grpc = match (self.protocol, request.grpc_status) {
             (RequestProtocol::Grpc, Some(status)) => u64::from(status),
-            _ => 0xff,
+            _ => 0x100,
         };
         u64::from(request.flags.bits()) | u64::from(request.code) << 32 | grpc << 48
     }

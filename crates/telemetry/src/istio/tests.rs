@@ -207,6 +207,25 @@ fn endings_are_told_apart() {
     }
 }
 
+/// A status no gRPC knows is still a status, and not the lack of one.
+#[test]
+fn an_odd_grpc_status_is_not_a_missing_one() {
+    let registry = Registry::new(Limits::default());
+    let series = IstioMetrics::new(&registry, Principals::Spiffe)
+        .requests(&key(Reporter::Source), RequestProtocol::Grpc);
+    let shard = registry.shard();
+    for grpc_status in [None, Some(255), None] {
+        series.record(&shard, &Request { grpc_status, ..ok() });
+    }
+    let text = text(&registry);
+    for (status, count) in [("", 2), ("255", 1)] {
+        let label = format!("grpc_response_status=\"{status}\"");
+        let found =
+            text.lines().find(|line| line.starts_with("istio_requests_total") && line.contains(&label));
+        assert!(found.is_some_and(|line| line.ends_with(&format!(" {count}"))), "{status:?} in {text}");
+    }
+}
+
 #[test]
 fn every_code_and_back_again_counts_right() {
     let registry = Registry::new(Limits::default());
