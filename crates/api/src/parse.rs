@@ -201,23 +201,20 @@ impl Reader<'_> {
         Some(Spec::MeshConfig(Box::new(config)))
     }
 
-    /// Maps places in a text written as a block (`|`) to places in the file; elsewhere all are the text's own place.
+    /// Maps places in a text written as a block (`|`) to places in the file; in any other text all are its own place.
     fn embedded(&self, at: Position) -> impl Fn(Position) -> Position + use<> {
-        let line = usize::try_from(at.line).unwrap_or(usize::MAX);
-        let mut lines = self.text.lines().skip(line.saturating_sub(1));
-        let column = usize::try_from(at.column).unwrap_or(usize::MAX);
-        let is_block = lines
-            .next()
-            .and_then(|line| line.chars().nth(column.saturating_sub(1)))
-            .is_some_and(|first| first == '|');
-        let indent =
-            lines.next().map_or(0, |line| line.chars().take_while(|character| *character == ' ').count());
-        let indent = u32::try_from(indent).unwrap_or(0);
+        // The place of a block is where its first line begins, below the `|`.
+        let above = usize::try_from(at.line).unwrap_or(usize::MAX).saturating_sub(2);
+        let is_block = at.line > 1
+            && self.text.lines().nth(above).is_some_and(|line| {
+                let line = line.trim_end().trim_end_matches(['+', '-']);
+                line.trim_end_matches(|digit: char| digit.is_ascii_digit()).ends_with('|')
+            });
         move |inner: Position| {
             if is_block {
                 Position {
-                    line: at.line.saturating_add(inner.line),
-                    column: inner.column.saturating_add(indent),
+                    line: (at.line - 1).saturating_add(inner.line),
+                    column: at.column.saturating_sub(1).saturating_add(inner.column),
                 }
             } else {
                 at

@@ -175,6 +175,33 @@ impl Decode for Duration {
     }
 }
 
+/// Any JSON.
+impl Decode for serde_json::Value {
+    fn decode(node: &Node, _: &mut Context) -> Option<Self> {
+        Some(json(node))
+    }
+}
+
+/// Numbers that JSON has not (infinities) become null.
+fn json(node: &Node) -> serde_json::Value {
+    use serde_json::{Number, Value as Json};
+    match &node.value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => Json::Bool(*value),
+        Value::Int(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+            (Ok(value), _) => value.into(),
+            (_, Ok(value)) => value.into(),
+            _ => Json::Null,
+        },
+        Value::Float(value) => Number::from_f64(*value).map_or(Json::Null, Json::Number),
+        Value::String(text) => Json::String(text.clone()),
+        Value::Sequence(items) => Json::Array(items.iter().map(json).collect()),
+        Value::Mapping(entries) => {
+            Json::Object(entries.iter().map(|(key, value)| (key.name.clone(), json(value))).collect())
+        }
+    }
+}
+
 /// Bytes written as base64, standard or URL alphabet, padded or not (as proto3 JSON takes them).
 pub(crate) struct Base64(pub Vec<u8>);
 

@@ -39,7 +39,8 @@ message! {
         port: Option<SidecarPort>,
         bind: String,
         capture_mode: CaptureMode,
-        /// `namespace/host`; the namespace may be `.`, `*` or `~`.
+        /// `namespace/host`; the namespace may be `.`, `*` or `~`. What begins with `~` (`~/host`, `~namespace/host`) takes
+        /// hosts out again.
         hosts @required: Vec<String>,
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn object(object: &Object, document: &Node, context: &mut Context) {
         Spec::DestinationRule(spec) => destination_rule::check(spec, object, rules),
         Spec::ServiceEntry(spec) => service_entry::check(spec, object, rules),
         Spec::Gateway(spec) => gateway::check(spec, object, rules),
-        Spec::Sidecar(spec) => sidecar::check(spec, rules),
+        Spec::Sidecar(spec) => sidecar::check(spec, object, rules),
         Spec::WorkloadEntry(spec) => workload::check_entry(spec, rules),
         Spec::WorkloadGroup(spec) => workload::check_group(spec, rules),
         Spec::PeerAuthentication(spec) => peer_authentication::check(spec, rules),

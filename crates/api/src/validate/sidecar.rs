@@ -12,10 +12,11 @@ use crate::networking::{
     CaptureMode, IstioEgressListener, IstioIngressListener, OutboundTrafficPolicy, OutboundTrafficPolicyMode,
     ServerTlsMode, ServerTlsSettings, Sidecar, SidecarPort,
 };
+use crate::object::Object;
 use crate::protocol::Protocol;
 use crate::yaml::shorten;
 
-pub(super) fn check(sidecar: &Sidecar, rules: &mut Rules<'_, '_>) {
+pub(super) fn check(sidecar: &Sidecar, object: &Object, rules: &mut Rules<'_, '_>) {
     let said = Sidecar { workload_selector: None, ..sidecar.clone() };
     if said == Sidecar::default() {
         rules.error(
@@ -24,7 +25,7 @@ pub(super) fn check(sidecar: &Sidecar, rules: &mut Rules<'_, '_>) {
     }
     selectors::workload(sidecar.workload_selector.as_ref(), rules);
     check_ingress(sidecar, rules);
-    check_egress(sidecar, rules);
+    check_egress(sidecar, object.namespace(), rules);
     rules.optional("inboundConnectionPool", sidecar.inbound_connection_pool.as_ref(), |rules, pool| {
         traffic_policy::check_connection_pool(rules, pool);
     });
@@ -106,10 +107,10 @@ fn check_default_endpoint(endpoint: &str, rules: &mut Rules<'_, '_>) {
     }
 }
 
-fn check_egress(sidecar: &Sidecar, rules: &mut Rules<'_, '_>) {
+fn check_egress(sidecar: &Sidecar, own: &str, rules: &mut Rules<'_, '_>) {
     let last = sidecar.egress.len().saturating_sub(1);
     let (mut ports, mut sockets) = (BTreeSet::new(), BTreeSet::new());
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<(&str, &str)> = Vec::new();
     rules.field("egress", |rules| {
         for (index, listener) in sidecar.egress.iter().enumerate() {
             rules.item(index, |rules| {
@@ -123,7 +124,7 @@ fn check_egress(sidecar: &Sidecar, rules: &mut Rules<'_, '_>) {
                 }
                 rules.items("hosts", &listener.hosts, |rules, host| check_egress_host(host, rules));
                 if listener.port.is_none() {
-                    warn_of_duplicates(listener, &mut seen, rules);
+                    warn_of_duplicates(listener, own, &mut seen, rules);
                 }
             });
         }
@@ -201,29 +202,28 @@ fn check_egress_host(text: &str, rules: &mut Rules<'_, '_>) {
     rules.require(names::wildcard_domain(host));
 }
 
-/// An entry within an earlier one says nothing.
+/// An entry within an earlier one says nothing, unless it takes hosts out again (`~`).
 fn warn_of_duplicates<'s>(
     listener: &'s IstioEgressListener,
-    seen: &mut Vec<&'s str>,
+    own: &'s str,
+    seen: &mut Vec<(&'s str, &'s str)>,
     rules: &mut Rules<'_, '_>,
 ) {
     rules.field("hosts", |rules| {
         for (index, entry) in listener.hosts.iter().enumerate() {
-            if let Some(other) = seen.iter().find(|other| covers(other, entry)) {
-                rules.item(index, |rules| rules.warning(format!("{entry:?} is within {other:?} already")));
+            let Some((namespace, host)) = entry.split_once('/').filter(|_| !entry.starts_with('~')) else {
+                continue;
+            };
+            let namespace = if namespace == "." { own } else { namespace };
+            let within = |(outer, other): &&(&str, &str)| {
+                (*outer == "*" || *outer == namespace) && hosts::is_subset(host, other)
+            };
+            if let Some((outer, other)) = seen.iter().find(within) {
+                rules.item(index, |rules| rules.warning(format!("is within \"{outer}/{other}\" already")));
             }
-            seen.push(entry);
+            seen.push((namespace, host));
         }
     });
-}
-
-fn covers(outer: &str, inner: &str) -> bool {
-    let (Some((outer_namespace, outer)), Some((inner_namespace, inner))) =
-        (outer.split_once('/'), inner.split_once('/'))
-    else {
-        return false;
-    };
-    (outer_namespace == "*" || outer_namespace == inner_namespace) && hosts::is_subset(inner, outer)
 }
 
 fn check_outbound_policy(rules: &mut Rules<'_, '_>, policy: &OutboundTrafficPolicy) {

@@ -106,7 +106,7 @@ fn check_one_source(tls: &ServerTlsSettings, rules: &mut Rules<'_, '_>) {
     let sources = [
         !tls.credential_name.is_empty(),
         !tls.credential_names.is_empty(),
-        !tls.server_certificate.is_empty() || !tls.private_key.is_empty(),
+        !tls.server_certificate.is_empty() && !tls.private_key.is_empty(),
         !tls.tls_certificates.is_empty(),
     ];
     if sources.into_iter().filter(|set| *set).count() > 1 {

@@ -32,9 +32,6 @@ pub(super) fn check(service: &VirtualService, object: &Object, rules: &mut Rules
         rules.error("a VirtualService without hosts is a delegate, which can have http routes only");
     }
     rules.items("http", &service.http, |rules, route| {
-        if route.delegate.is_some() && !to_gateway && !is_delegate {
-            rules.field_error("delegate", "only a VirtualService of a gateway can delegate");
-        }
         check_http(route, is_delegate, rules);
     });
     rules.items("tls", &service.tls, |rules, route| check_tls(route, &service.hosts, to_gateway, rules));
@@ -133,22 +130,27 @@ fn check_action(route: &HttpRoute, in_delegate: bool, rules: &mut Rules<'_, '_>)
 }
 
 fn check_http_match(rules: &mut Rules<'_, '_>, request: &HttpMatchRequest) {
-    for (name, condition) in [
-        ("uri", &request.uri),
-        ("scheme", &request.scheme),
-        ("method", &request.method),
-        ("authority", &request.authority),
-    ] {
-        rules.optional(name, condition.as_ref(), |rules, condition| values::string_match(condition, rules));
+    // An empty prefix of the path is every path; nothing else may be empty.
+    if request.uri != Some(StringMatch::Prefix(String::new())) {
+        rules.optional("uri", request.uri.as_ref(), |rules, condition| {
+            values::string_match(condition, rules);
+        });
+    }
+    for (name, condition) in
+        [("scheme", &request.scheme), ("method", &request.method), ("authority", &request.authority)]
+    {
+        rules.optional(name, condition.as_ref(), |rules, condition| {
+            values::string_match(condition, rules);
+        });
     }
     for (name, conditions) in [("headers", &request.headers), ("withoutHeaders", &request.without_headers)] {
         rules.entries(name, conditions, |rules, header, condition| {
             rules.require(headers::name_or_claim(header));
-            values::string_match(condition, rules);
+            check_presence_or_match(condition, rules);
         });
     }
     rules.entries("queryParams", &request.query_params, |rules, _, condition| {
-        values::string_match(condition, rules)
+        check_presence_or_match(condition, rules);
     });
     check_static_match(
         request.port,
@@ -157,6 +159,13 @@ fn check_http_match(rules: &mut Rules<'_, '_>, request: &HttpMatchRequest) {
         &request.gateways,
         rules,
     );
+}
+
+/// `regex: '*'` is no regular expression: it asks only that there is a value.
+fn check_presence_or_match(condition: &StringMatch, rules: &mut Rules<'_, '_>) {
+    if *condition != StringMatch::Regex("*".into()) {
+        values::string_match(condition, rules);
+    }
 }
 
 /// The conditions that decide which proxies get a rule.

@@ -187,6 +187,8 @@ struct Builder<'s> {
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
     root: Option<Node>,
+    /// Where the last event was a value left out: `key:` and nothing.
+    left_out: Option<usize>,
 }
 
 /// A list or mapping that is not finished.
@@ -194,11 +196,15 @@ struct Frame {
     at: Position,
     anchor: usize,
     nodes_before: usize,
+    /// Whether a bracket or brace began it.
+    bracketed: bool,
     kind: FrameKind,
 }
 
 enum FrameKind {
     Sequence(Vec<Node>),
+    /// What looked like a mapping and is none.
+    Word(String),
     Mapping {
         entries: Vec<(Key, Node)>,
         seen: HashSet<String>,
@@ -215,12 +221,21 @@ enum MappingKey {
 
 impl<'s> Builder<'s> {
     fn new(limits: Limits, shift: &'s dyn Fn(Position) -> Position) -> Self {
-        Self { limits, shift, open: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None }
+        Self {
+            limits,
+            shift,
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            nodes: 0,
+            root: None,
+            left_out: None,
+        }
     }
 
     /// Takes an event; returns the document when it is finished.
     fn accept(&mut self, event: Event<'_>, span: Span) -> Result<Option<Node>, SyntaxError> {
         let at = self.position(span.start.line(), span.start.col());
+        let left_out = self.left_out.take();
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => {}
             Event::DocumentEnd => {
@@ -230,6 +245,9 @@ impl<'s> Builder<'s> {
                 self.count(1, at)?;
                 let value = scalar_value(&text, style, tag.as_deref())
                     .map_err(|message| SyntaxError { at, message })?;
+                if span.is_empty() && style == ScalarStyle::Plain {
+                    self.left_out = Some(span.start.index());
+                }
                 let merge = style == ScalarStyle::Plain && text == "<<";
                 let node = Node { at, value };
                 if anchor != 0 {
@@ -249,10 +267,13 @@ impl<'s> Builder<'s> {
                 self.count(size, at)?;
                 self.place(node, false, None)?;
             }
-            Event::SequenceStart(anchor, _) => self.open(at, anchor, FrameKind::Sequence(Vec::new()))?,
+            Event::SequenceStart(anchor, _) => {
+                self.open(at, anchor, !span.is_empty(), FrameKind::Sequence(Vec::new()))?
+            }
             Event::MappingStart(anchor, _) => self.open(
                 at,
                 anchor,
+                !span.is_empty(),
                 FrameKind::Mapping {
                     entries: Vec::new(),
                     seen: HashSet::new(),
@@ -260,19 +281,47 @@ impl<'s> Builder<'s> {
                     merges: Vec::new(),
                 },
             )?,
-            Event::SequenceEnd | Event::MappingEnd => self.close(at)?,
+            Event::SequenceEnd | Event::MappingEnd => {
+                self.word_with_colon(left_out, &span);
+                self.close(at)?;
+            }
         }
         Ok(None)
     }
 
-    fn open(&mut self, at: Position, anchor: usize, kind: FrameKind) -> Result<(), SyntaxError> {
+    fn open(
+        &mut self,
+        at: Position,
+        anchor: usize,
+        bracketed: bool,
+        kind: FrameKind,
+    ) -> Result<(), SyntaxError> {
         if self.open.len() >= self.limits.depth {
             let message = format!("nested deeper than {} levels", self.limits.depth);
             return Err(SyntaxError { at, message });
         }
         self.count(1, at)?;
-        self.open.push(Frame { at, anchor, nodes_before: self.nodes, kind });
+        self.open.push(Frame { at, anchor, nodes_before: self.nodes, bracketed, kind });
         Ok(())
+    }
+
+    /// `[::1, 2001:db8::]`: by YAML 1.2 the second is a key without value, as its colon stands before a bracket; kubectl's
+    /// parser reads the word `2001:db8::`, which is what people mean.
+    fn word_with_colon(&mut self, left_out: Option<usize>, end: &Span) {
+        let [.., parent, frame] = self.open.as_mut_slice() else {
+            return;
+        };
+        let in_brackets = parent.bracketed && matches!(parent.kind, FrameKind::Sequence(_));
+        let adjacent = left_out.is_some_and(|index| end.start.index() == index + 1);
+        if !in_brackets || frame.bracketed || !adjacent {
+            return;
+        }
+        if let FrameKind::Mapping { entries, .. } = &mut frame.kind
+            && entries.len() == 1
+            && let Some((key, _)) = entries.pop()
+        {
+            frame.kind = FrameKind::Word(format!("{}:", key.name));
+        }
     }
 
     fn close(&mut self, at: Position) -> Result<(), SyntaxError> {
@@ -281,6 +330,7 @@ impl<'s> Builder<'s> {
         };
         let value = match frame.kind {
             FrameKind::Sequence(items) => Value::Sequence(items),
+            FrameKind::Word(word) => Value::String(word),
             FrameKind::Mapping { mut entries, mut seen, merges, .. } => {
                 for merge in merges {
                     self.merge(merge, &mut entries, &mut seen)?;
@@ -328,7 +378,8 @@ impl<'s> Builder<'s> {
     /// Puts a finished value where it belongs: root, list item, key or value.
     fn place(&mut self, node: Node, merge: bool, written: Option<&str>) -> Result<(), SyntaxError> {
         match self.open.last_mut().map(|frame| &mut frame.kind) {
-            None => self.root = Some(node),
+            // A word is closed as soon as it is one.
+            None | Some(FrameKind::Word(_)) => self.root = Some(node),
             Some(FrameKind::Sequence(items)) => items.push(node),
             Some(FrameKind::Mapping { entries, seen, key, merges }) => match key.take() {
                 Some(MappingKey::Merge) => merges.push(node),

@@ -62,7 +62,8 @@ fn warn_without_outlier(
     outlier: bool,
     rules: &mut Rules<'_, '_>,
 ) {
-    if !outlier && !(failover.is_empty() && priority.is_empty()) {
+    let fails_over = !failover.is_empty() || !priority.is_empty();
+    if fails_over && !outlier {
         rules.warning("nothing fails over without outlierDetection");
     }
 }

@@ -122,3 +122,16 @@ fn flow_collections_may_be_indented_less() {
     assert_eq!(spec.field("last").map(|last| last.at), Some(at(9, 9)));
     assert!(documents("a:\n    b: 1\n  c: 2\n")[0].is_err());
 }
+
+/// Beyond YAML 1.2 again: a colon before a bracket or comma belongs to the word.
+#[test]
+fn addresses_in_brackets() {
+    let node = one("a: [::1, 2001:db8::, fe80::]\nb: [c: , {d:}]\ne:\n- f:\n- g:");
+    let words = |name: &str| -> Vec<Option<String>> {
+        let items = node.field(name).and_then(Node::items).expect("a list");
+        items.iter().map(|item| item.text().map(str::to_owned)).collect()
+    };
+    assert_eq!(words("a"), [Some("::1".into()), Some("2001:db8::".into()), Some("fe80::".into())]);
+    assert_eq!(words("b"), [None, None]);
+    assert_eq!(words("e"), [None, None]);
+}
