@@ -1,0 +1,551 @@
+//! A compiled cluster: how to reach the hosts of a destination, and within which limits.
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use serde::Serialize;
+use xds::cluster::cluster as message;
+
+use crate::endpoints::{Endpoints, Host};
+use crate::http_connection::{self, HeaderCase};
+use crate::proto::{self, Place};
+use crate::refusal::{At, Compiled};
+use crate::route::Priority;
+use crate::transport::{self, UpstreamTransport};
+
+/// A cluster's place in every snapshot of one [`crate::Config`]: index for per-worker state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct ClusterId(pub(crate) u32);
+
+impl ClusterId {
+    /// Small and dense: fit to index a vector.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A cluster by name, whether it exists or not ([`crate::Snapshot::cluster`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClusterRef {
+    #[serde(skip)]
+    pub id: ClusterId,
+    pub name: Arc<str>,
+}
+
+impl ClusterRef {
+    /// A name no cluster has.
+    pub(crate) fn none() -> &'static ClusterRef {
+        static NONE: LazyLock<ClusterRef> =
+            LazyLock::new(|| ClusterRef { id: ClusterId(u32::MAX), name: "".into() });
+        &NONE
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Cluster {
+    pub name: Arc<str>,
+    pub kind: ClusterKind,
+    /// Name of its `ClusterLoadAssignment` for EDS clusters (`service_name`, else the cluster's name).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eds_name: Option<Arc<str>>,
+    /// TCP and TLS together. Envoy's default 5 s.
+    pub connect_timeout: Duration,
+    pub lb: LbPolicy,
+    /// Percentage of healthy hosts below which health is ignored; 0 = never. Envoy's default 50, Istio
+    /// sends 0 beside outlier detection.
+    pub panic_threshold: f64,
+    /// Weigh localities by their weights.
+    pub locality_weighted: bool,
+    pub close_connections_on_host_set_change: bool,
+    pub close_connections_on_host_health_failure: bool,
+    /// By [`Priority`]: default, high.
+    pub breakers: [Breakers; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outlier: Option<OutlierDetection>,
+    pub transport: UpstreamTransport,
+    /// The first whose criteria the host's `envoy.transport_socket_match` metadata meets.
+    pub transport_matches: Vec<TransportMatch>,
+    pub protocol: UpstreamProtocol,
+    pub header_case: HeaderCase,
+    /// `None` = without limit.
+    pub max_requests_per_connection: Option<u32>,
+    /// Of a connection without an exchange; `None` = for ever. Envoy's default 1 h.
+    pub idle_timeout: Option<Duration>,
+    pub max_connection_duration: Option<Duration>,
+    pub buffer_limit: Option<u32>,
+    pub auto_sni: bool,
+    pub auto_san_validation: bool,
+    /// Source address of upstream connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind: Option<SocketAddr>,
+    pub keepalive: Option<Keepalive>,
+    pub original_dst: OriginalDst,
+    pub dns: Dns,
+    /// `metadata.istio.services[0]`: for the labels of metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceLabels>,
+    #[serde(skip)]
+    pub(crate) assignment: Option<Arc<Endpoints>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClusterKind {
+    Static,
+    /// Every address of the name is a host.
+    StrictDns,
+    /// The name is one host, at its first address.
+    LogicalDns,
+    Eds,
+    /// The host is the connection's original destination.
+    OriginalDst,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LbPolicy {
+    RoundRobin,
+    Random,
+    /// The least loaded of so many picked at random (Envoy's default 2).
+    LeastRequest {
+        choices: u32,
+    },
+    /// By the cluster itself: original destination.
+    ClusterProvided,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Breakers {
+    pub max_connections: u32,
+    pub max_pending_requests: u32,
+    pub max_requests: u32,
+    pub max_retries: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudget>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RetryBudget {
+    /// Of active and pending requests.
+    pub percent: f64,
+    pub min_concurrency: u32,
+}
+
+impl Breakers {
+    /// Whether one more retry may run beside `retries`, with `active` requests in flight or pending. The
+    /// budget, where there is one, takes the place of `max_retries`.
+    pub fn allows_retry(&self, retries: u32, active: u32) -> bool {
+        let most = match self.retry_budget {
+            // Rounded down, never negative.
+            Some(b) => ((b.percent / 100.0 * f64::from(active)) as u32).max(b.min_concurrency),
+            None => self.max_retries,
+        };
+        retries < most
+    }
+}
+
+/// Envoy's outlier detection with its defaults filled in. Percentages are whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct OutlierDetection {
+    pub consecutive_5xx: u32,
+    pub enforcing_consecutive_5xx: u32,
+    pub consecutive_gateway_failure: u32,
+    pub enforcing_consecutive_gateway_failure: u32,
+    pub split_local_origin: bool,
+    pub consecutive_local_origin_failure: u32,
+    pub enforcing_consecutive_local_origin_failure: u32,
+    pub interval: Duration,
+    pub base_ejection_time: Duration,
+    pub max_ejection_time: Duration,
+    pub max_ejection_time_jitter: Duration,
+    pub max_ejection_percent: u32,
+    pub always_eject_one_host: bool,
+    pub success_rate: SuccessRate,
+    pub failure_percentage: FailurePercentage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SuccessRate {
+    pub enforcing: u32,
+    pub enforcing_local_origin: u32,
+    pub minimum_hosts: u32,
+    pub request_volume: u32,
+    /// Thousandths.
+    pub stdev_factor: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FailurePercentage {
+    pub threshold: u32,
+    pub enforcing: u32,
+    pub enforcing_local_origin: u32,
+    pub minimum_hosts: u32,
+    pub request_volume: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TransportMatch {
+    pub name: Arc<str>,
+    criteria: Vec<(String, serde_json::Value)>,
+    pub transport: UpstreamTransport,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    Http1,
+    Http2,
+    /// What the client speaks.
+    SameAsDownstream,
+    /// By ALPN; HTTP/1 over plaintext.
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Keepalive {
+    pub probes: Option<u32>,
+    /// Seconds.
+    pub time: Option<u32>,
+    pub interval: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct OriginalDst {
+    /// Take the address from this request header (lower case) if it is there.
+    pub header: Option<Arc<str>>,
+    pub port: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Dns {
+    /// Envoy's default 5 s.
+    pub refresh: Duration,
+    pub respect_ttl: bool,
+    pub family: DnsFamily,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DnsFamily {
+    /// IPv6 if there is any, else IPv4.
+    Auto,
+    V4Only,
+    V6Only,
+    V4Preferred,
+    All,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceLabels {
+    pub host: Arc<str>,
+    pub name: Arc<str>,
+    pub namespace: Arc<str>,
+}
+
+impl Cluster {
+    pub fn breakers(&self, priority: Priority) -> &Breakers {
+        let [default, high] = &self.breakers;
+        match priority {
+            Priority::Default => default,
+            Priority::High => high,
+        }
+    }
+
+    /// The transport of connections to this host.
+    pub fn transport_to(&self, host: &Host) -> &UpstreamTransport {
+        let fits = |m: &&TransportMatch| {
+            m.criteria.iter().all(|(key, value)| host.transport_metadata.get(key) == Some(value))
+        };
+        self.transport_matches.iter().find(fits).map_or(&self.transport, |m| &m.transport)
+    }
+
+    pub(crate) fn compile(message: &xds::cluster::Cluster) -> Compiled<Cluster> {
+        if message.name.is_empty() {
+            return refuse!("is required").at("name");
+        }
+        let kind = kind(message)?;
+        let options = protocol_options(message)?;
+        let common = options.common_http_protocol_options.clone().unwrap_or_default();
+        let upstream = options.upstream_http_protocol_options.clone().unwrap_or_default();
+        let (protocol, http1) = protocol(message, &options)?;
+        let lb = message.common_lb_config.clone().unwrap_or_default();
+        let idle = proto::optional_duration(common.idle_timeout.as_ref()).at("idle_timeout")?;
+        let connect = proto::optional_duration(message.connect_timeout.as_ref()).at("connect_timeout")?;
+        if connect.is_some_and(|c| c.is_zero()) {
+            return refuse!("must be above 0").at("connect_timeout");
+        }
+        let mut transport_matches = Vec::new();
+        for (i, matcher) in message.transport_socket_matches.iter().enumerate() {
+            transport_matches.push(TransportMatch::compile(matcher).at_index("transport_socket_matches", i)?);
+        }
+        let assignment = match &message.load_assignment {
+            None => None,
+            Some(_) if kind == ClusterKind::Eds => return refuse!("not with type EDS").at("load_assignment"),
+            Some(assignment) => Some(Arc::new(Endpoints::compile(assignment).at("load_assignment")?)),
+        };
+        Ok(Cluster {
+            name: message.name.as_str().into(),
+            kind,
+            eds_name: (kind == ClusterKind::Eds).then(|| {
+                let service = message.eds_cluster_config.as_ref().map_or("", |c| c.service_name.as_str());
+                Arc::from(if service.is_empty() { message.name.as_str() } else { service })
+            }),
+            connect_timeout: connect.unwrap_or(Duration::from_secs(5)),
+            lb: lb_policy(message, kind)?,
+            panic_threshold: lb.healthy_panic_threshold.map_or(50.0, |p| p.value).clamp(0.0, 100.0),
+            locality_weighted: locality_weighted(&lb)?,
+            close_connections_on_host_set_change: lb.close_connections_on_host_set_change,
+            close_connections_on_host_health_failure: message.close_connections_on_host_health_failure,
+            breakers: breakers(message.circuit_breakers.as_ref()),
+            outlier: message.outlier_detection.as_ref().map(outlier).transpose().at("outlier_detection")?,
+            transport: transport::upstream(message.transport_socket.as_ref()).at("transport_socket")?,
+            transport_matches,
+            protocol,
+            header_case: http_connection::http1(http1.as_ref())?.header_case,
+            max_requests_per_connection: common
+                .max_requests_per_connection
+                .or(message.max_requests_per_connection)
+                .filter(|n| *n > 0),
+            idle_timeout: match idle {
+                None => Some(Duration::from_secs(3600)),
+                Some(idle) => Some(idle).filter(|d| !d.is_zero()),
+            },
+            max_connection_duration: proto::nonzero_duration(common.max_connection_duration.as_ref())
+                .at("max_connection_duration")?,
+            buffer_limit: message.per_connection_buffer_limit_bytes,
+            auto_sni: upstream.auto_sni,
+            auto_san_validation: upstream.auto_san_validation,
+            bind: bind(message.upstream_bind_config.as_ref()).at("upstream_bind_config")?,
+            keepalive: message
+                .upstream_connection_options
+                .as_ref()
+                .and_then(|o| o.tcp_keepalive.as_ref())
+                .map(|k| Keepalive {
+                    probes: k.keepalive_probes,
+                    time: k.keepalive_time,
+                    interval: k.keepalive_interval,
+                }),
+            original_dst: original_dst(message)?,
+            dns: dns(message)?,
+            service: service(message.metadata.as_ref()),
+            assignment,
+        })
+    }
+}
+
+fn kind(message: &xds::cluster::Cluster) -> Compiled<ClusterKind> {
+    use message::{ClusterDiscoveryType, DiscoveryType};
+    match message.cluster_discovery_type.as_ref() {
+        None => Ok(ClusterKind::Static),
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            let url = custom.typed_config.as_ref().map_or(custom.name.as_str(), |c| c.type_url.as_str());
+            refuse!("{url} is not supported").at("cluster_type")
+        }
+        Some(ClusterDiscoveryType::Type(number)) => match DiscoveryType::try_from(*number) {
+            Ok(DiscoveryType::Static) => Ok(ClusterKind::Static),
+            Ok(DiscoveryType::StrictDns) => Ok(ClusterKind::StrictDns),
+            Ok(DiscoveryType::LogicalDns) => Ok(ClusterKind::LogicalDns),
+            Ok(DiscoveryType::Eds) => Ok(ClusterKind::Eds),
+            Ok(DiscoveryType::OriginalDst) => Ok(ClusterKind::OriginalDst),
+            Err(_) => refuse!("{number} is no discovery type").at("type"),
+        },
+    }
+}
+
+fn lb_policy(message: &xds::cluster::Cluster, kind: ClusterKind) -> Compiled<LbPolicy> {
+    use message::{LbConfig, LbPolicy as L};
+    if kind == ClusterKind::OriginalDst {
+        // Envoy takes no other policy here, whatever the field says.
+        return Ok(LbPolicy::ClusterProvided);
+    }
+    let slow_start = match &message.lb_config {
+        Some(LbConfig::LeastRequestLbConfig(c)) if c.active_request_bias.is_some() => {
+            return refuse!("is not supported").at("least_request_lb_config.active_request_bias");
+        }
+        Some(LbConfig::LeastRequestLbConfig(c)) => c.slow_start_config.is_some(),
+        Some(LbConfig::RoundRobinLbConfig(c)) => c.slow_start_config.is_some(),
+        _ => false,
+    };
+    if slow_start {
+        return refuse!("is not supported").at("slow_start_config");
+    }
+    match message.lb_policy() {
+        L::RoundRobin => Ok(LbPolicy::RoundRobin),
+        L::Random => Ok(LbPolicy::Random),
+        L::LeastRequest => {
+            let choices = match &message.lb_config {
+                Some(LbConfig::LeastRequestLbConfig(c)) => c.choice_count.unwrap_or(2),
+                _ => 2,
+            };
+            Ok(LbPolicy::LeastRequest { choices: choices.clamp(2, 32) })
+        }
+        L::ClusterProvided => refuse!("CLUSTER_PROVIDED needs type ORIGINAL_DST").at("lb_policy"),
+        other => refuse!("{} is not supported yet", other.as_str_name()).at("lb_policy"),
+    }
+}
+
+fn locality_weighted(lb: &message::CommonLbConfig) -> Compiled<bool> {
+    use message::common_lb_config::LocalityConfigSpecifier as S;
+    match &lb.locality_config_specifier {
+        None => Ok(false),
+        Some(S::LocalityWeightedLbConfig(_)) => Ok(true),
+        // Zone awareness needs a local cluster (cluster_manager.local_cluster_name), which is refused.
+        Some(S::ZoneAwareLbConfig(_)) => Ok(false),
+    }
+}
+
+fn breakers(message: Option<&xds::cluster::CircuitBreakers>) -> [Breakers; 2] {
+    let of = |priority: xds::core::RoutingPriority| {
+        let found = message.and_then(|m| m.thresholds.iter().find(|t| t.priority() == priority));
+        let default = xds::cluster::circuit_breakers::Thresholds::default();
+        let t = found.unwrap_or(&default);
+        Breakers {
+            max_connections: t.max_connections.unwrap_or(1024),
+            max_pending_requests: t.max_pending_requests.unwrap_or(1024),
+            max_requests: t.max_requests.unwrap_or(1024),
+            max_retries: t.max_retries.unwrap_or(3),
+            retry_budget: t.retry_budget.as_ref().map(|b| RetryBudget {
+                percent: b.budget_percent.as_ref().map_or(20.0, |p| p.value).clamp(0.0, 100.0),
+                min_concurrency: b.min_retry_concurrency.unwrap_or(3),
+            }),
+        }
+    };
+    [of(xds::core::RoutingPriority::Default), of(xds::core::RoutingPriority::High)]
+}
+
+fn outlier(m: &xds::cluster::OutlierDetection) -> Compiled<OutlierDetection> {
+    let seconds = |d: Option<&xds::Duration>, default: u64| {
+        Ok(proto::optional_duration(d)?.unwrap_or(Duration::from_secs(default)))
+    };
+    let base_ejection_time = seconds(m.base_ejection_time.as_ref(), 30).at("base_ejection_time")?;
+    Ok(OutlierDetection {
+        consecutive_5xx: m.consecutive_5xx.unwrap_or(5),
+        enforcing_consecutive_5xx: m.enforcing_consecutive_5xx.unwrap_or(100),
+        consecutive_gateway_failure: m.consecutive_gateway_failure.unwrap_or(5),
+        enforcing_consecutive_gateway_failure: m.enforcing_consecutive_gateway_failure.unwrap_or(0),
+        split_local_origin: m.split_external_local_origin_errors,
+        consecutive_local_origin_failure: m.consecutive_local_origin_failure.unwrap_or(5),
+        enforcing_consecutive_local_origin_failure: m
+            .enforcing_consecutive_local_origin_failure
+            .unwrap_or(100),
+        interval: seconds(m.interval.as_ref(), 10).at("interval")?,
+        base_ejection_time,
+        max_ejection_time: seconds(m.max_ejection_time.as_ref(), 300)
+            .at("max_ejection_time")?
+            .max(base_ejection_time),
+        max_ejection_time_jitter: seconds(m.max_ejection_time_jitter.as_ref(), 0)
+            .at("max_ejection_time_jitter")?,
+        max_ejection_percent: m.max_ejection_percent.unwrap_or(10).min(100),
+        always_eject_one_host: m.always_eject_one_host.unwrap_or(false),
+        success_rate: SuccessRate {
+            enforcing: m.enforcing_success_rate.unwrap_or(100),
+            enforcing_local_origin: m.enforcing_local_origin_success_rate.unwrap_or(100),
+            minimum_hosts: m.success_rate_minimum_hosts.unwrap_or(5),
+            request_volume: m.success_rate_request_volume.unwrap_or(100),
+            stdev_factor: m.success_rate_stdev_factor.unwrap_or(1900),
+        },
+        failure_percentage: FailurePercentage {
+            threshold: m.failure_percentage_threshold.unwrap_or(85),
+            enforcing: m.enforcing_failure_percentage.unwrap_or(0),
+            enforcing_local_origin: m.enforcing_failure_percentage_local_origin.unwrap_or(0),
+            minimum_hosts: m.failure_percentage_minimum_hosts.unwrap_or(5),
+            request_volume: m.failure_percentage_request_volume.unwrap_or(50),
+        },
+    })
+}
+
+impl TransportMatch {
+    fn compile(message: &message::TransportSocketMatch) -> Compiled<TransportMatch> {
+        let criteria = message.r#match.as_ref().map(|m| &m.fields);
+        Ok(TransportMatch {
+            name: message.name.as_str().into(),
+            criteria: criteria.into_iter().flatten().map(|(k, v)| (k.clone(), proto::json(v))).collect(),
+            transport: transport::upstream(message.transport_socket.as_ref()).at("transport_socket")?,
+        })
+    }
+}
+
+fn protocol_options(message: &xds::cluster::Cluster) -> Compiled<xds::upstream_http::HttpProtocolOptions> {
+    let mut options = xds::upstream_http::HttpProtocolOptions::default();
+    for (name, any) in &message.typed_extension_protocol_options {
+        let field = format!("typed_extension_protocol_options[{name}]");
+        match crate::network::unpacked(any).at(&field)? {
+            Some(found) => options = found,
+            None => return refuse!("{} is not supported", any.type_url).at(&field),
+        }
+    }
+    Ok(options)
+}
+
+fn protocol(
+    message: &xds::cluster::Cluster,
+    options: &xds::upstream_http::HttpProtocolOptions,
+) -> Compiled<(UpstreamProtocol, Option<xds::core::Http1ProtocolOptions>)> {
+    use xds::upstream_http::http_protocol_options::UpstreamProtocolOptions as U;
+    use xds::upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig as P;
+    Ok(match options.upstream_protocol_options.as_ref() {
+        Some(U::ExplicitHttpConfig(explicit)) => match explicit.protocol_config.as_ref() {
+            Some(P::HttpProtocolOptions(http1)) => (UpstreamProtocol::Http1, Some(http1.clone())),
+            Some(P::Http2ProtocolOptions(_)) => (UpstreamProtocol::Http2, None),
+            None => return refuse!("is empty").at("explicit_http_config"),
+        },
+        Some(U::UseDownstreamProtocolConfig(same)) => {
+            (UpstreamProtocol::SameAsDownstream, same.http_protocol_options.clone())
+        }
+        Some(U::AutoConfig(auto)) => (UpstreamProtocol::Auto, auto.http_protocol_options.clone()),
+        // The older fields on the cluster itself.
+        None if message.protocol_selection() == message::ClusterProtocolSelection::UseDownstreamProtocol => {
+            (UpstreamProtocol::SameAsDownstream, message.http_protocol_options.clone())
+        }
+        None if message.http2_protocol_options.is_some() => (UpstreamProtocol::Http2, None),
+        None => (UpstreamProtocol::Http1, message.http_protocol_options.clone()),
+    })
+}
+
+fn bind(message: Option<&xds::core::BindConfig>) -> Compiled<Option<SocketAddr>> {
+    let Some(source) = message.and_then(|m| m.source_address.as_ref()) else { return Ok(None) };
+    match proto::socket_address(source).at("source_address")? {
+        Place::Ip(address) => Ok(Some(address)),
+        _ => refuse!("must be an IP address").at("source_address"),
+    }
+}
+
+fn original_dst(message: &xds::cluster::Cluster) -> Compiled<OriginalDst> {
+    let Some(message::LbConfig::OriginalDstLbConfig(config)) = &message.lb_config else {
+        return Ok(OriginalDst::default());
+    };
+    let header = match config.http_header_name.as_str() {
+        "" => "x-envoy-original-dst-host".to_owned(),
+        name => name.to_ascii_lowercase(),
+    };
+    let port = match config.upstream_port_override.map(u16::try_from) {
+        None => None,
+        Some(Ok(port)) => Some(port),
+        Some(Err(_)) => return refuse!("is no port").at("upstream_port_override"),
+    };
+    Ok(OriginalDst { header: config.use_http_header.then(|| header.into()), port })
+}
+
+fn dns(message: &xds::cluster::Cluster) -> Compiled<Dns> {
+    use message::DnsLookupFamily as F;
+    let refresh = proto::nonzero_duration(message.dns_refresh_rate.as_ref()).at("dns_refresh_rate")?;
+    Ok(Dns {
+        refresh: refresh.unwrap_or(Duration::from_secs(5)),
+        respect_ttl: message.respect_dns_ttl,
+        family: match message.dns_lookup_family() {
+            F::Auto => DnsFamily::Auto,
+            F::V4Only => DnsFamily::V4Only,
+            F::V6Only => DnsFamily::V6Only,
+            F::V4Preferred => DnsFamily::V4Preferred,
+            F::All => DnsFamily::All,
+        },
+    })
+}
+
+fn service(metadata: Option<&xds::core::Metadata>) -> Option<ServiceLabels> {
+    let services = metadata?.filter_metadata.get("istio")?.fields.get("services")?;
+    let Some(xds::value::Kind::ListValue(list)) = &services.kind else { return None };
+    let Some(xds::value::Kind::StructValue(first)) = &list.values.first()?.kind else { return None };
+    let text = |key: &str| first.fields.get(key).and_then(proto::string_value).unwrap_or_default().into();
+    Some(ServiceLabels { host: text("host"), name: text("name"), namespace: text("namespace") })
+}

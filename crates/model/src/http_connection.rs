@@ -1,0 +1,576 @@
+//! The HTTP connection manager of a chain, as data with Envoy's defaults filled in.
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use xds::hcm::http_connection_manager as message;
+
+use crate::access_log::AccessLog;
+use crate::config::Names;
+use crate::filter_chain::Network;
+use crate::network::{StatsConfig, unpacked};
+use crate::proto;
+use crate::refusal::{At, Compiled, each};
+use crate::route_table::{RouteTable, RouteTableId};
+
+#[derive(Debug, Serialize)]
+pub struct HttpConnection {
+    pub stat_prefix: Arc<str>,
+    pub codec: Codec,
+    pub routes: RouteSource,
+    /// In their order, the router left out (it is always the last).
+    pub filters: Vec<HttpFilter>,
+    pub router: Router,
+    pub access_logs: Vec<AccessLog>,
+    pub tracing: Option<Tracing>,
+    pub request_id: RequestId,
+    pub forwarded: Forwarded,
+    pub path: PathNormalization,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub http1: Http1,
+    pub server_header: ServerHeader,
+    /// Upgrades allowed, lower case (`websocket`).
+    pub upgrades: Vec<Arc<str>>,
+    /// Pass `100-continue` on instead of answering it.
+    pub proxy_100_continue: bool,
+    pub strip_port: StripPort,
+    pub strip_trailing_host_dot: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    Auto,
+    Http1,
+    Http2,
+}
+
+/// Where the routes of a connection are.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteSource {
+    Inline(#[serde(skip)] Arc<RouteTable>),
+    /// By name over RDS; the table is the snapshot's [`crate::Snapshot::route_table`].
+    Rds {
+        name: Arc<str>,
+        id: RouteTableId,
+    },
+}
+
+/// An HTTP filter that may act on exchanges.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HttpFilter {
+    /// Applies the route's [`crate::fault::Fault`].
+    Fault,
+    /// Applies the route's [`crate::cors::Cors`].
+    Cors,
+    GrpcStats,
+    GrpcWeb,
+    /// Istio's `istio.alpn`: ALPN offered upstream by the request's protocol, HTTP/1.0, 1.1, 2.
+    Alpn {
+        http10: Vec<Arc<str>>,
+        http11: Vec<Arc<str>>,
+        http2: Vec<Arc<str>>,
+    },
+    PeerMetadata(PeerMetadata),
+    Stats(Arc<StatsConfig>),
+}
+
+/// Istio's peer metadata exchange over `x-envoy-peer-metadata` headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PeerMetadata {
+    /// Learn the client from the request's headers (and remove them).
+    pub from_downstream: bool,
+    /// Learn the server from the response's headers.
+    pub from_upstream: bool,
+    /// Tell the client who we are, in the response.
+    pub to_downstream: bool,
+    /// Tell the server who we are, in the request.
+    pub to_upstream: bool,
+    /// Not to clusters outside of the mesh.
+    pub skip_external: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Router {
+    pub suppress_envoy_headers: bool,
+    pub respect_expected_timeout: bool,
+}
+
+/// Percentages of [`proto::Fraction`].
+#[derive(Debug, Clone, Serialize)]
+pub struct Tracing {
+    pub client: crate::Fraction,
+    pub random: crate::Fraction,
+    pub overall: crate::Fraction,
+    pub max_path_tag_length: u32,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct RequestId {
+    pub generate: bool,
+    pub preserve_external: bool,
+    pub in_response: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Forwarded {
+    /// The peer is the client: trust no X-Forwarded-For.
+    pub use_remote_address: bool,
+    pub trusted_hops: u32,
+    pub skip_append: bool,
+    pub append_port: bool,
+    pub via: Option<Arc<str>>,
+    pub client_certificate: ForwardClientCertificate,
+    pub client_certificate_details: ClientCertificateDetails,
+    #[serde(skip)]
+    internal_networks: Option<Vec<Network>>,
+}
+
+impl Forwarded {
+    /// Whether an address counts as internal (`internal_address_config`, else RFC 1918, loopback, ULA).
+    pub fn is_internal(&self, ip: std::net::IpAddr) -> bool {
+        match &self.internal_networks {
+            Some(networks) => networks.iter().any(|n| n.contains(ip)),
+            None => match ip.to_canonical() {
+                std::net::IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
+                std::net::IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback(),
+            },
+        }
+    }
+}
+
+/// What becomes of `x-forwarded-client-cert`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardClientCertificate {
+    Sanitize,
+    ForwardOnly,
+    AppendForward,
+    SanitizeSet,
+    AlwaysForwardOnly,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ClientCertificateDetails {
+    pub subject: bool,
+    pub cert: bool,
+    pub chain: bool,
+    pub dns: bool,
+    pub uri: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PathNormalization {
+    pub normalize: bool,
+    pub merge_slashes: bool,
+    pub escaped_slashes: EscapedSlashes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EscapedSlashes {
+    Keep,
+    Reject,
+    UnescapeAndRedirect,
+    UnescapeAndForward,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// KiB; Envoy's default 60.
+    pub max_request_headers_kb: u32,
+    /// Envoy's default 100.
+    pub max_headers_count: u32,
+    pub max_requests_per_connection: Option<u32>,
+    pub underscores: Underscores,
+    pub max_concurrent_streams: Option<u32>,
+}
+
+/// Header names with `_`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Underscores {
+    Allow,
+    RejectRequest,
+    DropHeader,
+}
+
+/// `None` = no such limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// No stream activity; Envoy's default 5 min.
+    pub stream_idle: Option<Duration>,
+    /// Whole request received.
+    pub request: Option<Duration>,
+    /// Whole head received.
+    pub request_headers: Option<Duration>,
+    /// No exchange on the connection; Envoy's default 1 h.
+    pub idle: Option<Duration>,
+    pub max_connection_duration: Option<Duration>,
+    pub max_stream_duration: Option<Duration>,
+    /// Envoy's default 5 s.
+    pub drain: Duration,
+    /// Envoy's default 1 s.
+    pub delayed_close: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Http1 {
+    pub accept_http_10: bool,
+    pub default_host_for_http_10: Option<Arc<str>>,
+    pub header_case: HeaderCase,
+    pub allow_absolute_url: bool,
+    pub enable_trailers: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeaderCase {
+    Lower,
+    Proper,
+    Preserve,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerHeader {
+    Overwrite(Arc<str>),
+    AppendIfAbsent(Arc<str>),
+    PassThrough,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StripPort {
+    No,
+    /// When it is the listener's port.
+    Matching,
+    Any,
+}
+
+impl HttpConnection {
+    pub(crate) fn compile(
+        message: &xds::hcm::HttpConnectionManager,
+        names: &mut Names,
+    ) -> Compiled<HttpConnection> {
+        let (filters, router) = filters(&message.http_filters)?;
+        if message.local_reply_config.is_some() {
+            return refuse!("is not supported").at("local_reply_config");
+        }
+        if message.represent_ipv4_remote_address_as_ipv4_mapped_ipv6 {
+            return refuse!("is not supported").at("represent_ipv4_remote_address_as_ipv4_mapped_ipv6");
+        }
+        let common = message.common_http_protocol_options.clone().unwrap_or_default();
+        Ok(HttpConnection {
+            stat_prefix: message.stat_prefix.as_str().into(),
+            codec: match message.codec_type() {
+                message::CodecType::Auto => Codec::Auto,
+                message::CodecType::Http1 => Codec::Http1,
+                message::CodecType::Http2 => Codec::Http2,
+                message::CodecType::Http3 => return refuse!("HTTP3 is not supported").at("codec_type"),
+            },
+            routes: routes(message, names)?,
+            filters,
+            router,
+            access_logs: each("access_log", &message.access_log, AccessLog::compile)?,
+            tracing: message.tracing.as_ref().map(tracing),
+            request_id: RequestId {
+                generate: message.generate_request_id.unwrap_or(true),
+                preserve_external: message.preserve_external_request_id,
+                in_response: message.always_set_request_id_in_response,
+            },
+            forwarded: forwarded(message)?,
+            path: path(message),
+            limits: Limits {
+                max_request_headers_kb: message.max_request_headers_kb.unwrap_or(60),
+                max_headers_count: common.max_headers_count.unwrap_or(100),
+                max_requests_per_connection: common.max_requests_per_connection.filter(|n| *n > 0),
+                underscores: underscores(&common),
+                max_concurrent_streams: message
+                    .http2_protocol_options
+                    .as_ref()
+                    .and_then(|o| o.max_concurrent_streams),
+            },
+            timeouts: timeouts(message, &common)?,
+            http1: http1(message.http_protocol_options.as_ref()).at("http_protocol_options")?,
+            server_header: server_header(message),
+            upgrades: message
+                .upgrade_configs
+                .iter()
+                .filter(|u| u.enabled.unwrap_or(true))
+                .map(|u| u.upgrade_type.to_ascii_lowercase().into())
+                .collect(),
+            proxy_100_continue: message.proxy_100_continue,
+            strip_port: match message.strip_port_mode {
+                Some(message::StripPortMode::StripAnyHostPort(true)) => StripPort::Any,
+                _ if message.strip_matching_host_port => StripPort::Matching,
+                _ => StripPort::No,
+            },
+            strip_trailing_host_dot: message.strip_trailing_host_dot,
+        })
+    }
+}
+
+fn routes(message: &xds::hcm::HttpConnectionManager, names: &mut Names) -> Compiled<RouteSource> {
+    match message.route_specifier.as_ref() {
+        Some(message::RouteSpecifier::RouteConfig(routes)) => {
+            let table = RouteTable::compile_message(routes, names).at("route_config")?;
+            Ok(RouteSource::Inline(Arc::new(table)))
+        }
+        Some(message::RouteSpecifier::Rds(rds)) => {
+            use xds::core::config_source::ConfigSourceSpecifier as Source;
+            let source = rds.config_source.as_ref().and_then(|s| s.config_source_specifier.as_ref());
+            if !matches!(source, None | Some(Source::Ads(_) | Source::Self_(_))) {
+                return refuse!("only ADS is supported").at("config_source").at("rds");
+            }
+            if rds.route_config_name.is_empty() {
+                return refuse!("route_config_name is required").at("rds");
+            }
+            let (name, id) = names.route_table(&rds.route_config_name);
+            Ok(RouteSource::Rds { name, id })
+        }
+        None => refuse!("route_config or rds is required"),
+    }
+}
+
+fn filters(messages: &[xds::hcm::HttpFilter]) -> Compiled<(Vec<HttpFilter>, Router)> {
+    let mut filters = Vec::new();
+    let mut router = None;
+    for (i, message) in messages.iter().enumerate() {
+        if router.is_some() {
+            return refuse!("comes after the router").at_index("http_filters", i);
+        }
+        match http_filter(message).at_index("http_filters", i)? {
+            Some(Either::Filter(filter)) => filters.push(filter),
+            Some(Either::Router(found)) => router = Some(found),
+            None => {}
+        }
+    }
+    match router {
+        Some(router) => Ok((filters, router)),
+        None => refuse!("the last filter must be envoy.filters.http.router").at("http_filters"),
+    }
+}
+
+enum Either {
+    Filter(HttpFilter),
+    Router(Router),
+}
+
+fn http_filter(message: &xds::hcm::HttpFilter) -> Compiled<Option<Either>> {
+    use xds::hcm::http_filter::ConfigType;
+    if message.disabled {
+        return refuse!("disabled filters are not supported: {:?}", message.name);
+    }
+    let any = match &message.config_type {
+        Some(ConfigType::TypedConfig(any)) => any,
+        Some(ConfigType::ConfigDiscovery(_)) => {
+            return refuse!("filter {:?}: config_discovery is not supported", message.name);
+        }
+        None if message.name == "envoy.filters.http.router" => {
+            return Ok(Some(Either::Router(Router::default())));
+        }
+        None => return refuse!("filter {:?} has no typed_config", message.name),
+    };
+    if let Some(router) = unpacked::<xds::http_filters::router::v3::Router>(any)? {
+        if !router.strict_check_headers.is_empty() {
+            return refuse!("is not supported").at("strict_check_headers");
+        }
+        return Ok(Some(Either::Router(Router {
+            suppress_envoy_headers: router.suppress_envoy_headers,
+            respect_expected_timeout: router.respect_expected_rq_timeout,
+        })));
+    }
+    let filter = if let Some(fault) = unpacked::<xds::http_filters::fault::v3::HttpFault>(any)? {
+        if fault.delay.is_some() || fault.abort.is_some() {
+            return refuse!("a fault for all routes is not supported; set it on the route");
+        }
+        HttpFilter::Fault
+    } else if unpacked::<xds::http_filters::cors::v3::Cors>(any)?.is_some() {
+        HttpFilter::Cors
+    } else if unpacked::<xds::http_filters::grpc_stats::v3::FilterConfig>(any)?.is_some() {
+        HttpFilter::GrpcStats
+    } else if unpacked::<xds::http_filters::grpc_web::v3::GrpcWeb>(any)?.is_some() {
+        HttpFilter::GrpcWeb
+    } else if let Some(alpn) = unpacked::<xds::alpn::FilterConfig>(any)? {
+        self::alpn(&alpn)
+    } else if let Some(peer) = unpacked::<xds::peer_metadata::Config>(any)? {
+        HttpFilter::PeerMetadata(peer_metadata(&peer))
+    } else if let Some(stats) = unpacked::<xds::stats::PluginConfig>(any)? {
+        HttpFilter::Stats(Arc::new(StatsConfig::compile(&stats)?))
+    } else if message.is_optional {
+        // Envoy: an optional filter nobody knows is left out.
+        return Ok(None);
+    } else {
+        return refuse!("HTTP filter {} is not supported", any.type_url);
+    };
+    Ok(Some(Either::Filter(filter)))
+}
+
+fn alpn(message: &xds::alpn::FilterConfig) -> HttpFilter {
+    use xds::alpn::filter_config::Protocol;
+    let of = |protocol: Protocol| {
+        let entries = message.alpn_override.iter().filter(|o| o.upstream_protocol() == protocol);
+        entries.flat_map(|o| &o.alpn_override).map(|s| s.as_str().into()).collect()
+    };
+    HttpFilter::Alpn {
+        http10: of(Protocol::Http10),
+        http11: of(Protocol::Http11),
+        http2: of(Protocol::Http2),
+    }
+}
+
+fn peer_metadata(message: &xds::peer_metadata::Config) -> PeerMetadata {
+    use xds::peer_metadata::config::propagation_method::MethodSpecifier;
+    let skips = message.upstream_propagation.iter().chain(&message.downstream_propagation).any(
+        |p| matches!(&p.method_specifier, Some(MethodSpecifier::IstioHeaders(h)) if h.skip_external_clusters),
+    );
+    PeerMetadata {
+        from_downstream: !message.downstream_discovery.is_empty(),
+        from_upstream: !message.upstream_discovery.is_empty(),
+        to_downstream: !message.downstream_propagation.is_empty(),
+        to_upstream: !message.upstream_propagation.is_empty(),
+        skip_external: skips,
+    }
+}
+
+fn tracing(message: &message::Tracing) -> Tracing {
+    let percent = |p: Option<&xds::types::Percent>| match p {
+        None => crate::Fraction::ALWAYS,
+        Some(p) => proto::percent(p.value),
+    };
+    Tracing {
+        client: percent(message.client_sampling.as_ref()),
+        random: percent(message.random_sampling.as_ref()),
+        overall: percent(message.overall_sampling.as_ref()),
+        max_path_tag_length: message.max_path_tag_length.unwrap_or(256),
+    }
+}
+
+fn forwarded(message: &xds::hcm::HttpConnectionManager) -> Compiled<Forwarded> {
+    use message::ForwardClientCertDetails as D;
+    let details = message.set_current_client_cert_details.clone().unwrap_or_default();
+    let internal = match &message.internal_address_config {
+        None => None,
+        Some(config) => {
+            Some(each("cidr_ranges", &config.cidr_ranges, Network::parse).at("internal_address_config")?)
+        }
+    };
+    Ok(Forwarded {
+        use_remote_address: message.use_remote_address.unwrap_or(false),
+        trusted_hops: message.xff_num_trusted_hops,
+        skip_append: message.skip_xff_append,
+        append_port: message.append_x_forwarded_port,
+        via: Some(message.via.as_str()).filter(|v| !v.is_empty()).map(Arc::from),
+        client_certificate: match message.forward_client_cert_details() {
+            D::Sanitize => ForwardClientCertificate::Sanitize,
+            D::ForwardOnly => ForwardClientCertificate::ForwardOnly,
+            D::AppendForward => ForwardClientCertificate::AppendForward,
+            D::SanitizeSet => ForwardClientCertificate::SanitizeSet,
+            D::AlwaysForwardOnly => ForwardClientCertificate::AlwaysForwardOnly,
+        },
+        client_certificate_details: ClientCertificateDetails {
+            subject: details.subject.unwrap_or(false),
+            cert: details.cert,
+            chain: details.chain,
+            dns: details.dns,
+            uri: details.uri,
+        },
+        internal_networks: internal,
+    })
+}
+
+fn path(message: &xds::hcm::HttpConnectionManager) -> PathNormalization {
+    use message::PathWithEscapedSlashesAction as A;
+    PathNormalization {
+        normalize: message.normalize_path.unwrap_or(false),
+        merge_slashes: message.merge_slashes,
+        escaped_slashes: match message.path_with_escaped_slashes_action() {
+            A::ImplementationSpecificDefault | A::KeepUnchanged => EscapedSlashes::Keep,
+            A::RejectRequest => EscapedSlashes::Reject,
+            A::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
+            A::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
+        },
+    }
+}
+
+fn underscores(common: &xds::core::HttpProtocolOptions) -> Underscores {
+    use xds::core::http_protocol_options::HeadersWithUnderscoresAction as A;
+    match common.headers_with_underscores_action() {
+        A::Allow => Underscores::Allow,
+        A::RejectRequest => Underscores::RejectRequest,
+        A::DropHeader => Underscores::DropHeader,
+    }
+}
+
+fn timeouts(
+    message: &xds::hcm::HttpConnectionManager,
+    common: &xds::core::HttpProtocolOptions,
+) -> Compiled<Timeouts> {
+    let or = |set: Option<Duration>, default: u64| match set {
+        None => Some(Duration::from_secs(default)),
+        Some(set) => Some(set).filter(|d| !d.is_zero()),
+    };
+    let optional = proto::optional_duration;
+    let nonzero = proto::nonzero_duration;
+    Ok(Timeouts {
+        stream_idle: or(optional(message.stream_idle_timeout.as_ref()).at("stream_idle_timeout")?, 300),
+        request: nonzero(message.request_timeout.as_ref()).at("request_timeout")?,
+        request_headers: nonzero(message.request_headers_timeout.as_ref()).at("request_headers_timeout")?,
+        idle: or(optional(common.idle_timeout.as_ref()).at("idle_timeout")?, 3600),
+        max_connection_duration: nonzero(common.max_connection_duration.as_ref())
+            .at("max_connection_duration")?,
+        max_stream_duration: nonzero(common.max_stream_duration.as_ref()).at("max_stream_duration")?,
+        drain: optional(message.drain_timeout.as_ref())
+            .at("drain_timeout")?
+            .unwrap_or(Duration::from_secs(5)),
+        delayed_close: or(optional(message.delayed_close_timeout.as_ref()).at("delayed_close_timeout")?, 1),
+    })
+}
+
+pub(crate) fn http1(message: Option<&xds::core::Http1ProtocolOptions>) -> Compiled<Http1> {
+    use xds::core::http1_protocol_options::header_key_format::HeaderFormat;
+    let default = xds::core::Http1ProtocolOptions::default();
+    let message = message.unwrap_or(&default);
+    if message.allow_chunked_length {
+        return refuse!("a request with both Content-Length and chunked is always refused")
+            .at("allow_chunked_length");
+    }
+    let header_case = match message.header_key_format.as_ref().and_then(|f| f.header_format.as_ref()) {
+        None => HeaderCase::Lower,
+        Some(HeaderFormat::ProperCaseWords(_)) => HeaderCase::Proper,
+        Some(HeaderFormat::StatefulFormatter(formatter)) => {
+            let url = formatter.typed_config.as_ref().map_or("", |c| c.type_url.as_str());
+            if !url.ends_with(".PreserveCaseFormatterConfig") {
+                return refuse!("{url:?} is not supported").at("header_key_format.stateful_formatter");
+            }
+            HeaderCase::Preserve
+        }
+    };
+    Ok(Http1 {
+        accept_http_10: message.accept_http_10,
+        default_host_for_http_10: Some(message.default_host_for_http_10.as_str())
+            .filter(|h| !h.is_empty())
+            .map(Arc::from),
+        header_case,
+        allow_absolute_url: message.allow_absolute_url.unwrap_or(true),
+        enable_trailers: message.enable_trailers,
+    })
+}
+
+fn server_header(message: &xds::hcm::HttpConnectionManager) -> ServerHeader {
+    use message::ServerHeaderTransformation as T;
+    // Envoy's default server_name. Peers and tests know it by this name.
+    let name: Arc<str> = match message.server_name.as_str() {
+        "" => "envoy".into(),
+        name => name.into(),
+    };
+    match message.server_header_transformation() {
+        T::Overwrite => ServerHeader::Overwrite(name),
+        T::AppendIfAbsent => ServerHeader::AppendIfAbsent(name),
+        T::PassThrough => ServerHeader::PassThrough,
+    }
+}

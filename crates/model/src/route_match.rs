@@ -1,0 +1,268 @@
+//! Whether a route's match holds for a request.
+use std::borrow::Cow;
+
+use xds::route::header_matcher::HeaderMatchSpecifier;
+use xds::route::query_parameter_matcher::QueryParameterMatchSpecifier;
+use xds::route::route_match::PathSpecifier;
+
+use crate::proto::{self, Fraction};
+use crate::refusal::{At, Compiled, each};
+use crate::string_match::{FullRegex, StringMatch};
+use crate::view::{RequestView, query};
+
+/// Envoy's `RouteMatch`: all parts hold.
+#[derive(Debug)]
+pub struct RouteMatch {
+    pub(crate) path: PathMatch,
+    case_sensitive: bool,
+    headers: Vec<HeaderMatch>,
+    query_parameters: Vec<QueryMatch>,
+    grpc: bool,
+    fraction: Option<Fraction>,
+}
+
+#[derive(Debug)]
+pub(crate) enum PathMatch {
+    Prefix(Box<[u8]>),
+    Exact(Box<[u8]>),
+    Regex(FullRegex),
+    /// The path itself, or the path and `/`.
+    Separated(Box<[u8]>),
+}
+
+impl RouteMatch {
+    pub(crate) fn compile(message: &xds::route::RouteMatch) -> Compiled<RouteMatch> {
+        let bytes = |s: &str| s.as_bytes().into();
+        let path = match message.path_specifier.as_ref() {
+            Some(PathSpecifier::Prefix(prefix)) => PathMatch::Prefix(bytes(prefix)),
+            Some(PathSpecifier::Path(path)) => PathMatch::Exact(bytes(path)),
+            Some(PathSpecifier::SafeRegex(regex)) => {
+                PathMatch::Regex(FullRegex::compile(regex).at("safe_regex")?)
+            }
+            Some(PathSpecifier::PathSeparatedPrefix(prefix)) => {
+                if prefix.ends_with('/') || !prefix.starts_with('/') {
+                    return refuse!("{prefix:?} must start with `/` and not end with it")
+                        .at("path_separated_prefix");
+                }
+                PathMatch::Separated(bytes(prefix))
+            }
+            Some(PathSpecifier::ConnectMatcher(_)) => {
+                return refuse!("CONNECT is not supported").at("connect_matcher");
+            }
+            None => return refuse!("a path specifier is required"),
+        };
+        if message.tls_context.is_some() {
+            return refuse!("is not supported").at("tls_context");
+        }
+        if !message.dynamic_metadata.is_empty() {
+            return refuse!("is not supported").at("dynamic_metadata");
+        }
+        let fraction = match &message.runtime_fraction {
+            None => None,
+            Some(f) => Some(f.default_value.as_ref().map_or(Fraction::ALWAYS, proto::fraction)),
+        };
+        Ok(RouteMatch {
+            path,
+            case_sensitive: message.case_sensitive.unwrap_or(true),
+            headers: each("headers", &message.headers, HeaderMatch::compile)?,
+            query_parameters: each("query_parameters", &message.query_parameters, QueryMatch::compile)?,
+            grpc: message.grpc.is_some(),
+            fraction,
+        })
+    }
+
+    /// `path`: without query and fragment. `random`: the request's dice, the same for all routes.
+    pub fn matches<R: RequestView + ?Sized>(&self, request: &R, path: &[u8], random: u64) -> bool {
+        self.path_matches(path)
+            && self.headers.iter().all(|h| h.matches(request))
+            && (self.query_parameters.is_empty()
+                || self.query_parameters.iter().all(|q| q.matches(query(request.path()))))
+            && (!self.grpc || is_grpc(request))
+            && self.fraction.is_none_or(|f| f.hits(random))
+    }
+
+    pub(crate) fn path_matches(&self, path: &[u8]) -> bool {
+        let same = |left: &[u8], right: &[u8]| match self.case_sensitive {
+            true => left == right,
+            false => left.eq_ignore_ascii_case(right),
+        };
+        match &self.path {
+            PathMatch::Prefix(prefix) => path.get(..prefix.len()).is_some_and(|p| same(prefix, p)),
+            PathMatch::Exact(exact) => same(exact, path),
+            PathMatch::Regex(regex) => regex.matches(path),
+            PathMatch::Separated(prefix) => {
+                path.get(..prefix.len()).is_some_and(|p| same(prefix, p))
+                    && path.get(prefix.len()).is_none_or(|b| *b == b'/')
+            }
+        }
+    }
+
+    /// The one path accepted, where that is so: key of the virtual host's index.
+    pub(crate) fn exact_path(&self) -> Option<&[u8]> {
+        match &self.path {
+            PathMatch::Exact(exact) if self.case_sensitive => Some(exact),
+            _ => None,
+        }
+    }
+}
+
+/// `application/grpc`, alone or with `+` or `;` after it.
+pub fn is_grpc<R: RequestView + ?Sized>(request: &R) -> bool {
+    let Some(value) = request.header("content-type") else { return false };
+    let Some(rest) = value.strip_prefix(b"application/grpc") else { return false };
+    matches!(rest.first(), None | Some(b'+' | b';'))
+}
+
+/// Envoy's `HeaderMatcher`.
+#[derive(Debug)]
+pub struct HeaderMatch {
+    name: HeaderName,
+    test: HeaderTest,
+    invert: bool,
+    missing_is_empty: bool,
+}
+
+/// A header, or what Envoy addresses as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HeaderName {
+    Method,
+    Path,
+    Authority,
+    Scheme,
+    /// Lower case.
+    Named(Box<str>),
+}
+
+impl HeaderName {
+    pub(crate) fn compile(name: &str) -> Compiled<HeaderName> {
+        match name.to_ascii_lowercase().as_str() {
+            ":method" => Ok(HeaderName::Method),
+            ":path" => Ok(HeaderName::Path),
+            ":authority" | "host" => Ok(HeaderName::Authority),
+            ":scheme" => Ok(HeaderName::Scheme),
+            "" => refuse!("a header name is required"),
+            // Pseudo headers of an extended CONNECT and of responses.
+            other if other.starts_with(':') => refuse!("{other:?} is no header of a request"),
+            other => Ok(HeaderName::Named(other.into())),
+        }
+    }
+
+    pub(crate) fn of<'r, R: RequestView + ?Sized>(&self, request: &'r R) -> Option<Cow<'r, [u8]>> {
+        Some(Cow::Borrowed(match self {
+            HeaderName::Method => request.method(),
+            HeaderName::Path => request.path(),
+            HeaderName::Authority => request.host(),
+            HeaderName::Scheme => request.scheme(),
+            HeaderName::Named(name) => return request.header(name),
+        }))
+    }
+}
+
+#[derive(Debug)]
+enum HeaderTest {
+    Present(bool),
+    Value(StringMatch),
+    /// Half open.
+    Range(std::ops::Range<i64>),
+}
+
+impl HeaderMatch {
+    pub(crate) fn compile(message: &xds::route::HeaderMatcher) -> Compiled<HeaderMatch> {
+        use HeaderMatchSpecifier as S;
+        let test = match message.header_match_specifier.as_ref() {
+            None => HeaderTest::Present(true),
+            Some(S::PresentMatch(present)) => HeaderTest::Present(*present),
+            Some(S::ExactMatch(value)) => HeaderTest::Value(StringMatch::exact(value)),
+            Some(S::PrefixMatch(value)) => HeaderTest::Value(StringMatch::prefix(value)),
+            Some(S::SuffixMatch(value)) => HeaderTest::Value(StringMatch::suffix(value)),
+            Some(S::ContainsMatch(value)) => HeaderTest::Value(StringMatch::contains(value)),
+            Some(S::SafeRegexMatch(regex)) => {
+                HeaderTest::Value(StringMatch::regex(FullRegex::compile(regex).at("safe_regex_match")?))
+            }
+            Some(S::StringMatch(matcher)) => {
+                HeaderTest::Value(StringMatch::compile(matcher).at("string_match")?)
+            }
+            Some(S::RangeMatch(range)) => HeaderTest::Range(range.start..range.end),
+        };
+        Ok(HeaderMatch {
+            name: HeaderName::compile(&message.name).at("name")?,
+            test,
+            invert: message.invert_match,
+            missing_is_empty: message.treat_missing_header_as_empty,
+        })
+    }
+
+    pub fn matches<R: RequestView + ?Sized>(&self, request: &R) -> bool {
+        self.matches_value(self.name.of(request).as_deref())
+    }
+
+    /// For headers that are not a request's (a response's, for retries): looked up by the caller.
+    pub fn matches_with<'v>(&self, header: impl FnOnce(&str) -> Option<Cow<'v, [u8]>>) -> bool {
+        match &self.name {
+            HeaderName::Named(name) => self.matches_value(header(name).as_deref()),
+            _ => false,
+        }
+    }
+
+    fn matches_value(&self, value: Option<&[u8]>) -> bool {
+        let value = match (&self.test, value) {
+            (HeaderTest::Present(present), value) => return (value.is_some() == *present) != self.invert,
+            (_, Some(value)) => value,
+            (_, None) if self.missing_is_empty => b"",
+            // Envoy: a missing header never matches, inverted or not.
+            (_, None) => return false,
+        };
+        let holds = match &self.test {
+            HeaderTest::Present(_) => true,
+            HeaderTest::Value(matcher) => matcher.matches(value),
+            HeaderTest::Range(range) => {
+                let number = std::str::from_utf8(value).ok().and_then(|v| v.parse::<i64>().ok());
+                number.is_some_and(|n| range.contains(&n))
+            }
+        };
+        holds != self.invert
+    }
+}
+
+#[derive(Debug)]
+struct QueryMatch {
+    name: Box<[u8]>,
+    test: QueryTest,
+}
+
+#[derive(Debug)]
+enum QueryTest {
+    Present(bool),
+    Value(StringMatch),
+}
+
+impl QueryMatch {
+    fn compile(message: &xds::route::QueryParameterMatcher) -> Compiled<QueryMatch> {
+        use QueryParameterMatchSpecifier as S;
+        if message.name.is_empty() {
+            return refuse!("name is required");
+        }
+        let test = match message.query_parameter_match_specifier.as_ref() {
+            None => QueryTest::Present(true),
+            Some(S::PresentMatch(present)) => QueryTest::Present(*present),
+            Some(S::StringMatch(matcher)) => {
+                QueryTest::Value(StringMatch::compile(matcher).at("string_match")?)
+            }
+        };
+        Ok(QueryMatch { name: message.name.as_bytes().into(), test })
+    }
+
+    /// Envoy: the first parameter of that name, undecoded.
+    fn matches(&self, query: &[u8]) -> bool {
+        let mut pairs = query.split(|b| *b == b'&').map(|pair| {
+            let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+            let (name, rest) = pair.split_at(equals);
+            (name, rest.get(1..).unwrap_or_default())
+        });
+        let value = pairs.find(|(name, _)| *name == &*self.name).map(|(_, value)| value);
+        match &self.test {
+            QueryTest::Present(present) => value.is_some() == *present,
+            QueryTest::Value(matcher) => value.is_some_and(|v| matcher.matches(v)),
+        }
+    }
+}
