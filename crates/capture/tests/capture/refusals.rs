@@ -4,13 +4,17 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use capture::{Holder, HolderSpec, SpawnError};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
-use crate::harness::{Test, exe};
+use crate::harness::{Test, exe, spec};
 
-pub const TESTS: &[Test] =
-    &[("switched_off_namespaces_are_named", switched_off), ("holder_argument_by_hand", by_hand)];
+pub const TESTS: &[Test] = &[
+    ("switched_off_namespaces_are_named", switched_off),
+    ("holder_argument_by_hand", by_hand),
+    ("a_binary_that_is_no_holder_is_said", no_holder),
+];
 
 /// A process in a user namespace whose limits are zero: a machine where it is switched off.
 fn switched_off() {
@@ -48,6 +52,15 @@ pub fn limited(limit: &str) {
         Ok(()) => println!("possible"),
         Err(why) => println!("{why}"),
     }
+}
+
+fn no_holder() {
+    let spawn = |exe: &str| Holder::spawn(HolderSpec { exe: exe.into(), ..spec(&["true"]) }).err().unwrap();
+    let silent = spawn("/bin/true");
+    assert!(matches!(silent, SpawnError::Silent(_)), "{silent}");
+    assert!(silent.to_string().contains("holder_main"), "{silent}");
+    let missing = spawn("/no/such/binary");
+    assert!(matches!(missing, SpawnError::Exec { .. }), "{missing}");
 }
 
 /// The hidden argument, typed by a curious user, is explained and harmless.

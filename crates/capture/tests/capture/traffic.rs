@@ -11,6 +11,7 @@ use crate::harness::{ADDRESS, App, LIMIT, Test, accept, until};
 pub const TESTS: &[Test] = &[
     ("redirected_with_the_original_destination_v4", v4),
     ("redirected_with_the_original_destination_v6", v6),
+    ("redirected_from_an_explicit_localhost", from_localhost),
     ("redirected_from_a_dual_stack_socket", mapped),
     ("other_workloads_are_captured_although_loopback", other_workload),
     ("the_applications_own_loopback_is_its_own", own_loopback),
@@ -49,6 +50,14 @@ fn mapped() {
     let wanted = serve_captured(&app, &app.holder.outbound[0]);
     assert_eq!(wanted, "93.184.215.14:8080".parse().unwrap());
     app.findings();
+}
+
+/// A source of 127.0.0.1 makes the answers look like traffic between the application and us.
+fn from_localhost() {
+    let app = App::prepare(&["connect-from", "127.0.0.1:0", "93.184.215.14:8080"]);
+    let wanted = serve_captured(&app, &app.holder.outbound[0]);
+    assert_eq!(wanted, "93.184.215.14:8080".parse().unwrap());
+    assert_eq!(app.findings(), "captured from 93.184.215.14:8080 as 127.0.0.1");
 }
 
 fn v6() {
