@@ -31,7 +31,7 @@ pub enum EscapedSlashes {
     Keep,
     /// 400 `path_normalization_failed`.
     Reject,
-    Unescape,
+    UnescapeAndForward,
     /// 307 to the unescaped path; see [`Canonical::redirect`].
     UnescapeAndRedirect,
 }
@@ -43,7 +43,7 @@ impl Normalization {
     pub const BASE: Normalization = Normalization { normalize: true, ..Normalization::NONE };
     pub const MERGE_SLASHES: Normalization = Normalization { merge_slashes: true, ..Normalization::BASE };
     pub const DECODE_AND_MERGE_SLASHES: Normalization =
-        Normalization { escaped_slashes: EscapedSlashes::Unescape, ..Normalization::MERGE_SLASHES };
+        Normalization { escaped_slashes: EscapedSlashes::UnescapeAndForward, ..Normalization::MERGE_SLASHES };
 }
 
 /// A canonical path with its query.

@@ -23,7 +23,7 @@ fn request(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, HeadStorage)>
     let mut seen = 0;
     let mut split = Ok(None);
     for end in 0..=bytes.len() {
-        let worth_it = h1::may_complete_head(&bytes[..end], seen, limits);
+        let worth_it = end > limits.max_head || h1::may_complete_head(&bytes[..end], seen);
         seen = end;
         if !worth_it && end < bytes.len() {
             continue;
@@ -127,7 +127,7 @@ fn chunked(body: &[u8], limits: &Limits) -> Result<(usize, bool, Vec<u8>), Rejec
 
 #[test]
 fn h18_to_h21_chunks() {
-    let bad: [(&str, &[u8]); 19] = [
+    let bad: [(&str, &[u8]); 20] = [
         ("H-18", b"0_2e\r\n"),
         ("H-18", b"0x0\r\n\r\n"),
         ("H-18", b"-0x0\r\n\r\n"),
@@ -145,6 +145,7 @@ fn h18_to_h21_chunks() {
         ("H-20", b"5\r\nhelloXX0\r\n\r\n"),
         ("H-20", b"5\rXhello\r\n0\r\n\r\n"),
         ("H-20", b"5 6\r\nhello\r\n0\r\n\r\n"),
+        ("H-20", b"5\r\nhello\rX0\r\n\r\n"),
         ("H-20", b"0\r\n\n"),
         ("H-33", b"5\r\nhello\r\n\0\r\n\r\n"),
     ];

@@ -118,6 +118,8 @@ const LINES: &[&[u8]] = &[
 ];
 const CHUNKS: &[&[u8]] = &[
     b"3\r\nabc\r\n",
+    b"3\r\nabc",
+    b"\rx",
     b"0\r\n",
     b"\r\n",
     b"1\r\na",

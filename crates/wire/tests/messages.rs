@@ -64,6 +64,8 @@ fn fields_of_this_hop_are_cut() {
     assert_eq!(forwarded(text, |_, _| {}), "GET / HTTP/1.1\r\nHost: a\r\nX-Kept: 1\r\nte: trailers\r\n\r\n");
     let text = "GET / HTTP/1.1\r\nHost: a\r\nTE: gzip\r\n\r\n";
     assert_eq!(forwarded(text, |_, _| {}), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nTE: Trailers\r\nTE: trailers\r\n\r\n";
+    assert_eq!(forwarded(text, |_, _| {}), "GET / HTTP/1.1\r\nHost: a\r\nTE: Trailers\r\n\r\n");
     let text = "GET /ws HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
     let upgraded = "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n";
     assert_eq!(forwarded(text, |_, _| {}), upgraded);
@@ -106,6 +108,39 @@ fn edits() {
         "PUT /new%20x HTTP/1.1\r\nHost: b\r\nX-New: 1\r\nX-SET: 3\r\n\
          x-forwarded-for: 1.1.1.1, 2.2.2.2, 3.3.3.3\r\nx-envoy-attempt-count: 2\r\n\r\n"
     );
+}
+
+#[test]
+fn values_are_those_that_will_be_sent() {
+    let text =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: x-hop\r\nX-Hop: 1\r\nX-A: 1\r\nx-a: 2\r\nCookie: c\r\n\r\n";
+    let storage = request(text);
+    let head = storage.request(text.as_bytes());
+    let mut edits = Edits::new();
+    let values = |edits: &Edits, name: &str| -> Vec<String> {
+        let values: Vec<_> =
+            edits.values(&head, name.as_bytes()).map(|v| String::from_utf8_lossy(v).into()).collect();
+        let first = edits.value(&head, name.as_bytes()).map(|v| String::from_utf8_lossy(v).into());
+        assert_eq!(first, values.first().cloned(), "{name}");
+        values
+    };
+    assert_eq!(values(&edits, "x-hop"), [""; 0]);
+    assert_eq!(values(&edits, "connection"), [""; 0]);
+    assert_eq!(values(&edits, "X-A"), ["1", "2"]);
+    assert_eq!(values(&edits, "cookie"), ["c"]);
+    assert_eq!(values(&edits, "accept"), [""; 0]);
+    edits.append(b"x-a", b"3");
+    edits.append(b"cookie", b"d");
+    edits.append(b"accept", b"e");
+    assert_eq!(values(&edits, "x-a"), ["1", "2", "3"]);
+    assert_eq!(values(&edits, "cookie"), ["c", "d"]);
+    assert_eq!(values(&edits, "accept"), ["e"]);
+    edits.remove(&head, b"COOKIE");
+    edits.set(&head, b"X-A", b"4");
+    edits.host(b"b");
+    assert_eq!(values(&edits, "cookie"), [""; 0]);
+    assert_eq!(values(&edits, "x-a"), ["4"]);
+    assert_eq!(values(&edits, "host"), ["b"]);
 }
 
 #[test]
@@ -248,7 +283,7 @@ fn responses_forwarded() {
     assert_eq!(write("HTTP/1.1 200\r\n\r\n", plain, &|_, _| {}), "HTTP/1.1 200\r\n\r\n");
     assert_eq!(
         write("HTTP/1.1 200 OK\r\nX: 1\r\n\r\n", plain, &|_, edits| edits.status(503)),
-        "HTTP/1.1 503 \r\nX: 1\r\n\r\n"
+        "HTTP/1.1 503 Service Unavailable\r\nX: 1\r\n\r\n"
     );
     let text = "HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(

@@ -159,27 +159,49 @@ impl Edits {
         head.storage.all(id).for_each(|slot| self.cut.insert(slot));
     }
 
-    /// The first value of a field as it will be sent, edits made so far included.
+    /// The first value of a field as it will be sent: with the edits made so far, without what is for this hop
+    /// alone.
+    #[inline]
     pub fn value<'a>(&'a self, head: &Head<'a>, name: &[u8]) -> Option<&'a [u8]> {
         let id = HeaderId::of(name);
-        if id == HeaderId::Host && self.host.is_some() {
-            return self.replaced_host();
+        // The usual answers cost one look: a known field that stands untouched in the head, or nowhere.
+        if id != HeaderId::Other && id != HeaderId::Host {
+            match head.storage.known(id) {
+                Some(slot) if !self.is_cut(head, slot) => return Some(head.storage.value(slot, head.bytes)),
+                None if self.lines.is_empty() => return None,
+                _ => {}
+            }
         }
-        let slot = head.storage.slots.iter().enumerate().find(|(at, slot)| {
+        self.values(head, name).next()
+    }
+
+    /// All values of a field as they will be sent, in order.
+    pub fn values<'a, 'n>(
+        &'a self,
+        head: &Head<'a>,
+        name: &'n [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let id = HeaderId::of(name);
+        let replaced = if id == HeaderId::Host { self.replaced_host() } else { None };
+        let head = *head;
+        let sent = head.storage.slots.iter().enumerate().filter(move |(at, slot)| {
             slot.id == id
-                && !slot.hidden
-                && !self.cut.has(*at)
+                && replaced.is_none()
                 && (id != HeaderId::Other || slot.name.of(head.bytes).eq_ignore_ascii_case(name))
+                && !self.is_cut(&head, *at)
         });
-        if let Some((_, slot)) = slot {
-            return Some(slot.value.of(head.bytes));
-        }
-        let line = self.lines.iter().find(|line| {
+        let added = self.lines.iter().filter(move |line| {
             !line.removed
                 && line.id == id
                 && (id != HeaderId::Other || line.name.of(&self.text).eq_ignore_ascii_case(name))
-        })?;
-        Some(line.value.of(&self.text))
+        });
+        let sent = sent.map(move |(_, slot)| slot.value.of(head.bytes));
+        replaced.into_iter().chain(sent).chain(added.map(|line| line.value.of(&self.text)))
+    }
+
+    #[inline]
+    fn is_cut(&self, head: &Head<'_>, slot: usize) -> bool {
+        self.cut.has(slot) || head.storage.hop.has(slot)
     }
 
     /// Sends another method. Ignored unless a token.
@@ -199,7 +221,7 @@ impl Edits {
         self.host = Some(self.word(host));
     }
 
-    /// Answers with another status, without a reason phrase.
+    /// Answers with another status and its registered reason phrase.
     pub fn status(&mut self, status: u16) {
         self.status = Some(status);
     }

@@ -13,7 +13,7 @@
 //! | `connection.rs` | Connection, TE and Upgrade: what is for this hop alone |
 //! | `target.rs` | the four forms of a request target |
 //! | `body.rs`, `chunked.rs`, `trailers.rs` | bodies under arbitrary splits |
-//! | `edits.rs`, `write.rs` | the outgoing head |
+//! | `edits.rs`, `write.rs`, `reason.rs` | the outgoing head |
 
 mod body;
 mod chunked;
@@ -22,6 +22,7 @@ mod edits;
 mod framing;
 mod head;
 mod limits;
+mod reason;
 mod request;
 mod response;
 mod target;
@@ -34,23 +35,22 @@ pub use edits::Edits;
 pub use framing::BodyFraming;
 pub use head::{Field, Fields, Head, HeadStorage, RequestHead, ResponseHead, Version};
 pub use limits::{Limits, MAX_HEADERS, Underscores};
+pub use reason::{push_status_line, reason};
 pub use request::parse_request;
 pub use response::{ResponseTo, parse_response};
 pub use target::TargetForm;
 pub use write::{write_request, write_response};
 
 /// Whether it is worth parsing `buffer` (anew), whose first `seen` bytes were looked at before: a blank line has
-/// come, or the limit is passed.
+/// come. Beyond [`Limits::max_head`] the caller parses in any case, to have the head refused.
 ///
 /// A peer that sends a head byte by byte would otherwise have it parsed anew for each byte, at a cost growing with
 /// the square of its length. Costs one search of the new bytes. Of a head not yet tried at all it says yes, so
 /// that what is no HTTP is refused at once.
-pub fn may_complete_head(buffer: &[u8], seen: usize, limits: &Limits) -> bool {
-    if seen == 0 || buffer.len() > limits.max_head {
-        return true;
-    }
+pub fn may_complete_head(buffer: &[u8], seen: usize) -> bool {
     // The blank line that ends a head may have begun in the bytes seen before.
     let fresh = buffer.get(seen.saturating_sub(3)..).unwrap_or_default();
-    memchr::memchr_iter(b'\n', fresh)
-        .any(|at| matches!(fresh.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
+    seen == 0
+        || memchr::memchr_iter(b'\n', fresh)
+            .any(|at| matches!(fresh.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
 }

@@ -5,6 +5,7 @@ use crate::{HeaderId, text::push_u64};
 use super::{
     Edits, RequestHead, ResponseHead,
     head::{Head, SlotSet, Span, Version},
+    reason::push_status_line,
     target::TargetForm,
 };
 
@@ -48,16 +49,15 @@ pub fn write_request(head: &RequestHead<'_>, edits: &Edits, out: &mut Vec<u8>) {
 pub fn write_response(head: &ResponseHead<'_>, edits: &Edits, out: &mut Vec<u8>) {
     let line = &head.0.storage.line;
     match edits.status {
+        Some(status) => push_status_line(out, status),
         None if line.version == Version::Http11 => {
             out.extend_from_slice(between(head.0.bytes, 0, line.fields))
         }
-        status => {
+        None => {
             out.extend_from_slice(b"HTTP/1.1 ");
-            push_u64(out, u64::from(status.unwrap_or(line.status)));
+            push_u64(out, u64::from(line.status));
             out.push(b' ');
-            if status.is_none() {
-                out.extend_from_slice(head.reason());
-            }
+            out.extend_from_slice(head.reason());
             out.extend_from_slice(b"\r\n");
         }
     }

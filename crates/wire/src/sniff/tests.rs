@@ -69,6 +69,22 @@ fn server_names_that_are_none() {
 }
 
 #[test]
+fn no_extension_twice() {
+    // RFC 8446 §4.2: which of two names would count?
+    let one = hello(Some(b"a"), &[b"h2"]);
+    let extensions = one[4 + 2 + 32 + 33 + 6 + 2 + 2..].to_vec();
+    for twice in [&extensions[4..14], &extensions[14..]] {
+        let mut message = one.clone();
+        message.extend(twice);
+        let added = twice.len() as u16;
+        message[3] += added as u8;
+        message[4 + 2 + 32 + 33 + 6 + 2 + 1] += added as u8;
+        assert_eq!(inspect_tls(&records(&message, 4096)), Tls::NotTls);
+    }
+    assert!(matches!(inspect_tls(&records(&one, 4096)), Tls::Hello(_)));
+}
+
+#[test]
 fn hellos_too_large_or_malformed() {
     let large = records(&[1, 0, 0x44, 0, 3, 3], 4096);
     assert_eq!(inspect_tls(&large), Tls::TooLarge);
