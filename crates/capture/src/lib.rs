@@ -11,6 +11,27 @@
 //! call in `main`, before any thread exists, because `unshare(CLONE_NEWUSER)` needs a process with
 //! one thread. The two talk over one socketpair; its end-of-file is what ties their lives together.
 //!
+//! ```no_run
+//! capture::holder_main(); // first thing in main
+//!
+//! let claimed = capture::loopback::claim("default/reviews-v1")?;
+//! let holder = capture::Holder::spawn(capture::HolderSpec {
+//!     exe: std::env::current_exe()?,
+//!     command: vec!["node".into(), "server.js".into()],
+//!     env: vec![],
+//!     cwd: None,
+//!     mode: capture::Mode::Namespace(capture::Namespace::new(claimed.ip)),
+//! })?;
+//! // Workers take `holder.outbound` and `holder.sockets()`, dns::serve takes `holder.dns`; then:
+//! holder.start()?;
+//! std::process::exit(holder.wait().status());
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What capture cannot see: unix sockets, and what an application started as root does with the
+//! rights root has (it could enter the host's namespace again).
+//!
 //! | module | holds |
 //! |---|---|
 //! | [`spec`] | what to start and how to capture it |

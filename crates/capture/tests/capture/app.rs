@@ -14,6 +14,7 @@ pub fn main(arguments: &[&str]) {
     let findings = match arguments {
         ["connect", address] => connect(address),
         ["connect-from", local, address] => connect_from(local, address),
+        ["same-port", first, second] => same_port(first, second),
         ["serve", address] => return serve(address),
         ["udp", address] => udp(address),
         ["query", transport, server] => query(transport, server),
@@ -50,12 +51,27 @@ fn connect(address: &str) -> String {
 }
 
 fn connect_from(local: &str, address: &str) -> String {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+    converse(connected_from(local, address))
+}
+
+fn connected_from(local: &str, address: &str) -> TcpStream {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+    };
 
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    setsockopt(&fd, sockopt::ReuseAddr, &true).unwrap();
     bind(fd.as_raw_fd(), &SockaddrIn::from_str(local).unwrap()).unwrap();
     connect(fd.as_raw_fd(), &SockaddrIn::from_str(address).unwrap()).unwrap();
-    converse(fd.into())
+    fd.into()
+}
+
+/// Two connections to different places from one source port, as the kernel itself gives out ports.
+fn same_port(first: &str, second: &str) -> String {
+    let one = connected_from("0.0.0.0:40000", first);
+    let two = connected_from("0.0.0.0:40000", second);
+    assert_eq!(one.local_addr().unwrap(), two.local_addr().unwrap());
+    format!("{}, {}", converse(one), converse(two))
 }
 
 /// Sends a line and gives the answer.

@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("redirected_with_the_original_destination_v4", v4),
     ("redirected_with_the_original_destination_v6", v6),
     ("redirected_from_an_explicit_localhost", from_localhost),
+    ("one_source_port_for_two_destinations", same_port),
     ("redirected_from_a_dual_stack_socket", mapped),
     ("other_workloads_are_captured_although_loopback", other_workload),
     ("the_applications_own_loopback_is_its_own", own_loopback),
@@ -58,6 +59,23 @@ fn from_localhost() {
     let wanted = serve_captured(&app, &app.holder.outbound[0]);
     assert_eq!(wanted, "93.184.215.14:8080".parse().unwrap());
     assert_eq!(app.findings(), "captured from 93.184.215.14:8080 as 127.0.0.1");
+}
+
+/// Two connections that differ only in their destination look the same once redirected; the kernel
+/// must tell them apart (it changes the source port the sidecar sees of the later one).
+fn same_port() {
+    let app = App::prepare(&["same-port", "93.184.215.14:80", "93.184.215.15:80"]);
+    app.holder.start().unwrap();
+    let streams = [accept(&app.holder.outbound[0]), accept(&app.holder.outbound[0])];
+    for (mut stream, expected) in streams.into_iter().zip(["93.184.215.14:80", "93.184.215.15:80"]) {
+        let wanted = original_dst(&stream, stream.local_addr().unwrap()).unwrap();
+        assert_eq!(wanted, expected.parse().unwrap());
+        stream.read_exact(&mut [0; 6]).unwrap();
+        write!(stream, "{expected}").unwrap();
+    }
+    let found = app.findings();
+    assert!(found.contains("93.184.215.14:80 from 93.184.215.14:80"), "{found}");
+    assert!(found.contains("93.184.215.15:80 from 93.184.215.15:80"), "{found}");
 }
 
 fn v6() {
