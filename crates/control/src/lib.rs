@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`options`] | what it is started with, why it did not start |
+//! | [`source`] | directories of YAML, watched; objects written as files |
 //! | [`workload`] | an instance as it registers |
 //! | [`world`] | everything known at one moment, indexed: services with their endpoints, rules, policies |
 //! | [`scope`] | what of it one proxy may see |
@@ -11,6 +12,7 @@
 
 pub mod options;
 pub mod scope;
+pub mod source;
 pub mod status;
 pub mod translate;
 pub mod workload;

@@ -1,0 +1,65 @@
+//! Where objects come from: directories of YAML and JSON files, read and watched.
+//!
+//! Nothing that is read wrong ever takes away what is live: a file that does not parse keeps its last good objects, a
+//! broken object its last good version, a directory that is lost everything that was read from it.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`tree`] | which files there are, and whether one has changed |
+//! | [`file`] | one file: its objects, and the last good ones |
+//! | [`directory`] | all files as one set of objects; which of two of the same name counts |
+//! | [`watch`] | the thread that notices changes |
+//! | [`store`] | objects written as files: `apply` and `delete` |
+
+mod directory;
+mod file;
+pub mod store;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::{Object, Problem};
+
+pub use directory::Directory;
+pub use watch::Watch;
+
+/// Everything the directories say at one moment.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Each kind, namespace and name once.
+    pub objects: Vec<Loaded>,
+    /// Errors and warnings, in the order of the files.
+    pub problems: Vec<Problem>,
+    /// When the first change since the last reading was noticed.
+    pub since: Instant,
+}
+
+/// An object, and whether it is what its file says now.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub object: Arc<Object>,
+    /// What the file says now is refused; this is the last good version.
+    pub stale: bool,
+}
+
+impl Reading {
+    /// Whether both say the same, wherever it is written.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.objects.len() == other.objects.len()
+            && self.objects.iter().zip(&other.objects).all(|(a, b)| {
+                Arc::ptr_eq(&a.object, &b.object)
+                    || (key(&a.object) == key(&b.object)
+                        && a.object.content_hash() == b.object.content_hash())
+            })
+    }
+}
+
+/// What makes two objects the same one: group, kind, namespace, name. Versions of a kind are one kind.
+pub(crate) fn key(object: &Object) -> (&str, &str, &str, &str) {
+    let group = object.meta.api_version.split_once('/').map_or("", |(group, _)| group);
+    (group, &object.meta.kind, object.namespace(), object.name())
+}
