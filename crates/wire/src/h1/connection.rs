@@ -107,14 +107,13 @@ fn read_options(storage: &mut HeadStorage, head: &[u8], side: Side) -> Result<Op
 
 /// Fields no sender may have removed on the way: they frame, route, identify or authorize the message.
 fn is_protected(id: HeaderId, name: &[u8]) -> bool {
+    use HeaderId::*;
     match id {
-        HeaderId::Other => starts_with_ignore_case(name, b"x-envoy-") || name.first() == Some(&b':'),
-        // Named in Connection by old clients, and meant for one hop anyway.
-        HeaderId::KeepAlive | HeaderId::ProxyConnection | HeaderId::Http2Settings | HeaderId::Trailer => {
-            false
-        }
-        HeaderId::CacheControl | HeaderId::Date | HeaderId::Server | HeaderId::Vary | HeaderId::Via => false,
-        _ => true,
+        Host | ContentLength | TransferEncoding | Expect | ContentType | ContentEncoding => true,
+        Authorization | ProxyAuthorization | ProxyAuthenticate | Cookie | SetCookie | Origin => true,
+        Forwarded | XForwardedFor | XForwardedProto | XForwardedHost | XForwardedPort => true,
+        XForwardedClientCert | XRequestId | GrpcStatus | GrpcMessage | GrpcTimeout | GrpcEncoding => true,
+        _ => starts_with_ignore_case(name, b"x-envoy-") || name.first() == Some(&b':'),
     }
 }
 

@@ -1,0 +1,83 @@
+//! The budget of the data path: reading and rewriting a message allocates nothing once the reusable parts have grown.
+
+// Counting allocations takes an allocator, and that is unsafe by nature. This one only counts and passes on.
+#![allow(unsafe_code)]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use wire::{
+    HeaderId,
+    h1::{self, BodyReader, Edits, HeadStorage, Limits, ResponseTo},
+    id::Random,
+    path::{Normalization, canonicalize},
+};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: as our own caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: as our own caller promised.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const REQUEST: &[u8] = b"POST /reviews/1?full=yes HTTP/1.1\r\nHost: reviews:9080\r\nConnection: keep-alive, x-hop\r\n\
+X-Hop: 1\r\nUser-Agent: test\r\nX-Forwarded-For: 10.0.0.1\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
+5\r\nhello\r\n0\r\n\r\n";
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\nServer: x\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello";
+
+#[test]
+fn a_message_costs_none() {
+    let limits = Limits::default();
+    let (mut storage, mut edits, mut out) = (HeadStorage::new(), Edits::new(), Vec::new());
+    let mut random = Random::from_seed(1);
+    let mut exchange = || {
+        out.clear();
+        edits.clear();
+        let length = h1::parse_request(REQUEST, &mut storage, &limits).unwrap().unwrap();
+        let head = storage.request(REQUEST);
+        let canonical = canonicalize(head.path(), Normalization::BASE).unwrap();
+        assert_eq!(canonical.path(), b"/reviews/1");
+        assert!(edits.value(&head, b"x-hop").is_none());
+        edits.target(b"/other");
+        edits.host(b"other");
+        edits.append_to_list(&head, HeaderId::XForwardedFor, b"10.0.0.2");
+        edits.set_known(&head, HeaderId::XRequestId, &random.uuid());
+        edits.append_number(HeaderId::XEnvoyAttemptCount, 1);
+        edits.set(&head, b"x-custom", b"1");
+        h1::write_request(&head, &edits, &mut out);
+        let mut body = BodyReader::request(head.framing(), &limits);
+        assert!(body.advance(&REQUEST[length..]).unwrap().done);
+
+        let to = ResponseTo::request(&head);
+        let length = h1::parse_response(RESPONSE, &mut storage, &limits, to).unwrap().unwrap();
+        let head = storage.response(RESPONSE);
+        edits.clear();
+        edits.set_known(&head, HeaderId::Server, b"istio-envoy");
+        h1::write_response(&head, &edits, &mut out);
+        let mut body = BodyReader::response(head.framing(), &limits);
+        assert!(body.advance(&RESPONSE[length..]).unwrap().done);
+    };
+    exchange();
+    let before = ALLOCATIONS.get();
+    (0..100).for_each(|_| exchange());
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
