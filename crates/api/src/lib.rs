@@ -19,6 +19,8 @@
 //! | `decode` | trees to typed values |
 
 mod decode;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hosts;
 pub mod kinds;
 pub mod kubernetes;
