@@ -69,3 +69,82 @@ pub fn split_namespace(text: &str) -> (Option<&str>, &str) {
 fn wildcard(host: &str) -> Option<&str> {
     host.strip_prefix('*')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Istio's `ResolveShortnameToFQDN`.
+    #[test]
+    fn short_names_are_the_rules_own_namespace() {
+        for (host, namespace, expected) in [
+            ("reviews", "prod", "reviews.prod.svc.cluster.local"),
+            ("reviews", "", "reviews.svc.cluster.local"),
+            ("reviews.prod", "test", "reviews.prod"),
+            ("reviews.prod.svc.cluster.local", "test", "reviews.prod.svc.cluster.local"),
+            ("*", "prod", "*"),
+            ("*.com", "prod", "*.com"),
+            ("*reviews", "prod", "*reviews"),
+            ("10.0.0.1", "prod", "10.0.0.1"),
+            ("::1", "prod", "::1"),
+            ("", "prod", ""),
+        ] {
+            assert_eq!(
+                resolve_shortname(host, namespace, "cluster.local"),
+                expected,
+                "{host} in {namespace}"
+            );
+        }
+    }
+
+    /// Istio's `Name.Matches` and `Name.SubsetOf`.
+    #[test]
+    fn wildcards_overlap_and_contain() {
+        for (left, right, overlap, within) in [
+            ("foo.com", "foo.com", true, true),
+            ("foo.com", "bar.com", false, false),
+            ("foo.com", "*.com", true, true),
+            ("foo.com", "*", true, true),
+            ("foo.com", "*.foo.com", false, false),
+            ("a.b.foo.com", "*.foo.com", true, true),
+            ("*.foo.com", "*.com", true, true),
+            ("*.com", "*.foo.com", true, false),
+            ("*.com", "*.net", false, false),
+            ("*.com", "foo.com", true, false),
+            ("*", "*", true, true),
+            ("*", "foo.com", true, false),
+            ("", "*", true, true),
+        ] {
+            assert_eq!(matches(left, right), overlap, "{left} ~ {right}");
+            assert_eq!(matches(right, left), overlap, "{right} ~ {left}");
+            assert_eq!(is_subset(left, right), within, "{left} within {right}");
+        }
+    }
+
+    #[test]
+    fn the_longest_wildcard_wins_and_the_star_is_last() {
+        let hosts = ["*", "*.com", "*.foo.com", "a.foo.com"];
+        for (host, expected) in [
+            ("a.foo.com", Some("a.foo.com")),
+            ("b.foo.com", Some("*.foo.com")),
+            ("x.y.foo.com", Some("*.foo.com")),
+            ("foo.com", Some("*.com")),
+            ("foo.org", Some("*")),
+            ("*.foo.com", Some("*.foo.com")),
+            ("*.org", Some("*")),
+        ] {
+            assert_eq!(most_specific(host, hosts), expected, "{host}");
+        }
+        assert_eq!(most_specific("x", ["y"]), None);
+        let mut sorted = vec!["*", "b.com", "*.com", "*.a.com", "a.com"];
+        sorted.sort_by(|left, right| more_specific(left, right));
+        assert_eq!(sorted, ["a.com", "b.com", "*.a.com", "*.com", "*"]);
+    }
+
+    #[test]
+    fn namespaces_come_before_the_slash() {
+        assert_eq!(split_namespace("ns/*.foo.com"), (Some("ns"), "*.foo.com"));
+        assert_eq!(split_namespace("./foo"), (Some("."), "foo"));
+        assert_eq!(split_namespace("foo.com"), (None, "foo.com"));
+    }
+}

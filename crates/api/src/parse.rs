@@ -16,11 +16,14 @@ pub struct Options {
     pub limits: Limits,
     /// Whether objects are judged by Istio's rules (schema and webhook), not only by their types.
     pub validate: bool,
+    /// Whether objects with errors are given out too, as far as they could be read: for analysis and simulation, which
+    /// look at what would be refused. Wrong fields have their defaults.
+    pub keep_invalid: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::default(), validate: true }
+        Self { limits: Limits::default(), validate: true, keep_invalid: false }
     }
 }
 
@@ -29,7 +32,7 @@ impl Default for Options {
 pub struct Parsed {
     /// The good objects, in the order written; a problem in one never costs another.
     pub objects: Vec<Arc<Object>>,
-    /// In the order found; errors are about objects (or documents) that are not in `objects`.
+    /// In the order found; errors are about objects (or documents) that are not in `objects`, unless they are kept.
     pub problems: Vec<Problem>,
 }
 
@@ -118,14 +121,16 @@ impl Reader<'_> {
             spec: Spec::Unsupported,
             meta,
         };
-        if let Some(spec) = self.spec(&object.meta, node, &mut context) {
+        let spec = self.spec(&object.meta, node, &mut context);
+        let readable = spec.is_some();
+        if let Some(spec) = spec {
             object.spec = spec;
         }
         if self.options.validate && !context.has_errors() {
             crate::validate::object(&object, node, &mut context);
         }
         let id = object_id(&object.meta.kind, object.namespace(), &object.meta.name);
-        if !context.has_errors() {
+        if !context.has_errors() || (self.options.keep_invalid && readable) {
             object.positions = Positions::of(node);
             object.content_hash = content_hash(node);
             parsed.objects.push(Arc::new(object));
@@ -339,3 +344,6 @@ impl Decode for jiff::Timestamp {
         parsed
     }
 }
+
+#[cfg(test)]
+mod tests;

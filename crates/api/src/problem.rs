@@ -56,3 +56,24 @@ impl fmt::Display for Problem {
         write!(out, " {}", self.message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_data() {
+        let problem = Problem {
+            severity: Severity::Warning,
+            file: "a.yaml".into(),
+            line: 3,
+            column: 7,
+            object: None,
+            path: String::new(),
+            message: "odd".into(),
+        };
+        assert_eq!(problem.to_string(), "a.yaml:3:7: warning: odd");
+        let json = serde_json::to_string(&problem).expect("plain data");
+        assert_eq!(json, r#"{"severity":"warning","file":"a.yaml","line":3,"column":7,"message":"odd"}"#);
+    }
+}

@@ -136,3 +136,57 @@ fn by_prefix(name: &str) -> Protocol {
 fn is_server_first(port: u16) -> bool {
     matches!(port, 25 | 53 | 3306 | 27017)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Istio's `ConvertProtocol` (pkg/config/kube/conversion.go).
+    #[test]
+    fn ports_of_kubernetes_services() {
+        for (port, name, udp, app_protocol, expected) in [
+            (80, "http", false, None, Protocol::Http),
+            (80, "http-web", false, None, Protocol::Http),
+            (80, "HTTP-web", false, None, Protocol::Http),
+            (80, "httpweb", false, None, Protocol::Unknown),
+            (80, "http2-x", false, None, Protocol::Http2),
+            (80, "grpc", false, None, Protocol::Grpc),
+            (80, "grpc-web", false, None, Protocol::GrpcWeb),
+            (80, "grpc-web-x", false, None, Protocol::GrpcWeb),
+            (80, "grpc-x", false, None, Protocol::Grpc),
+            (80, "tls-x", false, None, Protocol::Tls),
+            (80, "https", false, None, Protocol::Https),
+            (80, "mongo", false, None, Protocol::Mongo),
+            (80, "redis-a", false, None, Protocol::Redis),
+            (80, "mysql", false, None, Protocol::Mysql),
+            (80, "tcp", false, None, Protocol::Tcp),
+            (80, "", false, None, Protocol::Unknown),
+            (80, "http", true, None, Protocol::Udp),
+            (80, "tcp", false, Some("http"), Protocol::Http),
+            (80, "http", false, Some("kubernetes.io/h2c"), Protocol::Http2),
+            (80, "http", false, Some("kubernetes.io/ws"), Protocol::Http),
+            (80, "http", false, Some("kubernetes.io/wss"), Protocol::Https),
+            (80, "http", false, Some("my.company/x"), Protocol::Unknown),
+            (25, "", false, None, Protocol::Tcp),
+            (53, "dns", false, None, Protocol::Tcp),
+            (3306, "", false, None, Protocol::Tcp),
+            (3306, "http", false, None, Protocol::Http),
+            (27017, "x", false, None, Protocol::Tcp),
+            (80, "hbone", false, None, Protocol::Unknown),
+        ] {
+            assert_eq!(
+                kubernetes_port(port, name, udp, app_protocol),
+                expected,
+                "{port} {name} {app_protocol:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ports_of_istio_objects() {
+        assert_eq!(istio_port("GRPC-Web", "x"), Protocol::GrpcWeb);
+        assert_eq!(istio_port("http", "tcp"), Protocol::Http);
+        assert_eq!(istio_port("", "http-a"), Protocol::Http);
+        assert_eq!(istio_port("kafka", "http"), Protocol::Unknown);
+    }
+}

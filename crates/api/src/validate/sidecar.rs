@@ -93,7 +93,7 @@ fn check_default_endpoint(endpoint: &str, rules: &mut Rules<'_, '_>) {
         return;
     }
     let local = endpoint.rsplit_once(':').is_some_and(|(host, port)| {
-        matches!(host, "127.0.0.1" | "0.0.0.0" | "[::1]" | "[::]")
+        matches!(host, "" | "127.0.0.1" | "0.0.0.0" | "[::1]" | "[::]")
             && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
     if !local {
