@@ -23,7 +23,7 @@ pub struct Endpoints {
     pub drops: Vec<(Arc<str>, crate::Fraction)>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct LocalityGroup {
     pub region: Arc<str>,
     pub zone: Arc<str>,
@@ -34,7 +34,7 @@ pub struct LocalityGroup {
     pub hosts: Range<u32>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Host {
     pub address: HostAddress,
     /// For `auto_host_rewrite` and health checks; often empty.
@@ -126,6 +126,47 @@ impl Endpoints {
             built.drops.push((drop.category.as_str().into(), fraction));
         }
         Ok(built)
+    }
+
+    /// The hosts of a DNS cluster with their names resolved: each host becomes one per address `lookup` gives (the
+    /// first alone with `first_only`), and none while its name is not resolved.
+    pub fn resolved(
+        &self,
+        first_only: bool,
+        lookup: impl Fn(&Arc<str>) -> Option<Vec<std::net::IpAddr>>,
+    ) -> Endpoints {
+        let mut hosts: Vec<Host> = Vec::new();
+        let mut starts = Vec::with_capacity(self.hosts.len() + 1);
+        for host in &self.hosts {
+            starts.push(u32::try_from(hosts.len()).unwrap_or(u32::MAX));
+            match &host.address {
+                HostAddress::Name(name, port) => {
+                    let found = lookup(name).unwrap_or_default();
+                    let most = if first_only { 1 } else { usize::MAX };
+                    hosts.extend(found.iter().take(most).map(|ip| Host {
+                        address: HostAddress::Ip(SocketAddr::new(*ip, *port)),
+                        // Envoy rewrites the host of a DNS cluster to the name it resolved.
+                        hostname: if host.hostname.is_empty() { name.clone() } else { host.hostname.clone() },
+                        ..host.clone()
+                    }));
+                }
+                HostAddress::Ip(_) | HostAddress::Pipe(_) => hosts.push(host.clone()),
+            }
+        }
+        starts.push(u32::try_from(hosts.len()).unwrap_or(u32::MAX));
+        let at = |index: u32| starts.get(index as usize).copied().unwrap_or(0);
+        let moved = |range: &Range<u32>| at(range.start)..at(range.end);
+        Endpoints {
+            localities: self
+                .localities
+                .iter()
+                .map(|group| LocalityGroup { hosts: moved(&group.hosts), ..group.clone() })
+                .collect(),
+            priorities: self.priorities.iter().map(moved).collect(),
+            overprovisioning: self.overprovisioning,
+            drops: self.drops.clone(),
+            hosts,
+        }
     }
 
     fn add(&mut self, group: &xds::endpoint::LocalityLbEndpoints) -> Compiled<()> {

@@ -1,1 +1,38 @@
-//! The data plane: workers, listeners, exchanges, upstreams, admin.
+//! The data plane: what happens to connections and requests.
+//!
+//! Holds: worker threads with their event loops, listeners, exchanges, filters, upstream pools, the admin server. Holds
+//! not: what configuration means (`model` decides, this crate does), bytes of protocols (`wire`), Istio's kinds.
+//!
+//! A request's way is told in [`worker`]; the control side (a configuration arrives, counters are read) in [`runtime`]
+//! and [`admin`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`runtime`] | starting, configuring, draining and stopping a proxy: [`Runtime`], [`ProxyHandle`] |
+//! | [`options`] | [`ProxyOptions`]: workers, where listeners are bound, where the application lives |
+//! | [`static_config`] | a proxy from one static bootstrap |
+//! | [`admin`] | `/config_dump`, `/clusters`, `/stats` and so on |
+//! | [`worker`] | one thread of the data plane, step by step |
+//! | [`upstream`] | clusters, hosts, pools, breakers, name resolution |
+//! | [`net`] | sockets, timers, listening |
+//! | [`peer`] | Istio's metadata exchange |
+//! | [`telemetry_sink`], [`log_writer`] | a worker's share of metrics and logs; the threads that write logs |
+//! | [`clock`] | time, injected |
+
+pub mod admin;
+pub mod clock;
+mod log_writer;
+pub mod net;
+pub mod options;
+pub mod peer;
+pub mod runtime;
+pub mod static_config;
+mod telemetry_sink;
+mod upstream;
+mod worker;
+
+pub use admin::Admin;
+pub use options::{AppSockets, Application, Binding, IpVersion, NodeIdentity, ProxyOptions, Source};
+pub use runtime::{Applied, ProxyHandle, Runtime, StartError};
+pub use static_config::{StaticError, StaticProxy, run_static, start_static};
+pub use upstream::HostReport;

@@ -1,0 +1,202 @@
+//! The admin server: what the proxy has and does, in Envoy's words.
+//!
+//! On the control side, on an ordinary tokio runtime; nothing here is on the way of a request.
+
+mod clusters;
+mod config_dump;
+mod pages;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
+
+pub use config_dump::{Raw, RawResource};
+
+use crate::options::NodeIdentity;
+use crate::runtime::ProxyHandle;
+
+/// The admin server could not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("admin: {0}")]
+    Listen(#[from] crate::net::listen::ListenError),
+    #[error("admin: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// The state behind the pages. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub handle: ProxyHandle,
+    pub node: NodeIdentity,
+    pub raw: Mutex<Raw>,
+    pub ready: AtomicBool,
+    pub started: Instant,
+    quit: Notify,
+    sockets: Mutex<Vec<std::net::TcpListener>>,
+    address: Mutex<Option<SocketAddr>>,
+}
+
+impl Admin {
+    pub fn new(handle: ProxyHandle, node: NodeIdentity) -> Admin {
+        Admin {
+            inner: Arc::new(Inner {
+                handle,
+                node,
+                raw: Mutex::default(),
+                ready: AtomicBool::new(false),
+                started: Instant::now(),
+                quit: Notify::new(),
+                sockets: Mutex::default(),
+                address: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The resources as they came, for `/config_dump`.
+    pub fn set_raw(&self, raw: Raw) {
+        *self.inner.raw.lock().unwrap_or_else(PoisonError::into_inner) = raw;
+    }
+
+    /// Changes the resources in place.
+    pub fn update_raw(&self, change: impl FnOnce(&mut Raw)) {
+        change(&mut self.inner.raw.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether the first configuration is in use: what `/ready` says.
+    pub fn set_ready(&self, ready: bool) {
+        self.inner.ready.store(ready, Relaxed);
+    }
+
+    /// Listens on an address, to be served by [`Admin::serve`].
+    pub fn listen(&self, address: SocketAddr) -> Result<(), AdminError> {
+        let socket = crate::net::listen::listen("admin", address, false, 128)?;
+        self.add(socket.into())
+    }
+
+    /// Takes a listening socket made elsewhere.
+    pub fn add(&self, socket: std::net::TcpListener) -> Result<(), AdminError> {
+        socket.set_nonblocking(true)?;
+        *self.inner.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket.local_addr()?);
+        self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+        Ok(())
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        *self.inner.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves all sockets until somebody asks the proxy to quit.
+    pub async fn serve(&self) {
+        let sockets = std::mem::take(&mut *self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner));
+        for socket in sockets {
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => drop(tokio::spawn(accept(self.inner.clone(), socket))),
+                Err(error) => eprintln!("filamesh: admin: {error}"),
+            }
+        }
+        self.inner.quit.notified().await;
+    }
+}
+
+async fn accept(inner: Arc<Inner>, socket: tokio::net::TcpListener) {
+    loop {
+        let stream = match socket.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                // Out of descriptors: others may free some.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let inner = inner.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let inner = inner.clone();
+                async move { Ok::<_, Infallible>(answer(&inner, request).await) }
+            });
+            // What is wrong with an admin's connection is the admin's to see.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+async fn answer(inner: &Arc<Inner>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    // A page in some browser must not be able to command the proxy, nor a name that was made to point here.
+    if !from_here(&request) {
+        return page(StatusCode::FORBIDDEN, "text/plain", "forbidden host\n".into());
+    }
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or("").to_owned();
+    let post = request.method() == Method::POST;
+    if !post
+        && matches!(
+            path.as_str(),
+            "/quitquitquit" | "/drain_listeners" | "/healthcheck/fail" | "/healthcheck/ok"
+        )
+    {
+        return page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "Method Not Allowed".into());
+    }
+    match path.as_str() {
+        "/quitquitquit" => {
+            inner.quit.notify_one();
+            return page(StatusCode::OK, "text/plain", "OK\n".into());
+        }
+        "/ready" => {
+            let (status, text) = if inner.handle.is_draining() {
+                (StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n")
+            } else if inner.ready.load(Relaxed) {
+                (StatusCode::OK, "LIVE\n")
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, "PRE_INITIALIZING\n")
+            };
+            return page(status, "text/plain", text.into());
+        }
+        _ => {}
+    }
+    // Everything else may take its time: workers are asked, dumps are long.
+    let inner = inner.clone();
+    let made = tokio::task::spawn_blocking(move || pages::make(&inner, &path, &query)).await;
+    match made {
+        Ok((status, kind, body)) => page(status, kind, body),
+        Err(_) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "failed\n".into()),
+    }
+}
+
+/// The Host of a request to the admin server is an address, `localhost`, or none.
+fn from_here(request: &Request<Incoming>) -> bool {
+    let Some(host) = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()) else {
+        return true;
+    };
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name);
+    name == "localhost"
+        || name.is_empty()
+        || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+}
+
+fn page(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, max-age=0"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    response
+}

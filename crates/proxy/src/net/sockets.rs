@@ -1,0 +1,414 @@
+//! The sockets of one worker: written at once, what does not go is kept; read by the one who owns the loop.
+//!
+//! Sockets are registered once, edge-triggered, for both directions. A short read ends a read and a short write ends a
+//! write: the kernel says when there is more, and nobody asks in vain. No call here calls back: an error found while
+//! sending is put on the `broken` list and handled when the turn of the loop ends, so that no state machine is entered
+//! while another one stands in the middle of its work.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+
+use mio::{Interest, Registry, Token, unix::SourceFd};
+use slab::Slab;
+use socket2::Socket as Raw;
+
+use super::timers::{Timer, Wheel};
+use crate::clock::Time;
+
+/// The number of a socket, its place in the slab.
+pub type Key = usize;
+
+/// While more than this waits to be written to a socket, nothing is read from its peer.
+pub const HIGH_WATER: usize = 128 * 1024;
+/// Reading goes on when no more than this waits.
+const LOW_WATER: usize = 32 * 1024;
+/// Two parts up to this size together are copied into one send, which costs less than a vectored one.
+const COPY_LIMIT: usize = 4096;
+
+pub struct Sockets {
+    slots: Slab<Socket>,
+    registry: Registry,
+    wheel: Wheel,
+    /// Where deferred errors and closings wait for the end of the turn.
+    broken: Vec<(Key, io::ErrorKind)>,
+    closing: Vec<Key>,
+    /// Where two small parts are put together for one send.
+    joined: Vec<u8>,
+    /// Tokens below this belong to the worker itself.
+    first_token: usize,
+}
+
+struct Socket {
+    raw: Raw,
+    outbox: Option<Box<Outbox>>,
+    timer: Timer,
+    flags: Flags,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Flags {
+    /// Nothing may be read for now.
+    paused: bool,
+    /// The kernel said there is something to read while reading was paused.
+    readable: bool,
+    /// The peer has ended its direction (or all): reads go on to the end.
+    hung_up: bool,
+    connecting: bool,
+    /// Close, or end our direction, as soon as the outbox is empty.
+    close_after: bool,
+    shutdown_after: bool,
+    broken: bool,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+/// What a writable socket means to its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writable {
+    /// Nothing the owner must know.
+    Nothing,
+    /// The connection is made.
+    Connected,
+    /// The connection could not be made; the error is on the list of broken ones.
+    Failed,
+    /// What had been kept has fallen below the low mark: the peer may be read again.
+    Drained,
+    /// All is written and the socket was to be closed then.
+    Finished,
+}
+
+impl Sockets {
+    pub fn new(registry: Registry, now: Time, first_token: usize) -> Sockets {
+        Sockets {
+            slots: Slab::new(),
+            registry,
+            wheel: Wheel::new(now),
+            broken: vec![],
+            closing: vec![],
+            joined: Vec::with_capacity(COPY_LIMIT),
+            first_token,
+        }
+    }
+
+    pub fn token(&self, key: Key) -> Token {
+        Token(key + self.first_token)
+    }
+
+    pub fn key(&self, token: Token) -> Option<Key> {
+        token.0.checked_sub(self.first_token)
+    }
+
+    /// Takes over a non-blocking stream.
+    pub fn add(&mut self, raw: Raw, connecting: bool) -> io::Result<Key> {
+        let entry = self.slots.vacant_entry();
+        let key = entry.key();
+        self.registry.register(
+            &mut SourceFd(&raw.as_raw_fd()),
+            Token(key + self.first_token),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        entry.insert(Socket {
+            raw,
+            outbox: None,
+            timer: Timer::default(),
+            flags: Flags { connecting, ..Flags::default() },
+        });
+        Ok(key)
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether the socket may still be read and written.
+    #[inline]
+    pub fn is_open(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|socket| !socket.flags.closed && !socket.flags.broken)
+    }
+
+    pub fn raw(&self, key: Key) -> Option<&Raw> {
+        self.slots.get(key).map(|socket| &socket.raw)
+    }
+
+    pub fn fd(&self, key: Key) -> Option<RawFd> {
+        self.slots.get(key).map(|socket| socket.raw.as_raw_fd())
+    }
+
+    /// Reads once. Call until a read is short (or, after [`Sockets::hung_up`], until it gives 0 or `WouldBlock`).
+    #[inline]
+    pub fn receive(&mut self, key: Key, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(socket) = self.slots.get(key) else { return Ok(0) };
+        loop {
+            match (&socket.raw).read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Sends `head` and then `body`, now if possible, later if not.
+    #[inline]
+    pub fn send(&mut self, key: Key, head: &[u8], body: &[u8]) {
+        let Some(socket) = self.slots.get_mut(key) else { return };
+        if socket.flags.broken || socket.flags.closed {
+            return;
+        }
+        if socket.outbox.is_some() || socket.flags.connecting {
+            let outbox = socket.outbox.get_or_insert_default();
+            outbox.bytes.extend_from_slice(head);
+            outbox.bytes.extend_from_slice(body);
+            return;
+        }
+        let total = head.len() + body.len();
+        if total == 0 {
+            return;
+        }
+        let sent = loop {
+            match write(&socket.raw, head, body, &mut self.joined) {
+                Ok(sent) => break sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break 0,
+                Err(error) => {
+                    socket.flags.broken = true;
+                    self.broken.push((key, error.kind()));
+                    return;
+                }
+            }
+        };
+        if sent < total {
+            let outbox = socket.outbox.get_or_insert_default();
+            let from_body = sent.saturating_sub(head.len());
+            outbox.bytes.extend_from_slice(head.get(sent..).unwrap_or_default());
+            outbox.bytes.extend_from_slice(body.get(from_body..).unwrap_or_default());
+        }
+    }
+
+    /// Bytes waiting to be written.
+    #[inline]
+    pub fn backlog(&self, key: Key) -> usize {
+        self.slots.get(key).map_or(0, |socket| match &socket.outbox {
+            Some(outbox) => outbox.bytes.len() - outbox.at,
+            None => 0,
+        })
+    }
+
+    /// The kernel says the socket may be written, or that connecting has ended.
+    pub fn writable(&mut self, key: Key) -> Writable {
+        let Some(socket) = self.slots.get_mut(key) else { return Writable::Nothing };
+        if socket.flags.broken || socket.flags.closed {
+            return Writable::Nothing;
+        }
+        let mut news = Writable::Nothing;
+        if socket.flags.connecting {
+            let error = match socket.raw.take_error() {
+                Ok(None) => match socket.raw.peer_addr() {
+                    Ok(_) => None,
+                    // A wake-up before the handshake is over.
+                    Err(error) if error.kind() == io::ErrorKind::NotConnected => return Writable::Nothing,
+                    Err(error) => Some(error),
+                },
+                Ok(Some(error)) | Err(error) => Some(error),
+            };
+            if let Some(error) = error {
+                socket.flags.broken = true;
+                self.broken.push((key, error.kind()));
+                return Writable::Failed;
+            }
+            socket.flags.connecting = false;
+            news = Writable::Connected;
+        }
+        let Some(outbox) = &mut socket.outbox else { return news };
+        let before = outbox.bytes.len() - outbox.at;
+        while let Some(rest) = outbox.bytes.get(outbox.at..).filter(|rest| !rest.is_empty()) {
+            match (&socket.raw).write(rest) {
+                Ok(sent) => outbox.at += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = outbox.bytes.len() - outbox.at;
+                    if outbox.at > HIGH_WATER {
+                        outbox.bytes.drain(..outbox.at);
+                        outbox.at = 0;
+                    }
+                    let drained = left <= LOW_WATER && before > LOW_WATER;
+                    return if drained && news == Writable::Nothing { Writable::Drained } else { news };
+                }
+                Err(error) => {
+                    socket.flags.broken = true;
+                    self.broken.push((key, error.kind()));
+                    return news;
+                }
+            }
+        }
+        socket.outbox = None;
+        if socket.flags.shutdown_after {
+            let _ = socket.raw.shutdown(std::net::Shutdown::Write);
+        }
+        match news {
+            Writable::Nothing if socket.flags.close_after => Writable::Finished,
+            Writable::Nothing => Writable::Drained,
+            news => news,
+        }
+    }
+
+    /// Nothing shall be read until [`Sockets::resume`].
+    pub fn pause(&mut self, key: Key) {
+        if let Some(socket) = self.slots.get_mut(key) {
+            socket.flags.paused = true;
+        }
+    }
+
+    /// Reading may go on; says whether there is something to read.
+    pub fn resume(&mut self, key: Key) -> bool {
+        let Some(socket) = self.slots.get_mut(key) else { return false };
+        socket.flags.paused = false;
+        std::mem::take(&mut socket.flags.readable) || socket.flags.hung_up
+    }
+
+    pub fn is_paused(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|socket| socket.flags.paused)
+    }
+
+    /// Notes that there is something to read and says whether it may be read now.
+    #[inline]
+    pub fn may_read(&mut self, key: Key, hung_up: bool) -> bool {
+        let Some(socket) = self.slots.get_mut(key) else { return false };
+        socket.flags.hung_up |= hung_up;
+        if socket.flags.closed || socket.flags.broken {
+            return false;
+        }
+        if socket.flags.paused {
+            socket.flags.readable = true;
+            return false;
+        }
+        true
+    }
+
+    pub fn note_readable(&mut self, key: Key) {
+        if let Some(socket) = self.slots.get_mut(key) {
+            socket.flags.readable = true;
+        }
+    }
+
+    pub fn hung_up(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|socket| socket.flags.hung_up)
+    }
+
+    pub fn is_connecting(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|socket| socket.flags.connecting)
+    }
+
+    /// Ends our direction once all is written.
+    pub fn shutdown_write(&mut self, key: Key) {
+        let Some(socket) = self.slots.get_mut(key) else { return };
+        if socket.outbox.is_some() || socket.flags.connecting {
+            socket.flags.shutdown_after = true;
+        } else {
+            let _ = socket.raw.shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    /// Whether all is written; if not, [`Writable::Finished`] will say when it is.
+    pub fn close_when_written(&mut self, key: Key) -> bool {
+        let Some(socket) = self.slots.get_mut(key) else { return true };
+        if socket.outbox.is_none() || socket.flags.broken {
+            return true;
+        }
+        socket.flags.close_after = true;
+        false
+    }
+
+    /// Closes when the turn ends: until then the number is not given to another, so that events of this turn can not
+    /// reach the wrong one.
+    pub fn close(&mut self, key: Key) {
+        if let Some(socket) = self.slots.get_mut(key)
+            && !socket.flags.closed
+        {
+            socket.flags.closed = true;
+            self.closing.push(key);
+        }
+    }
+
+    /// As [`Sockets::close`], with a reset to the peer.
+    pub fn reset(&mut self, key: Key) {
+        if let Some(socket) = self.slots.get(key) {
+            let _ = socket.raw.set_linger(Some(std::time::Duration::ZERO));
+        }
+        self.close(key);
+    }
+
+    pub fn set_deadline(&mut self, key: Key, deadline: Time) {
+        if let Some(socket) = self.slots.get_mut(key) {
+            self.wheel.set(key, &mut socket.timer, deadline);
+        }
+    }
+
+    pub fn deadline(&self, key: Key) -> Time {
+        self.slots.get(key).map_or(Time::NEVER, |socket| socket.timer.deadline())
+    }
+
+    /// How long the worker may sleep, in nanoseconds.
+    pub fn sleep(&self, now: Time) -> Option<u64> {
+        self.wheel.sleep(now)
+    }
+
+    /// Appends the sockets whose deadline has passed.
+    pub fn expired(&mut self, now: Time, into: &mut Vec<Key>) {
+        self.wheel.advance(
+            now,
+            &mut self.slots,
+            |slots, key| slots.get_mut(key).map(|socket| &mut socket.timer),
+            |slots, _, key| {
+                if slots.get(key).is_some_and(|socket| !socket.flags.closed) {
+                    into.push(key);
+                }
+            },
+        );
+    }
+
+    /// One socket that broke while it was written or connected.
+    pub fn next_broken(&mut self) -> Option<(Key, io::ErrorKind)> {
+        while let Some((key, error)) = self.broken.pop() {
+            if self.slots.get(key).is_some_and(|socket| !socket.flags.closed) {
+                return Some((key, error));
+            }
+        }
+        None
+    }
+
+    /// The turn has ended: the closed sockets' numbers are free again.
+    pub fn end_turn(&mut self, mut freed: impl FnMut(Key)) {
+        while let Some(key) = self.closing.pop() {
+            if let Some(socket) = self.slots.try_remove(key) {
+                // Closing takes it out of epoll: no stream's descriptor is ever duplicated.
+                drop(socket);
+                freed(key);
+            }
+        }
+    }
+}
+
+#[inline]
+fn write(mut raw: &Raw, head: &[u8], body: &[u8], joined: &mut Vec<u8>) -> io::Result<usize> {
+    if body.is_empty() {
+        return raw.write(head);
+    }
+    if head.is_empty() {
+        return raw.write(body);
+    }
+    if head.len() + body.len() > COPY_LIMIT {
+        return raw.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]);
+    }
+    joined.clear();
+    joined.extend_from_slice(head);
+    joined.extend_from_slice(body);
+    raw.write(joined)
+}

@@ -1,0 +1,152 @@
+//! What a proxy is told at its start, and what its workers share.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+use telemetry::Registry;
+use telemetry::envoy::EnvoyStats;
+use telemetry::istio::{IstioMetrics, Principals};
+
+use crate::clock::Clock;
+use crate::log_writer::LogWriters;
+use crate::upstream::breaker::Breakers;
+
+/// Makes an unconnected, non-blocking TCP socket that lives where the application lives (its network namespace).
+pub type AppSockets = Arc<dyn Fn(IpVersion) -> io::Result<OwnedFd> + Send + Sync>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpVersion {
+    V4,
+    V6,
+}
+
+/// How the proxy is set up, apart from its configuration.
+#[derive(Clone)]
+pub struct ProxyOptions {
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Where listeners of these names take connections, instead of at their own address.
+    pub bindings: HashMap<String, Vec<Binding>>,
+    /// The application's side of a sidecar.
+    pub application: Option<Application>,
+    /// Mesh peers are connected to from this address (on a laptop every workload has its own).
+    pub source: Option<Source>,
+    /// Who this proxy is, in its own metrics and to its peers.
+    pub node: NodeIdentity,
+    pub principals: Principals,
+    /// How long a stopping proxy waits for its exchanges.
+    pub drain: Duration,
+    pub clock: Clock,
+}
+
+impl Default for ProxyOptions {
+    fn default() -> ProxyOptions {
+        ProxyOptions {
+            workers: 1,
+            bindings: HashMap::new(),
+            application: None,
+            source: None,
+            node: NodeIdentity::default(),
+            principals: Principals::default(),
+            drain: Duration::from_secs(5),
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// One place where a listener takes connections.
+#[derive(Clone)]
+pub enum Binding {
+    /// A listening socket made elsewhere (by capture, in the application's namespace). The original destination is
+    /// asked of the kernel.
+    Socket(Arc<Socket>),
+    /// An address to listen on; connections count as destined for it.
+    Address(SocketAddr),
+}
+
+/// How the workload's own application is reached.
+#[derive(Clone)]
+pub struct Application {
+    /// The workload's own addresses: what is destined for them goes to the application.
+    pub addresses: Vec<IpAddr>,
+    /// Where the application listens, `127.0.0.1` in its namespace.
+    pub target: IpAddr,
+    /// Sockets in the application's namespace; `None`: ours.
+    pub sockets: Option<AppSockets>,
+}
+
+/// Which address upstream connections come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    pub address: IpAddr,
+    /// Only for destinations in this network: address and prefix length.
+    pub network: (IpAddr, u8),
+}
+
+impl Source {
+    /// The address to bind for a connection to `to`.
+    pub fn for_destination(&self, to: IpAddr) -> Option<IpAddr> {
+        let (network, length) = self.network;
+        let same = match (network, to) {
+            (IpAddr::V4(network), IpAddr::V4(to)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+                u32::from(network) & mask == u32::from(to) & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(to)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+                u128::from(network) & mask == u128::from(to) & mask
+            }
+            _ => false,
+        };
+        same.then_some(self.address)
+    }
+}
+
+/// The proxy's own place in the mesh: its node id and metadata (Istio's keys: `NAME`, `NAMESPACE`, `WORKLOAD_NAME`,
+/// `LABELS`, `CLUSTER_ID`, ...).
+#[derive(Clone, Debug, Default)]
+pub struct NodeIdentity {
+    pub id: String,
+    pub cluster: String,
+    pub metadata: Option<xds::Struct>,
+}
+
+/// What all workers of a process share, none of it on the way of a request but counters that must be common.
+pub struct Shared {
+    pub clock: Clock,
+    pub seed: u64,
+    pub registry: Registry,
+    pub envoy: EnvoyStats,
+    pub istio: IstioMetrics,
+    pub writers: LogWriters,
+    pub breakers: Breakers,
+    pub resolver: crate::upstream::dns::Resolver,
+    pub application: Option<Application>,
+    pub source: Option<Source>,
+    pub own: Arc<telemetry::istio::Peer>,
+    /// What we tell our peers about us: `x-envoy-peer-metadata` and its id.
+    pub introduction: Option<crate::peer::Introduction>,
+    pub upstream_limits: wire::h1::Limits,
+    pub workers: Vec<crate::worker::command::Mailbox>,
+    /// Access-log lines that were dropped.
+    pub dropped_lines: telemetry::Counter,
+    /// The listeners' sockets are gone or going: answers say `connection: close`.
+    pub draining: std::sync::atomic::AtomicBool,
+    /// What was complained of already.
+    pub warned: std::sync::Mutex<std::collections::BTreeSet<&'static str>>,
+}
+
+impl Shared {
+    /// Says once per process what is not honoured, naming the first it was met at.
+    pub fn warn_once(&self, what: &'static str, whom: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if warned.insert(what) {
+            eprintln!("filamesh: {whom}: {what}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Istio's metadata exchange: who the other side of a connection is, for the labels of metrics.
+//!
+//! An outbound sidecar sends `x-envoy-peer-metadata` (a base64 `google.protobuf.Struct`) and `x-envoy-peer-metadata-id`
+//! with the first request of a connection; the inbound one remembers them for that connection and does not pass them on.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use telemetry::istio::Peer as Labels;
+use xds::{Message as _, Struct, Value, value::Kind};
+
+use crate::options::NodeIdentity;
+
+/// A peer as its metadata describe it. Its number stands for it where metrics are looked up.
+#[derive(Debug)]
+pub struct Peer {
+    pub number: u32,
+    pub labels: Arc<Labels>,
+}
+
+/// What we say about ourselves, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    pub id: Box<str>,
+    pub metadata: Box<str>,
+}
+
+/// The peers seen by one worker, by the header they sent.
+#[derive(Default)]
+pub struct Peers {
+    by_header: HashMap<Box<[u8]>, Rc<Peer>>,
+}
+
+/// A client that sends ever new metadata shall not fill our memory.
+const MAX_PEERS: usize = 4096;
+const MAX_HEADER: usize = 8 * 1024;
+
+impl Peers {
+    /// The peer that sent this header; `None` when it says nothing that can be read.
+    pub fn learn(&mut self, header: &[u8]) -> Option<Rc<Peer>> {
+        if let Some(peer) = self.by_header.get(header) {
+            return Some(peer.clone());
+        }
+        if header.len() > MAX_HEADER || self.by_header.len() >= MAX_PEERS {
+            return None;
+        }
+        let labels = Arc::new(decode(header)?);
+        let number = u32::try_from(self.by_header.len()).ok()? + 1;
+        let peer = Rc::new(Peer { number, labels });
+        self.by_header.insert(header.into(), peer.clone());
+        Some(peer)
+    }
+}
+
+/// The metadata of a header value.
+fn decode(header: &[u8]) -> Option<Labels> {
+    let bytes = STANDARD.decode(header).or_else(|_| STANDARD_NO_PAD.decode(header)).ok()?;
+    Some(labels(&Struct::decode(bytes.as_slice()).ok()?))
+}
+
+/// The labels of metrics out of a proxy's metadata.
+pub fn labels(metadata: &Struct) -> Labels {
+    let text = |key: &str| string(metadata.fields.get(key)).unwrap_or_default();
+    let label = |key: &str| {
+        let Some(Kind::StructValue(labels)) =
+            metadata.fields.get("LABELS").and_then(|value| value.kind.as_ref())
+        else {
+            return None;
+        };
+        string(labels.fields.get(key))
+    };
+    let workload = text("WORKLOAD_NAME");
+    let app = label("app").or_else(|| label("app.kubernetes.io/name")).unwrap_or_default();
+    let version = label("version").or_else(|| label("app.kubernetes.io/version")).unwrap_or_default();
+    Labels {
+        namespace: text("NAMESPACE"),
+        principal: String::new(),
+        // Istio's order: the canonical label, then the application's name, then the workload's.
+        canonical_service: label("service.istio.io/canonical-name")
+            .or_else(|| Some(app.clone()).filter(|app| !app.is_empty()))
+            .unwrap_or_else(|| workload.clone()),
+        canonical_revision: label("service.istio.io/canonical-revision")
+            .or_else(|| Some(version.clone()).filter(|version| !version.is_empty()))
+            .unwrap_or_default(),
+        workload,
+        app,
+        version,
+        cluster: text("CLUSTER_ID"),
+    }
+}
+
+fn string(value: Option<&Value>) -> Option<String> {
+    match value?.kind.as_ref()? {
+        Kind::StringValue(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// The keys Istio's proxies exchange; the rest of the metadata is nobody's business.
+const EXCHANGED: &[&str] =
+    &["NAME", "NAMESPACE", "WORKLOAD_NAME", "OWNER", "LABELS", "CLUSTER_ID", "MESH_ID"];
+
+impl Introduction {
+    pub fn of(node: &NodeIdentity) -> Option<Introduction> {
+        let metadata = node.metadata.as_ref()?;
+        let fields = metadata
+            .fields
+            .iter()
+            .filter(|(key, _)| EXCHANGED.contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let bytes = Struct { fields }.encode_to_vec();
+        Some(Introduction { id: node.id.as_str().into(), metadata: STANDARD.encode(bytes).into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata() -> Struct {
+        let text = |text: &str| Value { kind: Some(Kind::StringValue(text.into())) };
+        let labels = Struct {
+            fields: [("app".into(), text("reviews")), ("version".into(), text("v2"))].into_iter().collect(),
+        };
+        Struct {
+            fields: [
+                ("NAMESPACE".into(), text("default")),
+                ("WORKLOAD_NAME".into(), text("reviews-v2")),
+                ("CLUSTER_ID".into(), text("Kubernetes")),
+                ("INSTANCE_IPS".into(), text("10.0.0.1")),
+                ("LABELS".into(), Value { kind: Some(Kind::StructValue(labels)) }),
+            ]
+            .into_iter()
+            .collect(),
+        }
+    }
+
+    #[test]
+    fn what_one_side_says_the_other_understands() {
+        let node =
+            NodeIdentity { id: "sidecar~1".into(), cluster: String::new(), metadata: Some(metadata()) };
+        let said = Introduction::of(&node).unwrap();
+        let mut peers = Peers::default();
+        let peer = peers.learn(said.metadata.as_bytes()).unwrap();
+        assert_eq!(peer.labels.workload, "reviews-v2");
+        assert_eq!(peer.labels.canonical_service, "reviews");
+        assert_eq!(peer.labels.canonical_revision, "v2");
+        assert_eq!(peer.labels.cluster, "Kubernetes");
+        assert_eq!(peers.learn(said.metadata.as_bytes()).unwrap().number, peer.number);
+    }
+
+    #[test]
+    fn nonsense_is_no_peer() {
+        let mut peers = Peers::default();
+        assert!(peers.learn(b"!!!").is_none());
+        assert!(peers.learn(b"/////w==").is_none());
+        assert!(peers.learn(&vec![b'A'; MAX_HEADER + 4]).is_none());
+    }
+}

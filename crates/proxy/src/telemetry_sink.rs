@@ -1,0 +1,258 @@
+//! One worker's share of telemetry: its metric cells, its log lines, the Istio series it has met.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::access_log::{AccessLog, AccessLogFormat};
+use telemetry::access_log::{Context, Format, JsonTemplate, LogSource, TimeCache};
+use telemetry::istio::{IstioMetrics, RequestProtocol, RequestSeries, SeriesKey};
+use telemetry::log_sink::{Flush, LogBuffer};
+use telemetry::{Counter, Shard};
+
+use crate::clock::{Clock, Time};
+use crate::log_writer::LogFile;
+use crate::options::Shared;
+
+pub struct Telemetry {
+    pub shard: Shard,
+    istio: IstioMetrics,
+    shared: Arc<Shared>,
+    clock: Clock,
+    /// The instant of time zero.
+    zero: Instant,
+    sinks: Vec<Sink>,
+    time: TimeCache,
+    series: HashMap<SeriesId, Rc<RequestSeries>, BuildHasherDefault<WordHasher>>,
+    /// Nearly every request is of the same series as the one before.
+    last: Option<(SeriesId, Rc<RequestSeries>)>,
+    dropped: Counter,
+}
+
+struct Sink {
+    path: String,
+    file: LogFile,
+    buffer: LogBuffer,
+}
+
+/// An access log of a chain, compiled.
+pub struct Log {
+    format: Format,
+    pub filter: Option<model::access_log::AccessLogFilter>,
+    sink: usize,
+}
+
+/// Who talks to whom, in numbers of this worker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SeriesId {
+    pub chain: u32,
+    /// The client, by [`crate::peer::Peer::number`]; 0 for unknown.
+    pub peer: u32,
+    /// The host, or else the cluster.
+    pub destination: u64,
+    /// A hash of the Host header where the service's name falls back to it, else 0.
+    pub fallback: u64,
+    pub grpc: bool,
+}
+
+/// More series than this are forgotten (by this cache, not by the metrics).
+const MAX_SERIES: usize = 8192;
+
+impl Telemetry {
+    pub fn new(shared: &Arc<Shared>) -> Telemetry {
+        let shard = shared.registry.shard();
+        let dropped = shared.dropped_lines;
+        Telemetry {
+            shard,
+            istio: shared.istio.clone(),
+            clock: shared.clock.clone(),
+            zero: shared.clock.instant(Time::default()),
+            shared: shared.clone(),
+            sinks: vec![],
+            time: TimeCache::default(),
+            series: HashMap::default(),
+            last: None,
+            dropped,
+        }
+    }
+
+    /// Compiles an access log. A format that does not compile is refused when the configuration is applied; should one
+    /// come this far, Istio's default stands in for it.
+    pub fn log(&mut self, log: &AccessLog) -> Log {
+        let format =
+            compile(&log.format).unwrap_or_else(|_| Format::istio()).omit_empty_values(log.omit_empty_values);
+        let path = match &log.sink {
+            model::access_log::AccessLogSink::Stdout => "/dev/stdout",
+            model::access_log::AccessLogSink::Stderr => "/dev/stderr",
+            model::access_log::AccessLogSink::File(path) => path,
+        };
+        let sink = match self.sinks.iter().position(|sink| sink.path == path) {
+            Some(sink) => sink,
+            None => {
+                let file = self.shared.writers.open(&log.sink);
+                self.sinks.push(Sink { path: path.to_owned(), file, buffer: LogBuffer::default() });
+                self.sinks.len() - 1
+            }
+        };
+        Log { format, filter: log.filter.clone(), sink }
+    }
+
+    /// One line. Written when there are enough, or when the oldest is a second old.
+    #[inline]
+    pub fn line(&mut self, log: &Log, source: &impl LogSource, now: Time) {
+        let now = self.instant(now);
+        let time = &mut self.time;
+        let Some(sink) = self.sinks.get_mut(log.sink) else { return };
+        sink.buffer.line(now, |out| log.format.render(source, time, out));
+        if sink.buffer.due(now) {
+            sink.flush(now, &self.shard, self.dropped);
+        }
+    }
+
+    /// The series of a pair of peers, made by `key` when it is met for the first time.
+    #[inline]
+    pub fn series(&mut self, id: SeriesId, key: impl FnOnce() -> SeriesKey) -> (&Shard, &RequestSeries) {
+        let known = matches!(&self.last, Some((last, _)) if *last == id);
+        if !known {
+            self.find_series(id, key);
+        }
+        // Just set, if it was not before.
+        let (_, series) = self.last.get_or_insert_with(|| unreachable_series(&self.istio, id));
+        (&self.shard, series)
+    }
+
+    fn find_series(&mut self, id: SeriesId, key: impl FnOnce() -> SeriesKey) {
+        let protocol = if id.grpc { RequestProtocol::Grpc } else { RequestProtocol::Http };
+        if self.series.len() >= MAX_SERIES {
+            self.series.clear();
+        }
+        let istio = &self.istio;
+        let series = self.series.entry(id).or_insert_with(|| Rc::new(istio.requests(&key(), protocol)));
+        self.last = Some((id, series.clone()));
+    }
+
+    /// Series name hosts and chains by numbers that another configuration may use anew.
+    pub fn forget_series(&mut self) {
+        self.series.clear();
+        self.last = None;
+    }
+
+    pub fn istio(&self) -> &IstioMetrics {
+        &self.istio
+    }
+
+    fn instant(&self, time: Time) -> Instant {
+        self.zero + Duration::from_nanos(time.0)
+    }
+
+    /// Writes what has waited long enough.
+    #[inline]
+    pub fn turn_ended(&mut self, now: Time) {
+        let now = self.instant(now);
+        for sink in &mut self.sinks {
+            if sink.buffer.pending() > 0 && sink.buffer.due(now) {
+                sink.flush(now, &self.shard, self.dropped);
+            }
+        }
+    }
+
+    /// When the worker must wake up to write lines, if any wait.
+    pub fn flush_due(&self) -> Option<Time> {
+        let due = self.sinks.iter().filter_map(|sink| sink.buffer.deadline()).min()?;
+        Some(Time::default().after(due.saturating_duration_since(self.zero)))
+    }
+
+    pub fn flush(&mut self) {
+        let now = self.instant(self.clock.now());
+        for sink in &mut self.sinks {
+            sink.flush(now, &self.shard, self.dropped);
+        }
+    }
+}
+
+/// `series` sets `last` before it asks for it; this keeps that free of a panic.
+#[cold]
+fn unreachable_series(istio: &IstioMetrics, id: SeriesId) -> (SeriesId, Rc<RequestSeries>) {
+    let key = SeriesKey {
+        reporter: telemetry::istio::Reporter::Source,
+        source: Arc::default(),
+        destination: Arc::default(),
+        service_host: String::new(),
+        service_name: String::new(),
+        mutual_tls: false,
+    };
+    (id, Rc::new(istio.requests(&key, RequestProtocol::Http)))
+}
+
+impl Sink {
+    #[cold]
+    fn flush(&mut self, now: Instant, shard: &Shard, dropped: Counter) {
+        if let Flush::Failed { .. } = self.buffer.flush(&mut self.file, now) {
+            // Counted by the buffer.
+        }
+        let lost = self.buffer.take_dropped();
+        if lost > 0 {
+            shard.add(dropped, lost);
+        }
+    }
+}
+
+/// The format, or why it does not compile.
+pub fn compile(format: &AccessLogFormat) -> Result<Format, telemetry::access_log::FormatError> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let context = Context { hostname: None, environment: &environment };
+    match format {
+        AccessLogFormat::Default => Format::text(ENVOY_DEFAULT, &context),
+        AccessLogFormat::Text(text) => Format::text(text, &context),
+        AccessLogFormat::Json(value) => Format::json(&template(value), &context),
+    }
+}
+
+/// Envoy's own default format.
+const ENVOY_DEFAULT: &str = concat!(
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% ",
+    "%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" ",
+    "\"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n"
+);
+
+/// For keys made of numbers we chose ourselves: no outsider can aim at collisions.
+#[derive(Default)]
+pub struct WordHasher(u64);
+
+impl Hasher for WordHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+    fn write_u8(&mut self, word: u8) {
+        self.write_u64(u64::from(word));
+    }
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+fn template(value: &serde_json::Value) -> JsonTemplate {
+    match value {
+        serde_json::Value::Null => JsonTemplate::Null,
+        serde_json::Value::Bool(flag) => JsonTemplate::Bool(*flag),
+        serde_json::Value::Number(number) => JsonTemplate::Number(number.as_f64().unwrap_or_default()),
+        serde_json::Value::String(text) => JsonTemplate::Format(text.clone()),
+        serde_json::Value::Array(items) => JsonTemplate::List(items.iter().map(template).collect()),
+        serde_json::Value::Object(members) => {
+            JsonTemplate::Object(members.iter().map(|(key, value)| (key.clone(), template(value))).collect())
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! Step 6: one attempt: a host, a connection to it, the request on its way.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use model::cluster::{ClusterKind, UpstreamProtocol};
+use model::retry::Outcome;
+use model::transport::UpstreamTransport;
+use telemetry::Flags;
+use wire::HeaderId;
+use wire::h1::{BodyFraming, BodyReader, write_request};
+
+use super::Worker;
+use super::connection::{Conn, Reading, Upstream};
+use super::exchange::{Exchange, ExchangeId, Phase};
+use super::local_reply::{Reply, Reset};
+use super::route::{Routed, set_host};
+use crate::clock::Time;
+use crate::net::sockets::Key;
+use crate::upstream::breaker::{Taken, give_back, take, take_anyway};
+use crate::upstream::{ClusterState, HostRef, bump, connect};
+
+/// Where an attempt's connection comes from.
+enum Place {
+    /// A kept-alive one.
+    Kept(Key),
+    New(Key),
+    /// The limit of connections is reached: wait for one.
+    Queue,
+}
+
+impl Worker {
+    /// Starts an attempt. `body`: what has come of the request's body and is not kept for replay.
+    pub(super) fn attempt(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
+        let now = self.now;
+        let Some(routed) = exchange.route.as_ref() else { return self.no_cluster(id, exchange) };
+        let snapshot = routed.snapshot().clone();
+        let Some(cluster_id) = routed.cluster().map(|cluster| cluster.id) else {
+            return self.no_cluster(id, exchange);
+        };
+        // The newest configuration decides on the hosts, the exchange's own on all else.
+        let newest = self.snapshot.clone();
+        let cluster = self
+            .clusters
+            .get(&newest, cluster_id, now)
+            .or_else(|| self.clusters.get(&snapshot, cluster_id, now));
+        let Some(cluster) = cluster else { return self.no_cluster(id, exchange) };
+        let config = cluster.config.borrow().clone();
+        let Some(priority) = routed.forward().map(|forward| forward.priority) else {
+            return self.no_cluster(id, exchange);
+        };
+        let limits = *config.breakers(priority);
+        let counters = cluster.counts.of(priority);
+
+        let host = match self.pick_host(&cluster, &config, &exchange) {
+            Ok(host) => host,
+            Err(()) => {
+                self.telemetry.shard.inc(cluster.stats.upstream_cx_none_healthy);
+                let reply = Reply::new(
+                    503,
+                    b"no healthy upstream",
+                    Flags::NO_HEALTHY_UPSTREAM,
+                    "no_healthy_upstream",
+                );
+                self.reply(id, exchange, &reply);
+                return;
+            }
+        };
+        exchange.host = Some(host.clone());
+        exchange.upstream_remote = Some(host.address);
+        if !exchange.counted.active {
+            match take(&counters.requests, limits.max_requests) {
+                Some(taken) => exchange.counted.request = taken,
+                None => {
+                    self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_overflow);
+                    return self.overflow(id, exchange);
+                }
+            }
+            exchange.counted.active = true;
+            exchange.counted.priority = priority;
+            exchange.counted.cluster = Some(cluster.clone());
+            bump(&cluster.active, 1);
+        }
+        let place = match self.kept_connection(&host) {
+            Some(key) => Place::Kept(key),
+            None => {
+                match take(&counters.pending, limits.max_pending_requests) {
+                    Some(taken) => exchange.counted.pending = taken,
+                    None => {
+                        self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_overflow);
+                        return self.overflow(id, exchange);
+                    }
+                }
+                self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_total);
+                let slot = match take(&counters.connections, limits.max_connections) {
+                    Some(taken) => Some(taken),
+                    None => {
+                        self.telemetry.shard.inc(cluster.stats.upstream_cx_overflow);
+                        // Envoy: a host without any connection gets one all the same.
+                        (host.connections.get() == 0)
+                            .then(|| take_anyway(&counters.connections, limits.max_connections))
+                    }
+                };
+                match slot {
+                    None => Place::Queue,
+                    Some(taken) => match self.new_connection(&cluster, &config, &host, taken) {
+                        Ok(key) => Place::New(key),
+                        Err((error, mut taken)) => {
+                            give_back(&counters.connections, &mut taken);
+                            self.could_not_connect(id, exchange, &host, &error);
+                            return;
+                        }
+                    },
+                }
+            }
+        };
+        exchange.attempts += 1;
+        self.arm(&exchange);
+        match place {
+            Place::Kept(key) | Place::New(key) => self.send_request(id, exchange, key, body),
+            Place::Queue => {
+                exchange.phase = Phase::Queued;
+                self.keep_for_replay(&mut exchange, body, &[]);
+                self.hold_back(&exchange);
+                host.queue.borrow_mut().push_back(id);
+                self.exchanges.put_back(id, exchange);
+            }
+        }
+    }
+
+    /// Sends the request on a connection: its head as this attempt has it, and what has come of its body.
+    fn send_request(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, key: Key, body: &[u8]) {
+        let now = self.now;
+        let Some(Conn::Upstream(up)) = self.conns.get_mut(key) else {
+            self.exchanges.put_back(id, exchange);
+            return;
+        };
+        up.exchange = Some(id);
+        up.reading = Reading::Head;
+        up.requests += 1;
+        up.answered = false;
+        up.interim = 0;
+        exchange.up = Some(key);
+        exchange.phase = Phase::Attempt;
+        exchange.attempt_started = now;
+        exchange.upstream_local = up.local;
+        let host = up.host.clone();
+        let introduce = !std::mem::replace(&mut up.introduced, true) && host.mesh;
+        bump(&host.active, 1);
+        bump(&host.total_requests, 1);
+        exchange.counted.host = true;
+        if let Some(cluster) = &exchange.counted.cluster {
+            let shard = &self.telemetry.shard;
+            shard.inc(cluster.stats.upstream_rq_total);
+            shard.shift(cluster.stats.upstream_rq_active, 1);
+        }
+        self.edit_for_attempt(&mut exchange, &host, introduce);
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        write_request(&exchange.request.request(&exchange.head), &exchange.edits, &mut out);
+        if exchange.replay.is_empty() {
+            self.sockets.send(key, &out, body);
+            self.keep_for_replay(&mut exchange, body, &[]);
+        } else {
+            let kept = std::mem::take(&mut exchange.replay);
+            self.sockets.send(key, &out, &kept);
+            self.sockets.send(key, body, &[]);
+            let limit = exchange.route.as_ref().map_or(0, |routed| routed.replay_limit);
+            exchange.replayable &= kept.len() + body.len() <= limit;
+            if exchange.replayable {
+                exchange.replay = kept;
+                exchange.replay.extend_from_slice(body);
+            }
+        }
+        self.out = out;
+        self.start_try_timeout(&mut exchange);
+        self.arm(&exchange);
+        self.hold_back(&exchange);
+        let down = exchange.down;
+        self.exchanges.put_back(id, exchange);
+        if self.sockets.is_paused(down) && self.sockets.backlog(key) == 0 && self.sockets.resume(down) {
+            self.again.push(down);
+        }
+    }
+
+    /// What differs from attempt to attempt.
+    fn edit_for_attempt(&mut self, exchange: &mut Exchange, host: &HostRef, introduce: bool) {
+        let Some(routed) = &exchange.route else { return };
+        let count = routed.virtual_host().is_some_and(|host| host.attempt_count_in_request);
+        let tell = routed.http.peer_metadata.is_some_and(|config| config.to_upstream) && introduce;
+        let suppress = routed.http.settings.router.suppress_envoy_headers;
+        let forwarded_host = routed.forward().is_some_and(|forward| forward.append_x_forwarded_host);
+        if exchange.auto_host && !host.hostname.is_empty() {
+            set_host(exchange, host.hostname.as_bytes(), forwarded_host, suppress);
+        }
+        let head = exchange.request.request(&exchange.head);
+        if count {
+            exchange.edits.remove_known(&head, HeaderId::XEnvoyAttemptCount);
+            exchange.edits.append_number(HeaderId::XEnvoyAttemptCount, exchange.attempts.into());
+        }
+        if exchange.attempts > 1 {
+            exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadata);
+            exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadataId);
+        }
+        if let (true, Some(introduction)) = (tell, &self.shared.introduction) {
+            exchange.edits.set_known(&head, HeaderId::XEnvoyPeerMetadata, introduction.metadata.as_bytes());
+            exchange.edits.set_known(&head, HeaderId::XEnvoyPeerMetadataId, introduction.id.as_bytes());
+        }
+    }
+
+    fn pick_host(
+        &mut self,
+        cluster: &Rc<ClusterState>,
+        config: &model::Cluster,
+        exchange: &Exchange,
+    ) -> Result<HostRef, ()> {
+        if config.kind == ClusterKind::OriginalDst {
+            let address = self.original_destination(config, exchange).ok_or(())?;
+            return Ok(self.clusters.original(cluster, address));
+        }
+        let policy =
+            exchange.route.as_ref().and_then(Routed::forward).and_then(|forward| forward.retry.as_ref());
+        let (tried, picks) = match policy {
+            Some(policy) if policy.avoid_previous_hosts => {
+                (exchange.tried.as_slice(), policy.host_selection_attempts)
+            }
+            _ => (&[][..], 0),
+        };
+        let random = &mut self.random;
+        cluster.pick(tried, picks, || random.next_u64()).map_err(|_| ())
+    }
+
+    /// Where the client wanted to go.
+    fn original_destination(&mut self, config: &model::Cluster, exchange: &Exchange) -> Option<SocketAddr> {
+        let told = config.original_dst.header.as_ref().and_then(|name| {
+            let head = exchange.head_view();
+            std::str::from_utf8(exchange.edits.value(&head, name.as_bytes())?).ok()?.parse().ok()
+        });
+        let mut address = match told {
+            Some(address) => address,
+            None => self.downstream(exchange.down)?.origin.local,
+        };
+        if let Some(port) = config.original_dst.port {
+            address.set_port(port);
+        }
+        Some(address)
+    }
+
+    /// The most recently used idle connection, which is the least likely to have been closed by its host.
+    fn kept_connection(&mut self, host: &HostRef) -> Option<Key> {
+        loop {
+            let key = host.idle.borrow_mut().pop()?;
+            if self.sockets.is_open(key)
+                && !self.sockets.hung_up(key)
+                && matches!(self.conns.get(key), Some(Conn::Upstream(up)) if up.exchange.is_none())
+            {
+                self.sockets.set_deadline(key, Time::NEVER);
+                return Some(key);
+            }
+        }
+    }
+
+    fn new_connection(
+        &mut self,
+        cluster: &Rc<ClusterState>,
+        config: &model::Cluster,
+        host: &HostRef,
+        taken: Taken,
+    ) -> Result<Key, (io::Error, Taken)> {
+        if config.protocol == UpstreamProtocol::Http2 {
+            self.shared
+                .warn_once("HTTP/2 to upstreams is not spoken yet; HTTP/1.1 is used instead", &config.name);
+        }
+        if !matches!(config.transport, UpstreamTransport::RawBuffer) {
+            self.shared.warn_once("TLS to upstreams is not spoken yet; their connections fail", &config.name);
+            return Err((io::Error::new(io::ErrorKind::Unsupported, "TLS is not supported"), taken));
+        }
+        let shard = &self.telemetry.shard;
+        shard.inc(cluster.stats.upstream_cx_total);
+        shard.inc(cluster.stats.upstream_cx_http1_total);
+        let (socket, connecting) =
+            connect::connect(&self.shared, config, host.address).map_err(|error| (error, taken))?;
+        let local =
+            if connecting { None } else { socket.local_addr().ok().and_then(|address| address.as_socket()) };
+        let key = self.sockets.add(socket, connecting).map_err(|error| (error, taken))?;
+        shard.shift(cluster.stats.upstream_cx_active, 1);
+        bump(&host.connections, 1);
+        let deadline = if connecting { self.now.after(config.connect_timeout) } else { Time::NEVER };
+        self.sockets.set_deadline(key, deadline);
+        let up = Upstream {
+            host: host.clone(),
+            exchange: None,
+            reading: Reading::Head,
+            body: BodyReader::response(BodyFraming::None, &self.shared.upstream_limits),
+            inbox: vec![],
+            connecting,
+            requests: 0,
+            local,
+            answered: false,
+            interim: 0,
+            deadline,
+            tried: 0,
+            introduced: false,
+            keep_alive: true,
+            opened: self.now,
+            taken,
+        };
+        self.put(key, Conn::Upstream(Box::new(up)));
+        Ok(key)
+    }
+
+    /// Connecting failed at once.
+    fn could_not_connect(
+        &mut self,
+        id: ExchangeId,
+        mut exchange: Box<Exchange>,
+        host: &HostRef,
+        error: &io::Error,
+    ) {
+        exchange.attempts += 1;
+        if let Some(cluster) = host.cluster.upgrade() {
+            self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
+        }
+        bump(&host.failed_connects, 1);
+        self.exchanges.put_back(id, exchange);
+        let reset = Reset::connection_failure(Some(format!(
+            "immediate connect error: {}",
+            failure_text(error.kind(), Some(error))
+        )));
+        self.attempt_over(id, reset, Outcome::ConnectFailure);
+    }
+
+    fn no_cluster(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
+        let status = exchange
+            .route
+            .as_ref()
+            .and_then(Routed::forward)
+            .map_or(503, |forward| forward.cluster_not_found);
+        self.reply(id, exchange, &Reply::new(status, b"", Flags::NO_CLUSTER_FOUND, "cluster_not_found"));
+    }
+
+    fn overflow(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
+        let mut text = vec![];
+        let reply = Reply::reset(&Reset::overflow(), &mut text);
+        self.reply(id, exchange, &reply);
+    }
+
+    /// The connection an attempt waits for is made.
+    pub(super) fn attempt_connected(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.counted.end_pending();
+    }
+
+    /// A connection without a request: for who waits, or kept.
+    pub(super) fn pool_upstream(&mut self, key: Key) {
+        let draining = self.draining;
+        let now = self.now;
+        let Some(up) = self.upstream(key) else { return };
+        let host = up.host.clone();
+        let Some(cluster) = host.cluster.upgrade() else { return self.discard_upstream(key) };
+        let config = cluster.config.borrow().clone();
+        let used_up = config.max_requests_per_connection.is_some_and(|most| up.requests >= most);
+        let too_old = config.max_connection_duration.is_some_and(|longest| now.since(up.opened) >= longest);
+        if used_up {
+            self.telemetry.shard.inc(cluster.stats.upstream_cx_max_requests);
+        }
+        if used_up || too_old || draining || host.gone.get() || self.sockets.hung_up(key) {
+            self.discard_upstream(key);
+            return;
+        }
+        while let Some(id) = {
+            let next = host.queue.borrow_mut().pop_front();
+            next
+        } {
+            if let Some(mut exchange) = self.exchanges.take(id) {
+                if exchange.phase != Phase::Queued {
+                    self.exchanges.put_back(id, exchange);
+                    continue;
+                }
+                exchange.counted.end_pending();
+                self.send_request(id, exchange, key, &[]);
+                return;
+            }
+        }
+        let deadline = config.idle_timeout.map_or(Time::NEVER, |idle| now.after(idle));
+        if let Some(up) = self.upstream(key) {
+            up.deadline = deadline;
+            up.reading = Reading::Head;
+        }
+        self.sockets.set_deadline(key, deadline);
+        host.idle.borrow_mut().push(key);
+    }
+
+    /// Closes a connection to a host. Who waits for one may open another.
+    pub(super) fn discard_upstream(&mut self, key: Key) {
+        let Some(Conn::Upstream(up)) = self.conns.get_mut(key) else {
+            self.sockets.close(key);
+            return;
+        };
+        let host = up.host.clone();
+        let mut taken = std::mem::take(&mut up.taken);
+        let exchange = up.exchange.take();
+        self.put(key, Conn::Lingering);
+        self.sockets.close(key);
+        host.idle.borrow_mut().retain(|idle| *idle != key);
+        host.connections.set(host.connections.get().saturating_sub(1));
+        let Some(cluster) = host.cluster.upgrade() else { return };
+        let shard = &self.telemetry.shard;
+        shard.shift(cluster.stats.upstream_cx_active, -1);
+        shard.inc(cluster.stats.upstream_cx_destroy);
+        if exchange.is_some() {
+            shard.inc(cluster.stats.upstream_cx_destroy_local_with_active_rq);
+        }
+        // Connections are counted in the breaker of the default priority or the high one: both limits are asked alike.
+        give_back(&cluster.counts.of(model::route::Priority::Default).connections, &mut taken);
+        self.serve_queue(&host);
+    }
+
+    /// A connection less: the first that waits starts its attempt anew.
+    fn serve_queue(&mut self, host: &HostRef) {
+        let next = host.queue.borrow_mut().pop_front();
+        if let Some(id) = next
+            && let Some(mut exchange) = self.exchanges.take(id)
+        {
+            if exchange.phase == Phase::Queued {
+                exchange.counted.end_pending();
+                exchange.attempts = exchange.attempts.saturating_sub(1);
+                self.attempt(id, exchange, &[]);
+            } else {
+                self.exchanges.put_back(id, exchange);
+            }
+        }
+    }
+
+    /// The attempt is given up: its connection is closed, for half a message can not be taken back.
+    pub(super) fn abandon_attempt(&mut self, id: ExchangeId, exchange: &mut Exchange) {
+        if exchange.phase == Phase::Queued
+            && let Some(host) = &exchange.host
+        {
+            host.queue.borrow_mut().retain(|waiting| *waiting != id);
+        }
+        self.release_host(exchange);
+        if let Some(key) = exchange.up.take() {
+            self.discard_upstream(key);
+        }
+    }
+
+    /// The host has one request less.
+    pub(super) fn release_host(&mut self, exchange: &mut Exchange) {
+        if !std::mem::take(&mut exchange.counted.host) {
+            return;
+        }
+        if let Some(host) = &exchange.host {
+            host.active.set(host.active.get().saturating_sub(1));
+        }
+        if let Some(cluster) = &exchange.counted.cluster {
+            self.telemetry.shard.shift(cluster.stats.upstream_rq_active, -1);
+        }
+    }
+
+    /// Gives back all that the exchange took from breakers.
+    pub(super) fn release(&mut self, exchange: &mut Exchange) {
+        self.release_host(exchange);
+        let counted = &mut exchange.counted;
+        if let Some(cluster) = &counted.cluster {
+            let counters = cluster.counts.of(counted.priority);
+            give_back(&counters.pending, &mut counted.pending);
+            give_back(&counters.requests, &mut counted.request);
+            give_back(&counters.retries, &mut counted.retry);
+        }
+        if std::mem::take(&mut counted.active)
+            && let Some(cluster) = &counted.cluster
+        {
+            cluster.active.set(cluster.active.get().saturating_sub(1));
+        }
+        counted.cluster = None;
+    }
+}
+
+/// An error in the words of the system, as Envoy prints them.
+pub fn failure_text(kind: io::ErrorKind, error: Option<&io::Error>) -> String {
+    let text = match kind {
+        io::ErrorKind::ConnectionRefused => "Connection refused",
+        io::ErrorKind::ConnectionReset => "Connection reset by peer",
+        io::ErrorKind::HostUnreachable => "No route to host",
+        io::ErrorKind::NetworkUnreachable => "Network is unreachable",
+        io::ErrorKind::TimedOut => "Connection timed out",
+        io::ErrorKind::AddrNotAvailable => "Cannot assign requested address",
+        _ => return error.map_or_else(|| kind.to_string(), io::Error::to_string),
+    };
+    text.to_owned()
+}

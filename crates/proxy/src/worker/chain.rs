@@ -1,0 +1,206 @@
+//! Filter chains as a worker uses them: settings beside compiled logs and metric handles, made once per chain.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use model::http_connection::{HttpConnection, HttpFilter, PeerMetadata, Underscores};
+use model::listener::Direction;
+use model::network::{NetworkAction, TcpProxy};
+use telemetry::envoy::{EnvoyStats, HttpStats, ListenerStats, TcpStats};
+use telemetry::istio::Reporter;
+
+use super::connection::Origin;
+use crate::options::Shared;
+use crate::telemetry_sink::{Log, Telemetry};
+
+/// What takes a connection.
+#[derive(Clone)]
+pub enum Handler {
+    Http(Rc<HttpChain>),
+    Tcp(Rc<TcpChain>),
+    Close,
+}
+
+pub struct HttpChain {
+    /// Its number in this worker.
+    pub number: u32,
+    pub settings: Arc<HttpConnection>,
+    pub limits: wire::h1::Limits,
+    pub path_mode: wire::path::Normalization,
+    pub logs: Vec<Log>,
+    pub stats: HttpStats,
+    pub listener: Rc<ListenerStats>,
+    /// Istio's metrics are wanted, reported so.
+    pub istio: Option<Reporter>,
+    /// Whether an unknown service is called what the Host header says.
+    pub host_fallback: bool,
+    pub peer_metadata: Option<PeerMetadata>,
+    /// A log asks for response fields.
+    pub logs_response: bool,
+    pub fault: bool,
+    pub cors: bool,
+    pub own: Arc<telemetry::istio::Peer>,
+}
+
+pub struct TcpChain {
+    pub settings: Arc<TcpProxy>,
+    pub logs: Vec<Log>,
+    pub stats: TcpStats,
+    pub listener: Rc<ListenerStats>,
+    pub istio: Option<Reporter>,
+    pub own: Arc<telemetry::istio::Peer>,
+}
+
+/// Made chains by the address of their configuration, which they keep alive.
+pub struct Chains {
+    made: HashMap<usize, (Arc<model::FilterChain>, Handler)>,
+    listeners: HashMap<Arc<str>, Rc<ListenerStats>>,
+    envoy: EnvoyStats,
+    own: Arc<telemetry::istio::Peer>,
+    next: u32,
+}
+
+impl Chains {
+    pub fn new(shared: &Arc<Shared>) -> Chains {
+        Chains {
+            made: HashMap::new(),
+            listeners: HashMap::new(),
+            envoy: shared.envoy.clone(),
+            own: shared.own.clone(),
+            next: 0,
+        }
+    }
+
+    pub fn listener(&mut self, listener: &model::Listener) -> Rc<ListenerStats> {
+        if let Some(stats) = self.listeners.get(&listener.name) {
+            return stats.clone();
+        }
+        let stats = Rc::new(self.envoy.listener(&listener.address.to_string()));
+        self.listeners.insert(listener.name.clone(), stats.clone());
+        stats
+    }
+
+    pub fn handler(
+        &mut self,
+        chain: &Arc<model::FilterChain>,
+        listener: &model::Listener,
+        telemetry: &mut Telemetry,
+    ) -> Handler {
+        let address = Arc::as_ptr(chain) as usize;
+        if let Some((_, handler)) = self.made.get(&address) {
+            return handler.clone();
+        }
+        self.next += 1;
+        let stats = self.listener(listener);
+        let handler = match &chain.action {
+            NetworkAction::Http(settings) => {
+                Handler::Http(Rc::new(self.http(settings.clone(), listener, stats, telemetry)))
+            }
+            NetworkAction::Tcp(settings) => Handler::Tcp(Rc::new(TcpChain {
+                logs: settings.access_logs.iter().map(|log| telemetry.log(log)).collect(),
+                stats: self.envoy.tcp(&settings.stat_prefix),
+                listener: stats,
+                istio: chain.filters.stats.as_ref().map(|config| reporter(listener, config.server_gateway)),
+                settings: settings.clone(),
+                own: self.own.clone(),
+            })),
+            NetworkAction::Close => Handler::Close,
+        };
+        self.made.insert(address, (chain.clone(), handler.clone()));
+        handler
+    }
+
+    fn http(
+        &self,
+        settings: Arc<HttpConnection>,
+        listener: &model::Listener,
+        stats: Rc<ListenerStats>,
+        telemetry: &mut Telemetry,
+    ) -> HttpChain {
+        let config = settings.filters.iter().find_map(|filter| match filter {
+            HttpFilter::Stats(config) => Some(config),
+            _ => None,
+        });
+        let limits = wire::h1::Limits {
+            max_head: settings.limits.max_request_headers_kb as usize * 1024,
+            max_headers: settings.limits.max_headers_count as usize,
+            allow_http10: settings.http1.accept_http_10,
+            underscores: match settings.limits.underscores {
+                Underscores::Allow => wire::h1::Underscores::Allow,
+                Underscores::RejectRequest => wire::h1::Underscores::Reject,
+                Underscores::DropHeader => wire::h1::Underscores::Drop,
+            },
+            ..wire::h1::Limits::default()
+        };
+        HttpChain {
+            number: self.next,
+            limits,
+            path_mode: super::request::path_options(&settings.path),
+            logs: settings.access_logs.iter().map(|log| telemetry.log(log)).collect(),
+            stats: self.envoy.http(&settings.stat_prefix),
+            listener: stats,
+            istio: config.map(|config| reporter(listener, config.server_gateway)),
+            host_fallback: listener.direction == Direction::Outbound
+                && config.is_some_and(|config| !config.disable_host_header_fallback),
+            peer_metadata: settings.filters.iter().find_map(|filter| match filter {
+                HttpFilter::PeerMetadata(config) => Some(*config),
+                _ => None,
+            }),
+            logs_response: settings.access_logs.iter().any(asks_for_response),
+            fault: settings.filters.iter().any(|filter| matches!(filter, HttpFilter::Fault)),
+            cors: settings.filters.iter().any(|filter| matches!(filter, HttpFilter::Cors)),
+            own: self.own.clone(),
+            settings,
+        }
+    }
+
+    /// Forgets chains that no configuration and no connection uses any more.
+    pub fn sweep(&mut self) {
+        self.made.retain(|_, (chain, handler)| {
+            Arc::strong_count(chain) > 1
+                || match handler {
+                    Handler::Http(chain) => Rc::strong_count(chain) > 1,
+                    Handler::Tcp(chain) => Rc::strong_count(chain) > 1,
+                    Handler::Close => false,
+                }
+        });
+    }
+}
+
+/// Whether a format shows response fields beyond the service time, which is known without the head.
+fn asks_for_response(log: &model::access_log::AccessLog) -> bool {
+    use model::access_log::AccessLogFormat;
+    let text = match &log.format {
+        AccessLogFormat::Default => return false,
+        AccessLogFormat::Text(text) => text.to_uppercase(),
+        AccessLogFormat::Json(value) => value.to_string().to_uppercase(),
+    };
+    text.replace("%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%", "").contains("%RESP(")
+}
+
+/// An inbound listener reports as the destination, all others as the source; a gateway may be told otherwise.
+fn reporter(listener: &model::Listener, server_gateway: bool) -> Reporter {
+    if listener.direction == Direction::Inbound || server_gateway {
+        Reporter::Destination
+    } else {
+        Reporter::Source
+    }
+}
+
+impl HttpChain {
+    pub fn opened(&self, telemetry: &Telemetry) {
+        let shard = &telemetry.shard;
+        shard.inc(self.stats.downstream_cx_total);
+        shard.inc(self.stats.downstream_cx_http1_total);
+        shard.shift(self.stats.downstream_cx_active, 1);
+    }
+
+    pub fn closed(&self, telemetry: &Telemetry, _origin: &Origin) {
+        let shard = &telemetry.shard;
+        shard.inc(self.stats.downstream_cx_destroy);
+        shard.shift(self.stats.downstream_cx_active, -1);
+        shard.inc(self.listener.downstream_cx_destroy);
+        shard.shift(self.listener.downstream_cx_active, -1);
+    }
+}

@@ -1,0 +1,225 @@
+//! A client's HTTP/1 connection: its bytes cut into messages.
+
+use wire::h1::{BodyReader, may_complete_head, parse_request};
+
+use super::Worker;
+use super::connection::{Conn, Downstream, Reading};
+use super::exchange::{Exchange, Phase};
+use crate::net::sockets::{HIGH_WATER, Key};
+
+/// Requests sent ahead of their turn are kept up to this many bytes; then the client is not read.
+const AHEAD_LIMIT: usize = 64 * 1024;
+
+impl Worker {
+    /// Bytes came (none: kept ones may be read on).
+    pub(super) fn downstream_bytes(&mut self, key: Key, bytes: &[u8]) {
+        let Some(down) = self.downstream(key) else { return };
+        if down.inbox.is_empty() {
+            let used = self.cut(key, bytes);
+            if let (Some(rest @ [_, ..]), Some(down)) = (bytes.get(used..), self.downstream(key)) {
+                down.inbox = rest.to_vec();
+            }
+        } else {
+            let mut kept = std::mem::take(&mut down.inbox);
+            kept.extend_from_slice(bytes);
+            let used = self.cut(key, &kept);
+            if used < kept.len()
+                && let Some(down) = self.downstream(key)
+            {
+                kept.drain(..used);
+                down.inbox = kept;
+            }
+        }
+        if let Some(Conn::Downstream(down)) = self.conns.get(key)
+            && down.reading_ahead()
+        {
+            self.sockets.pause(key);
+        }
+    }
+
+    /// Goes through the bytes message by message and says how many it is done with.
+    fn cut(&mut self, key: Key, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let Some(down) = self.downstream(key) else { return bytes.len() };
+            match down.state {
+                Reading::Head => match self.cut_head(key, rest) {
+                    0 => return at,
+                    used => at += used,
+                },
+                Reading::Body if rest.is_empty() => return at,
+                Reading::Body => at += self.cut_body(key, rest),
+                Reading::Waiting => return at,
+            }
+        }
+    }
+
+    /// A head, and what of its body lies right behind it, so that both leave together. 0: not complete yet.
+    fn cut_head(&mut self, key: Key, bytes: &[u8]) -> usize {
+        if bytes.is_empty() {
+            return 0;
+        }
+        let now = self.now;
+        let Some(down) = self.downstream(key) else { return bytes.len() };
+        if !may_complete_head(bytes, down.tried) && bytes.len() <= down.http.limits.max_head {
+            down.tried = bytes.len();
+            return 0;
+        }
+        let (limits, began) = (down.http.limits, down.head_began);
+        let mut exchange = self.exchanges.blank(key, began.unwrap_or(now));
+        let parsed = parse_request(bytes, &mut exchange.request, &limits);
+        let length = match parsed {
+            Ok(Some(length)) => length,
+            Ok(None) => {
+                self.exchanges.recycle(exchange);
+                self.head_incomplete(key, bytes.len());
+                return 0;
+            }
+            Err(reject) => {
+                exchange.head.clear();
+                self.refuse_head(key, exchange, &reject);
+                return bytes.len();
+            }
+        };
+        exchange.head.extend_from_slice(bytes.get(..length).unwrap_or_default());
+        exchange.received_head = length as u64;
+        let head = exchange.request.request(&exchange.head);
+        let mut body = BodyReader::request(head.framing(), &limits);
+        let last = !head.keep_alive();
+        let rest = bytes.get(length..).unwrap_or_default();
+        let advance = match body.advance(rest) {
+            Ok(advance) => advance,
+            Err(reject) => {
+                self.refuse_head(key, exchange, &reject);
+                return bytes.len();
+            }
+        };
+        exchange.request_done = advance.done;
+        exchange.received = body.payload();
+        let consumed = length + advance.consumed;
+        let Some(down) = self.downstream(key) else { return bytes.len() };
+        down.tried = 0;
+        down.head_began = None;
+        down.last = last;
+        down.body = body;
+        down.state = if advance.done { Reading::Waiting } else { Reading::Body };
+        let first = rest.get(..advance.forward).unwrap_or_default();
+        if advance.tail {
+            let mut whole = first.to_vec();
+            whole.extend_from_slice(down.body.tail());
+            self.request(key, exchange, &whole);
+        } else {
+            self.request(key, exchange, first);
+        }
+        consumed
+    }
+
+    fn head_incomplete(&mut self, key: Key, seen: usize) {
+        let now = self.now;
+        let Some(down) = self.downstream(key) else { return };
+        down.tried = seen;
+        if down.head_began.is_none() {
+            down.head_began = Some(now);
+            self.arm_downstream(key);
+        }
+    }
+
+    /// More of a request's body.
+    fn cut_body(&mut self, key: Key, bytes: &[u8]) -> usize {
+        let now = self.now;
+        let Some(down) = self.downstream(key) else { return bytes.len() };
+        let Some(id) = down.exchange else { return bytes.len() };
+        let advance = match down.body.advance(bytes) {
+            Ok(advance) => advance,
+            Err(reject) => {
+                self.request_body_refused(key, id, &reject);
+                return bytes.len();
+            }
+        };
+        let tail = if advance.tail { down.body.tail().to_vec() } else { vec![] };
+        let payload = down.body.payload();
+        if advance.done {
+            down.state = Reading::Waiting;
+        }
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.received = payload;
+            exchange.request_done = advance.done;
+            if advance.done {
+                exchange.request_ended = now;
+            }
+        }
+        self.forward_request(id, bytes.get(..advance.forward).unwrap_or_default(), &tail);
+        if advance.done {
+            self.request_complete(id);
+        }
+        advance.consumed.max(usize::from(advance.consumed == 0 && !advance.done))
+    }
+
+    /// The client has ended its direction. As Envoy does, an HTTP connection half closed is closed; only a tunnel may
+    /// go on one way.
+    pub(super) fn downstream_ended(&mut self, key: Key) {
+        let Some(down) = self.downstream(key) else { return };
+        if let Some(id) = down.exchange
+            && let Some(exchange) = self.exchanges.get_mut(id)
+            && exchange.tunnel
+        {
+            exchange.request_done = true;
+            let (up, over) = (exchange.up, exchange.tunnel_host_ended);
+            match up {
+                Some(up) if !over => self.sockets.shutdown_write(up),
+                _ => self.finish_tunnel(id),
+            }
+            return;
+        }
+        self.downstream_gone(key);
+    }
+
+    /// The client is gone; what it asked for is given up.
+    pub(super) fn downstream_gone(&mut self, key: Key) {
+        let Some(down) = self.downstream(key) else { return };
+        match down.exchange {
+            Some(id) => self.client_left(id),
+            None => self.close_downstream(key),
+        }
+    }
+
+    pub(super) fn close_downstream(&mut self, key: Key) {
+        if let Some(Conn::Downstream(down)) = self.conns.get(key) {
+            down.http.closed(&self.telemetry, &down.origin);
+        }
+        self.sockets.close(key);
+    }
+
+    /// The exchange is over and the connection lives on: the next request may be read.
+    pub(super) fn next_request(&mut self, key: Key) {
+        let Some(down) = self.downstream(key) else { return };
+        down.state = Reading::Head;
+        down.exchange = None;
+        let kept = !down.inbox.is_empty();
+        self.arm_downstream(key);
+        if kept {
+            self.continued.push(key);
+        }
+        if self.sockets.is_paused(key) && self.sockets.resume(key) {
+            self.again.push(key);
+        }
+    }
+
+    /// Whether no more may be read of this client because the host does not keep up.
+    pub(super) fn hold_back(&mut self, exchange: &Exchange) {
+        let waiting = match exchange.up {
+            Some(up) if exchange.phase != Phase::Queued => self.sockets.backlog(up),
+            _ => exchange.replay.len(),
+        };
+        if waiting > HIGH_WATER {
+            self.sockets.pause(exchange.down);
+        }
+    }
+}
+
+impl Downstream {
+    fn reading_ahead(&self) -> bool {
+        self.state == Reading::Waiting && self.inbox.len() > AHEAD_LIMIT
+    }
+}

@@ -1,0 +1,300 @@
+//! One request and its response. Knows neither the codec nor the transport of either side: those are the
+//! connections' business, which it names by their keys.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use model::route::Priority;
+use telemetry::Flags;
+use wire::h1::{Edits, HeadStorage};
+
+use crate::clock::Time;
+use crate::net::sockets::Key;
+use crate::upstream::breaker::{Taken, give_back};
+use crate::upstream::{ClusterState, HostRef};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExchangeId(u32);
+
+/// The exchanges under way. Finished ones are kept for their memory: a small request allocates nothing.
+#[derive(Default)]
+pub struct Exchanges {
+    /// `None` in an occupied place while somebody works on it.
+    places: slab::Slab<Option<Box<Exchange>>>,
+    #[allow(clippy::vec_box, reason = "boxes move between here and `places`")]
+    spare: Vec<Box<Exchange>>,
+}
+
+/// Spare exchanges kept; more are given back to the allocator, so that a burst leaves no lasting mark.
+const SPARE: usize = 64;
+/// Memory a spare exchange may keep in one buffer.
+const SPARE_BUFFER: usize = 8 * 1024;
+
+impl Exchanges {
+    /// A blank exchange of the client's connection `down`, not yet known by a number.
+    pub fn blank(&mut self, down: Key, now: Time) -> Box<Exchange> {
+        let mut exchange = self.spare.pop().unwrap_or_default();
+        exchange.down = down;
+        exchange.started = now;
+        exchange
+    }
+
+    /// A number for an exchange somebody holds.
+    pub fn reserve(&mut self) -> ExchangeId {
+        // The number of connections is bounded by descriptors, far below 2^32.
+        ExchangeId(self.places.insert(None) as u32)
+    }
+
+    /// Takes it out to work on it. Whoever takes it puts it back or retires it.
+    pub fn take(&mut self, id: ExchangeId) -> Option<Box<Exchange>> {
+        self.places.get_mut(id.0 as usize)?.take()
+    }
+
+    pub fn put_back(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
+        if let Some(place) = self.places.get_mut(id.0 as usize) {
+            *place = Some(exchange);
+        }
+    }
+
+    pub fn get(&self, id: ExchangeId) -> Option<&Exchange> {
+        self.places.get(id.0 as usize)?.as_deref()
+    }
+
+    pub fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
+        self.places.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// The exchange is over.
+    pub fn retire(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
+        self.places.try_remove(id.0 as usize);
+        self.recycle(exchange);
+    }
+
+    /// As [`Exchanges::retire`], for one that never got a number.
+    pub fn recycle(&mut self, mut exchange: Box<Exchange>) {
+        if self.spare.len() < SPARE {
+            exchange.reset();
+            self.spare.push(exchange);
+        }
+    }
+
+    pub fn active(&self) -> usize {
+        self.places.len()
+    }
+}
+
+#[derive(Default)]
+pub struct Exchange {
+    pub down: Key,
+    /// The connection of the current attempt.
+    pub up: Option<Key>,
+    pub started: Time,
+    /// The request is complete.
+    pub request_ended: Time,
+    pub phase: Phase,
+
+    // The request.
+    /// The head as received, with which `request` and `edits` are read.
+    pub head: Vec<u8>,
+    pub request: HeadStorage,
+    pub edits: Edits,
+    /// The canonical path, where it is not the one received.
+    pub path: Vec<u8>,
+    pub path_changed: bool,
+    /// `path` is where the client is sent to instead.
+    pub redirect_to_path: bool,
+    /// Came over the edge of the mesh.
+    pub edge: bool,
+    pub obeyed: super::request::Obeyed,
+    pub request_id: Option<[u8; 36]>,
+    pub request_done: bool,
+    /// Body bytes, framing left out.
+    pub received: u64,
+    /// Head bytes.
+    pub received_head: u64,
+    /// Body bytes as framed that were not sent yet, or may have to be sent again.
+    pub replay: Vec<u8>,
+    /// All of the body read so far is in `replay`.
+    pub replayable: bool,
+
+    // Where to.
+    pub route: Option<super::route::Routed>,
+    pub host: Option<HostRef>,
+    /// The Host header becomes the picked host's name.
+    pub auto_host: bool,
+    /// Hosts tried, to be avoided by the next attempt.
+    pub tried: Vec<HostRef>,
+    pub attempts: u32,
+    /// A connection that died in the pool was replaced once.
+    pub replaced: bool,
+    pub counted: Counted,
+
+    // When what is given up.
+    pub route_deadline: Deadline,
+    pub try_deadline: Deadline,
+    pub idle_deadline: Deadline,
+    pub idle_timeout: Option<Duration>,
+    pub route_timeout: Option<Duration>,
+    pub per_try_timeout: Option<Duration>,
+    /// When a wait (back-off, injected delay) is over.
+    pub wake: Deadline,
+
+    // The response.
+    pub attempt_started: Time,
+    pub first_byte: Time,
+    pub status: u16,
+    pub flags: Flags,
+    /// Envoy's `response_code_details`.
+    pub details: Cow<'static, str>,
+    pub termination: Option<&'static str>,
+    pub failure: Option<String>,
+    /// Its head went to the client.
+    pub response_started: bool,
+    /// All of it has.
+    pub response_done: bool,
+    pub response_framing: Framing,
+    /// Body bytes to the client, framing left out.
+    pub sent: u64,
+    pub sent_head: u64,
+    pub service_millis: Option<u64>,
+    /// The head as received, for access logs that ask for response fields.
+    pub response_head: Vec<u8>,
+    pub response_storage: HeadStorage,
+    pub upstream_local: Option<std::net::SocketAddr>,
+    pub upstream_remote: Option<std::net::SocketAddr>,
+    pub grpc_status: Option<u8>,
+    /// What the response tells a browser.
+    pub cors: Option<Box<super::route::CorsAnswer>>,
+    /// The fault to answer with, once a delay is over.
+    pub abort: Option<model::fault::Abort>,
+    /// The client's connection can not be used any more.
+    pub broken: bool,
+    /// The connections have become a byte pipe.
+    pub tunnel: bool,
+    pub tunnel_host_ended: bool,
+}
+
+/// What an exchange waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Phase {
+    #[default]
+    Request,
+    /// An injected delay.
+    Delayed,
+    /// A connection of the pool.
+    Queued,
+    /// The time of the next attempt.
+    BackOff,
+    /// A connection to be made, or the answer.
+    Attempt,
+    /// The rest of the answer.
+    Response,
+}
+
+/// A time that may not be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(pub Time);
+
+impl Default for Deadline {
+    fn default() -> Deadline {
+        Deadline(Time::NEVER)
+    }
+}
+
+impl Deadline {
+    pub const NEVER: Deadline = Deadline(Time::NEVER);
+
+    pub fn passed(self, now: Time) -> bool {
+        self.0 <= now
+    }
+}
+
+/// What this exchange counts for in its cluster, to be given back.
+pub struct Counted {
+    /// It counts at all.
+    pub active: bool,
+    pub request: Taken,
+    pub retry: Taken,
+    pub pending: Taken,
+    /// Its host has it among its requests.
+    pub host: bool,
+    pub priority: Priority,
+    pub cluster: Option<Rc<ClusterState>>,
+}
+
+impl Default for Counted {
+    fn default() -> Counted {
+        Counted {
+            active: false,
+            request: Taken::default(),
+            retry: Taken::default(),
+            pending: Taken::default(),
+            host: false,
+            priority: Priority::Default,
+            cluster: None,
+        }
+    }
+}
+
+impl Counted {
+    /// It no longer waits for a connection.
+    pub fn end_pending(&mut self) {
+        if let Some(cluster) = &self.cluster {
+            give_back(&cluster.counts.of(self.priority).pending, &mut self.pending);
+        }
+    }
+}
+
+/// How the response's body is written to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Framing {
+    /// As it comes.
+    #[default]
+    Same,
+    /// It comes without an announced end; chunks are put around it.
+    Chunk,
+    /// It comes in chunks and the client does not know chunks.
+    Unchunk,
+}
+
+impl Exchange {
+    pub fn head_view(&self) -> wire::h1::RequestHead<'_> {
+        self.request.request(&self.head)
+    }
+
+    /// False for a request whose head could not be read.
+    pub fn has_head(&self) -> bool {
+        !self.head.is_empty()
+    }
+
+    pub fn route_name(&self) -> &str {
+        self.route.as_ref().and_then(|routed| routed.route()).map_or("", |route| &route.name)
+    }
+
+    /// Makes it blank again, its memory kept.
+    fn reset(&mut self) {
+        let shrink = |buffer: &mut Vec<u8>| {
+            buffer.clear();
+            buffer.shrink_to(SPARE_BUFFER);
+        };
+        shrink(&mut self.head);
+        shrink(&mut self.path);
+        shrink(&mut self.replay);
+        shrink(&mut self.response_head);
+        self.edits.clear();
+        self.tried.clear();
+        let old = std::mem::take(self);
+        *self = Exchange {
+            head: old.head,
+            request: old.request,
+            edits: old.edits,
+            path: old.path,
+            replay: old.replay,
+            response_head: old.response_head,
+            response_storage: old.response_storage,
+            tried: old.tried,
+            ..Exchange::default()
+        };
+    }
+}

@@ -1,0 +1,382 @@
+//! Step 9: the exchange is over: count it, log it, and see what becomes of its connections.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use telemetry::Flags;
+use telemetry::access_log::{Address, AddressField, LogSource, NumberField, TextField};
+use telemetry::istio::{Reporter, Request, SeriesKey};
+
+use super::Worker;
+use super::chain::HttpChain;
+use super::connection::{Conn, Origin};
+use super::exchange::{Exchange, ExchangeId};
+use crate::clock::{Clock, Time};
+use crate::net::sockets::Key;
+use crate::telemetry_sink::SeriesId;
+
+impl Worker {
+    /// Ends an exchange whose answer (if any) is complete as far as it will ever be.
+    pub(super) fn finish(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
+        let key = exchange.down;
+        self.release(&mut exchange);
+        if let Some(Conn::Downstream(down)) = self.conns.get(key) {
+            let http = down.http.clone();
+            self.count(&http, key, &exchange);
+            self.log(&http, key, &exchange);
+        }
+        let request_done = exchange.request_done;
+        let broken = exchange.broken;
+        self.exchanges.retire(id, exchange);
+        let draining = self.draining;
+        let Some(down) = self.downstream(key) else { return };
+        down.exchange = None;
+        if broken {
+            self.close_downstream(key);
+        } else if down.last || !request_done || draining {
+            let http = down.http.clone();
+            let origin = down.origin.clone();
+            http.closed(&self.telemetry, &origin);
+            // Whoever still sends would meet a reset that takes our answer with it.
+            self.linger(key);
+        } else {
+            self.next_request(key);
+        }
+    }
+
+    /// Ends an exchange that can not be completed any more: what the client has is cut off visibly.
+    pub(super) fn abort_exchange(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
+        self.abandon_attempt(id, &mut exchange);
+        exchange.broken = true;
+        self.finish(id, exchange);
+    }
+
+    /// The client went away.
+    pub(super) fn client_left(&mut self, id: ExchangeId) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        exchange.flags.insert(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
+        exchange.details = "downstream_remote_disconnect".into();
+        if let Some(down) = self.downstream(exchange.down) {
+            let stats = down.http.stats.clone();
+            self.telemetry.shard.inc(stats.downstream_cx_destroy_remote_active_rq);
+        }
+        self.abort_exchange(id, exchange);
+    }
+
+    /// Both directions of a tunnel are over.
+    pub(super) fn finish_tunnel(&mut self, id: ExchangeId) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        if let Some(up) = exchange.up {
+            exchange.sent = self.upstream(up).map_or(exchange.sent, |up| up.body.payload());
+        }
+        exchange.request_done = true;
+        self.abandon_attempt(id, &mut exchange);
+        if let Some(down) = self.downstream(exchange.down) {
+            down.last = true;
+        }
+        self.finish(id, exchange);
+    }
+
+    fn count(&mut self, http: &Rc<HttpChain>, key: Key, exchange: &Exchange) {
+        let shard = &self.telemetry.shard;
+        let stats = &http.stats;
+        shard.shift(stats.downstream_rq_active, -1);
+        http.stats.response(shard, exchange.status);
+        let duration = self.now.since(exchange.started);
+        shard.observe(&stats.downstream_rq_time, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        shard.add(stats.downstream_cx_rx_bytes_total, exchange.received_head + exchange.received);
+        shard.add(stats.downstream_cx_tx_bytes_total, exchange.sent_head + exchange.sent);
+        if let Some(reporter) = http.istio {
+            self.count_istio(http, reporter, key, exchange, duration);
+        }
+    }
+
+    fn count_istio(
+        &mut self,
+        http: &Rc<HttpChain>,
+        reporter: Reporter,
+        key: Key,
+        exchange: &Exchange,
+        duration: Duration,
+    ) {
+        let peer = match self.conns.get(key) {
+            Some(Conn::Downstream(down)) => down.peer.clone(),
+            _ => None,
+        };
+        let grpc = exchange.has_head()
+            && exchange
+                .head_view()
+                .known(wire::HeaderId::ContentType)
+                .is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        let destination = self.clusters.series_destination(exchange.route.as_ref(), exchange.host.as_ref());
+        let fallback = if http.host_fallback && !destination.has_service && exchange.has_head() {
+            let host = model::view::host_only(exchange.head_view().authority());
+            host.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+                (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
+            }) | 1
+        } else {
+            0
+        };
+        let id = SeriesId {
+            chain: http.number,
+            peer: peer.as_ref().map_or(0, |peer| peer.number),
+            destination: destination.number,
+            fallback,
+            grpc,
+        };
+        let request = Request {
+            code: exchange.status,
+            flags: exchange.flags,
+            grpc_status: exchange.grpc_status,
+            duration,
+            received_bytes: exchange.received_head + exchange.received,
+            sent_bytes: exchange.sent_head + exchange.sent,
+        };
+        let clusters = &self.clusters;
+        let key = || {
+            let service = clusters.service(exchange.route.as_ref());
+            let own = http.own.clone();
+            let unknown = Arc::<telemetry::istio::Peer>::default();
+            let (source, destination) = match reporter {
+                Reporter::Source => {
+                    (own, exchange.host.as_ref().and_then(|host| host.labels.clone()).unwrap_or(unknown))
+                }
+                _ => (peer.as_ref().map_or(unknown, |peer| peer.labels.clone()), own),
+            };
+            let (mut host, name) = service.unwrap_or_default();
+            if host.is_empty() && fallback != 0 {
+                let sent = model::view::host_only(exchange.head_view().authority());
+                host = String::from_utf8_lossy(sent).to_ascii_lowercase();
+            }
+            let name = if name.is_empty() { host.clone() } else { name };
+            SeriesKey {
+                reporter,
+                source,
+                destination,
+                service_host: host,
+                service_name: name,
+                mutual_tls: false,
+            }
+        };
+        let (shard, series) = self.telemetry.series(id, key);
+        series.record(shard, &request);
+    }
+
+    fn log(&mut self, http: &Rc<HttpChain>, key: Key, exchange: &Exchange) {
+        if http.logs.is_empty() {
+            return;
+        }
+        let Some(Conn::Downstream(down)) = self.conns.get(key) else { return };
+        let line = ExchangeLog {
+            exchange,
+            origin: &down.origin,
+            clock: &self.clock,
+            now: self.now,
+            cluster: exchange.route.as_ref().map_or("", |routed| routed.cluster_name()),
+            service_millis: &millis_text(exchange.service_millis),
+        };
+        for log in &http.logs {
+            if log.filter.as_ref().is_none_or(|filter| line.admitted(filter)) {
+                self.telemetry.line(log, &line, self.now);
+            }
+        }
+    }
+
+    /// A connection that no chain took, in the listener's own log.
+    pub(super) fn log_connection(&mut self, origin: &Origin, details: &'static str, flags: Flags) {
+        let line = ConnectionLog { origin, clock: &self.clock, now: self.now, details, flags };
+        for log in &origin.listener.access_logs {
+            // Rare, so compiled on the spot; the sink is shared.
+            let log = self.telemetry.log(log);
+            self.telemetry.line(&log, &line, self.now);
+        }
+    }
+}
+
+/// A number as text, in place.
+fn millis_text(millis: Option<u64>) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Some(millis) = millis {
+        wire::text::push_u64(&mut text, millis);
+    }
+    text
+}
+
+/// A finished exchange, as a line of a log sees it.
+struct ExchangeLog<'a> {
+    exchange: &'a Exchange,
+    origin: &'a Origin,
+    clock: &'a Clock,
+    now: Time,
+    cluster: &'a str,
+    service_millis: &'a [u8],
+}
+
+impl ExchangeLog<'_> {
+    fn admitted(&self, filter: &model::access_log::AccessLogFilter) -> bool {
+        let flags = self.exchange.flags.to_string();
+        let names: Vec<&str> = flags.split(',').filter(|flag| *flag != "-").collect();
+        let millis = self.number(NumberField::Duration).unwrap_or(0);
+        filter.admits(self.exchange.status, millis, &names, false)
+    }
+}
+
+fn millis(duration: Duration) -> Option<u64> {
+    u64::try_from(duration.as_millis()).ok()
+}
+
+impl LogSource for ExchangeLog<'_> {
+    fn start_time(&self) -> Duration {
+        Duration::from_nanos(self.clock.unix_nanos(self.exchange.started))
+    }
+
+    fn flags(&self) -> Flags {
+        self.exchange.flags
+    }
+
+    fn method(&self) -> Option<&[u8]> {
+        self.exchange.has_head().then(|| self.exchange.head_view().method())
+    }
+
+    fn path(&self) -> Option<&[u8]> {
+        let exchange = self.exchange;
+        if !exchange.has_head() {
+            return None;
+        }
+        Some(exchange.edits.replaced_target().unwrap_or(exchange.head_view().path()))
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        let exchange = self.exchange;
+        if !exchange.has_head() {
+            return None;
+        }
+        Some(exchange.edits.replaced_host().unwrap_or(exchange.head_view().authority()))
+    }
+
+    fn scheme(&self) -> Option<&[u8]> {
+        Some(b"http")
+    }
+
+    fn request_header(&self, name: &str) -> Option<&[u8]> {
+        let exchange = self.exchange;
+        if !exchange.has_head() {
+            return None;
+        }
+        exchange.edits.value(&exchange.head_view(), name.as_bytes())
+    }
+
+    fn response_header(&self, name: &str) -> Option<&[u8]> {
+        let exchange = self.exchange;
+        if name == "x-envoy-upstream-service-time" {
+            return Some(self.service_millis).filter(|text| !text.is_empty());
+        }
+        if exchange.response_head.is_empty() {
+            return None;
+        }
+        exchange.response_storage.response(&exchange.response_head).header(name.as_bytes())
+    }
+
+    fn text(&self, field: TextField) -> Option<&[u8]> {
+        let exchange = self.exchange;
+        match field {
+            TextField::Protocol => {
+                Some(exchange.has_head().then(|| exchange.head_view().version().name().as_bytes())?)
+            }
+            TextField::UpstreamProtocol => exchange.upstream_remote.map(|_| b"HTTP/1.1".as_slice()),
+            TextField::ResponseCodeDetails => Some(exchange.details.as_bytes()),
+            TextField::ConnectionTerminationDetails => exchange.termination.map(str::as_bytes),
+            TextField::UpstreamTransportFailureReason => exchange.failure.as_deref().map(str::as_bytes),
+            TextField::UpstreamCluster | TextField::UpstreamClusterRaw => Some(self.cluster.as_bytes()),
+            TextField::RequestedServerName => Some(self.origin.server_name.as_bytes()),
+            TextField::RouteName => Some(exchange.route_name().as_bytes()),
+            TextField::StreamId => exchange.request_id.as_ref().map(|id| id.as_slice()),
+            _ => None,
+        }
+        .filter(|text| !text.is_empty())
+    }
+
+    fn number(&self, field: NumberField) -> Option<u64> {
+        let exchange = self.exchange;
+        let set = |time: Time| (time != Time::default()).then_some(time);
+        match field {
+            NumberField::ResponseCode => Some(exchange.status.into()),
+            NumberField::BytesReceived => Some(exchange.received),
+            NumberField::BytesSent => Some(exchange.sent),
+            NumberField::Duration => millis(self.now.since(exchange.started)),
+            NumberField::RequestDuration | NumberField::RequestTxDuration => {
+                millis(set(exchange.request_ended)?.since(exchange.started))
+            }
+            NumberField::ResponseDuration => millis(set(exchange.first_byte)?.since(exchange.started)),
+            NumberField::ResponseTxDuration => millis(self.now.since(set(exchange.first_byte)?)),
+            NumberField::RequestHeadersBytes | NumberField::DownstreamHeaderBytesReceived => {
+                Some(exchange.received_head)
+            }
+            NumberField::ResponseHeadersBytes | NumberField::DownstreamHeaderBytesSent => {
+                Some(exchange.sent_head)
+            }
+            NumberField::DownstreamWireBytesReceived => Some(exchange.received_head + exchange.received),
+            NumberField::DownstreamWireBytesSent => Some(exchange.sent_head + exchange.sent),
+            NumberField::UpstreamRequestAttemptCount => Some(exchange.attempts.into()),
+            NumberField::GrpcStatus => exchange.grpc_status.map(u64::from),
+            _ => None,
+        }
+    }
+
+    fn address(&self, field: AddressField) -> Option<Address<'_>> {
+        let exchange = self.exchange;
+        let address: Option<SocketAddr> = match field {
+            AddressField::UpstreamHost | AddressField::UpstreamRemote => exchange.upstream_remote,
+            AddressField::UpstreamLocal => exchange.upstream_local,
+            AddressField::DownstreamLocal | AddressField::DownstreamDirectLocal => Some(self.origin.local),
+            AddressField::DownstreamRemote | AddressField::DownstreamDirectRemote => Some(self.origin.remote),
+        };
+        address.map(Address::Socket)
+    }
+}
+
+/// A connection without an exchange, as a line of a log sees it.
+struct ConnectionLog<'a> {
+    origin: &'a Origin,
+    clock: &'a Clock,
+    now: Time,
+    details: &'static str,
+    flags: Flags,
+}
+
+impl LogSource for ConnectionLog<'_> {
+    fn start_time(&self) -> Duration {
+        Duration::from_nanos(self.clock.unix_nanos(self.origin.started))
+    }
+
+    fn flags(&self) -> Flags {
+        self.flags
+    }
+
+    fn text(&self, field: TextField) -> Option<&[u8]> {
+        match field {
+            TextField::ResponseCodeDetails => Some(self.details.as_bytes()),
+            TextField::RequestedServerName => Some(self.origin.server_name.as_bytes()),
+            _ => None,
+        }
+        .filter(|text| !text.is_empty())
+    }
+
+    fn number(&self, field: NumberField) -> Option<u64> {
+        (field == NumberField::Duration).then(|| millis(self.now.since(self.origin.started))).flatten()
+    }
+
+    fn address(&self, field: AddressField) -> Option<Address<'_>> {
+        match field {
+            AddressField::DownstreamLocal | AddressField::DownstreamDirectLocal => {
+                Some(Address::Socket(self.origin.local))
+            }
+            AddressField::DownstreamRemote | AddressField::DownstreamDirectRemote => {
+                Some(Address::Socket(self.origin.remote))
+            }
+            _ => None,
+        }
+    }
+}

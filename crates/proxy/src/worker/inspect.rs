@@ -1,0 +1,174 @@
+//! Step 2: the first bytes of a connection, and the filter chain that takes it.
+
+use model::filter_chain::ChainDecision;
+use model::transport::DownstreamTransport;
+use model::view::{ConnectionView, TransportProtocol};
+use telemetry::Flags;
+use wire::h1::{BodyFraming, BodyReader, Version};
+use wire::sniff::{Sniff, Tls, inspect_http, inspect_tls};
+
+use super::Worker;
+use super::chain::Handler;
+use super::connection::{Conn, Downstream, Inspecting, Origin, Reading};
+use crate::net::sockets::Key;
+
+/// More than any hello or request line we look at.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// What was seen of a connection.
+pub(super) struct Seen {
+    transport: TransportProtocol,
+    server_name: String,
+    protocols: Vec<String>,
+}
+
+impl Default for Seen {
+    fn default() -> Seen {
+        Seen { transport: TransportProtocol::RawBuffer, server_name: String::new(), protocols: vec![] }
+    }
+}
+
+impl Worker {
+    pub(super) fn inspect_bytes(&mut self, key: Key, bytes: &[u8]) {
+        let Some(Conn::Inspecting(inspecting)) = self.conns.get_mut(key) else { return };
+        inspecting.bytes.extend_from_slice(bytes);
+        match look(inspecting) {
+            Some(seen) => self.inspected(key, Some(seen)),
+            None if inspecting.bytes.len() > MOST_BYTES => self.inspected(key, None),
+            None => {}
+        }
+    }
+
+    /// The client said no more in time.
+    pub(super) fn inspect_timeout(&mut self, key: Key) {
+        let Some(Conn::Inspecting(inspecting)) = self.conns.get(key) else { return };
+        let stats = self.chains.listener(&inspecting.origin.listener);
+        self.telemetry.shard.inc(stats.downstream_pre_cx_timeout);
+        if inspecting.origin.listener.continue_on_sniff_timeout {
+            self.inspected(key, None);
+        } else {
+            self.inspect_ended(key);
+        }
+    }
+
+    pub(super) fn inspect_ended(&mut self, key: Key) {
+        let Some(Conn::Inspecting(inspecting)) = self.conns.get(key) else { return };
+        let stats = self.chains.listener(&inspecting.origin.listener);
+        let shard = &self.telemetry.shard;
+        shard.shift(stats.downstream_pre_cx_active, -1);
+        shard.shift(stats.downstream_cx_active, -1);
+        shard.inc(stats.downstream_cx_destroy);
+        self.sockets.close(key);
+    }
+
+    fn inspected(&mut self, key: Key, seen: Option<Seen>) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Conn::Inspecting(inspecting) = std::mem::take(conn) else { return };
+        let Inspecting { origin, bytes, .. } = *inspecting;
+        let stats = self.chains.listener(&origin.listener);
+        self.telemetry.shard.shift(stats.downstream_pre_cx_active, -1);
+        self.sockets.set_deadline(key, crate::clock::Time::NEVER);
+        self.pick_chain(key, origin, seen, &bytes);
+    }
+
+    /// Picks the filter chain and hands the connection and the bytes read so far over to what the chain does.
+    pub(super) fn pick_chain(&mut self, key: Key, mut origin: Origin, seen: Option<Seen>, bytes: &[u8]) {
+        let seen = seen.unwrap_or_default();
+        let protocols: Vec<&str> = seen.protocols.iter().map(String::as_str).collect();
+        let view = ConnectionView {
+            destination: origin.local,
+            source: origin.remote,
+            direct_source: origin.remote,
+            transport: seen.transport,
+            server_name: &seen.server_name,
+            application_protocols: &protocols,
+        };
+        let listener = origin.listener.clone();
+        let chain = match listener.filter_chain(&view) {
+            ChainDecision::Chain { chain, .. } | ChainDecision::Default { chain } => chain,
+            ChainDecision::None => {
+                origin.server_name = seen.server_name.into();
+                self.no_chain(key, &origin, "filter_chain_not_found", Flags::NO_ROUTE_FOUND);
+                return;
+            }
+        };
+        origin.server_name = seen.server_name.into();
+        if !matches!(chain.transport, DownstreamTransport::RawBuffer) {
+            self.shared.warn_once(
+                "a filter chain terminates TLS, which this version does not: its connections are closed",
+                &listener.name,
+            );
+            self.no_chain(key, &origin, "tls_not_supported", Flags::NONE);
+            return;
+        }
+        let handler = self.chains.handler(chain, &listener, &mut self.telemetry);
+        match handler {
+            Handler::Http(http) => {
+                http.opened(&self.telemetry);
+                let down = Downstream {
+                    body: BodyReader::request(BodyFraming::None, &http.limits),
+                    http,
+                    origin,
+                    state: Reading::Head,
+                    exchange: None,
+                    inbox: vec![],
+                    tried: 0,
+                    head_began: None,
+                    last: false,
+                    peer: None,
+                };
+                self.put(key, Conn::Downstream(Box::new(down)));
+                self.arm_downstream(key);
+                if !bytes.is_empty() {
+                    self.downstream_bytes(key, bytes);
+                }
+            }
+            Handler::Tcp(tcp) => self.start_tcp(key, origin, tcp, bytes),
+            Handler::Close => self.no_chain(key, &origin, "", Flags::NONE),
+        }
+    }
+
+    /// Nobody takes the connection: closed, counted, logged by the listener's own logs.
+    fn no_chain(&mut self, key: Key, origin: &Origin, details: &'static str, flags: Flags) {
+        let stats = self.chains.listener(&origin.listener);
+        let shard = &self.telemetry.shard;
+        if flags.contains(Flags::NO_ROUTE_FOUND) {
+            shard.inc(stats.no_filter_chain_match);
+        }
+        shard.inc(stats.downstream_cx_destroy);
+        shard.shift(stats.downstream_cx_active, -1);
+        self.log_connection(origin, details, flags);
+        self.put(key, Conn::Lingering);
+        self.sockets.close(key);
+    }
+}
+
+/// What the bytes so far show; `None` while that is undecided.
+fn look(inspecting: &Inspecting) -> Option<Seen> {
+    let bytes = &inspecting.bytes;
+    let mut seen = Seen::default();
+    if inspecting.inspectors.tls {
+        match inspect_tls(bytes) {
+            Tls::NeedMore => return None,
+            Tls::Hello(hello) => {
+                seen.transport = TransportProtocol::Tls;
+                seen.server_name = hello.server_name.unwrap_or_default().to_ascii_lowercase();
+                seen.protocols =
+                    hello.alpn.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+                return Some(seen);
+            }
+            Tls::NotTls | Tls::TooLarge => {}
+        }
+    }
+    if inspecting.inspectors.http {
+        let found = match inspect_http(bytes) {
+            Sniff::NeedMore => return None,
+            Sniff::Http1(Version::Http10) => Some("http/1.0"),
+            Sniff::Http1(Version::Http11) => Some("http/1.1"),
+            Sniff::Http2Preface => Some("h2c"),
+            Sniff::Tls(_) | Sniff::Unknown => None,
+        };
+        seen.protocols.extend(found.map(str::to_owned));
+    }
+    Some(seen)
+}

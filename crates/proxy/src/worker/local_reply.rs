@@ -1,0 +1,238 @@
+//! Answers of the proxy's own, worded as Envoy words them.
+
+use std::borrow::Cow;
+
+use telemetry::Flags;
+use wire::text::{http_date, push_u64};
+use wire::{Reject, h1::Version};
+
+use super::Worker;
+use super::connection::Reading;
+use super::exchange::{Exchange, ExchangeId};
+use crate::net::sockets::Key;
+
+/// An answer of ours.
+pub struct Reply<'a> {
+    pub status: u16,
+    pub body: &'a [u8],
+    /// Beside content-length, content-type, date and server.
+    pub headers: &'a [(&'a str, &'a [u8])],
+    pub flags: Flags,
+    pub details: Cow<'static, str>,
+}
+
+impl<'a> Reply<'a> {
+    pub fn new(status: u16, body: &'a [u8], flags: Flags, details: &'static str) -> Reply<'a> {
+        Reply { status, body, headers: &[], flags, details: Cow::Borrowed(details) }
+    }
+
+    /// What becomes of a request whose attempt ended before a response began: Envoy's
+    /// `upstream_reset_before_response_started{reason}`.
+    pub fn reset(reset: &Reset, buffer: &'a mut Vec<u8>) -> Reply<'a> {
+        buffer
+            .extend_from_slice(b"upstream connect error or disconnect/reset before headers. reset reason: ");
+        buffer.extend_from_slice(reset.reason.as_bytes());
+        if let Some(failure) = &reset.failure {
+            buffer.extend_from_slice(b", transport failure reason: ");
+            buffer.extend_from_slice(failure.as_bytes());
+        }
+        let underscored = |text: &str| text.replace(' ', "_");
+        let mut details = format!("upstream_reset_before_response_started{{{}", underscored(reset.reason));
+        if let Some(failure) = &reset.failure {
+            details.push('|');
+            details.push_str(&underscored(failure));
+        }
+        details.push('}');
+        Reply {
+            status: reset.status,
+            body: buffer,
+            headers: reset.headers(),
+            flags: reset.flags,
+            details: details.into(),
+        }
+    }
+}
+
+/// Why an attempt ended without a response.
+#[derive(Clone, Debug)]
+pub struct Reset {
+    pub status: u16,
+    pub reason: &'static str,
+    pub failure: Option<String>,
+    pub flags: Flags,
+}
+
+impl Reset {
+    pub fn connection_failure(failure: Option<String>) -> Reset {
+        Reset {
+            status: 503,
+            reason: "remote connection failure",
+            failure,
+            flags: Flags::UPSTREAM_CONNECTION_FAILURE,
+        }
+    }
+
+    pub fn connection_timeout() -> Reset {
+        Reset {
+            status: 503,
+            reason: "connection timeout",
+            failure: None,
+            flags: Flags::UPSTREAM_CONNECTION_FAILURE,
+        }
+    }
+
+    pub fn termination() -> Reset {
+        Reset {
+            status: 503,
+            reason: "connection termination",
+            failure: None,
+            flags: Flags::UPSTREAM_CONNECTION_TERMINATION,
+        }
+    }
+
+    pub fn overflow() -> Reset {
+        Reset { status: 503, reason: "overflow", failure: None, flags: Flags::UPSTREAM_OVERFLOW }
+    }
+
+    pub fn protocol_error() -> Reset {
+        Reset { status: 502, reason: "protocol error", failure: None, flags: Flags::UPSTREAM_PROTOCOL_ERROR }
+    }
+
+    fn headers(&self) -> &'static [(&'static str, &'static [u8])] {
+        if self.flags.contains(Flags::UPSTREAM_OVERFLOW) { &[("x-envoy-overloaded", b"true")] } else { &[] }
+    }
+}
+
+impl Worker {
+    /// Answers the request and ends the exchange. Not once a response has begun.
+    pub(super) fn reply(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, reply: &Reply<'_>) {
+        let key = exchange.down;
+        exchange.status = reply.status;
+        exchange.flags.insert(reply.flags);
+        exchange.details = reply.details.clone();
+        let no_body = exchange.has_head() && exchange.head_view().method() == b"HEAD";
+        let http10 = exchange.has_head() && exchange.head_view().version() == Version::Http10;
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        out.extend_from_slice(b"HTTP/1.1 ");
+        push_u64(&mut out, reply.status.into());
+        out.push(b' ');
+        out.extend_from_slice(reason(reply.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        for (name, value) in reply.headers {
+            push_field(&mut out, name.as_bytes(), value);
+        }
+        if !matches!(reply.status, 204 | 304) {
+            out.extend_from_slice(b"content-length: ");
+            push_u64(&mut out, reply.body.len() as u64);
+            out.extend_from_slice(b"\r\n");
+        }
+        if !reply.body.is_empty() && !reply.headers.iter().any(|(name, _)| *name == "content-type") {
+            out.extend_from_slice(b"content-type: text/plain\r\n");
+        }
+        push_field(&mut out, b"date", &http_date(self.clock.unix_nanos(self.now) / 1_000_000_000));
+        let draining = self.draining;
+        let mut close = !exchange.request_done || draining || http10;
+        if let Some(down) = self.downstream(key) {
+            close |= down.last;
+            down.last |= close;
+            match &down.http.settings.server_header {
+                model::http_connection::ServerHeader::Overwrite(name)
+                | model::http_connection::ServerHeader::AppendIfAbsent(name) => {
+                    push_field(&mut out, b"server", name.as_bytes());
+                }
+                model::http_connection::ServerHeader::PassThrough => {}
+            }
+        }
+        if let Some(cors) = &exchange.cors {
+            cors.write(&mut out);
+        }
+        if close {
+            out.extend_from_slice(b"connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        exchange.sent_head = out.len() as u64;
+        let body = if no_body || matches!(reply.status, 204 | 304) { &[] } else { reply.body };
+        exchange.sent = body.len() as u64;
+        self.sockets.send(key, &out, body);
+        self.out = out;
+        self.abandon_attempt(id, &mut exchange);
+        self.finish(id, exchange);
+    }
+
+    /// A reply without further headers.
+    pub(super) fn local_reply(
+        &mut self,
+        id: ExchangeId,
+        exchange: Box<Exchange>,
+        status: u16,
+        body: &[u8],
+        flags: Flags,
+        details: &'static str,
+    ) {
+        self.reply(id, exchange, &Reply::new(status, body, flags, details));
+    }
+
+    /// A head that can not be understood: answered, and the connection closed, for nothing after it can be trusted.
+    pub(super) fn refuse_head(&mut self, key: Key, mut exchange: Box<Exchange>, reject: &Reject) {
+        let id = self.exchanges.reserve();
+        exchange.head.clear();
+        exchange.request = wire::h1::HeadStorage::new();
+        let Some(down) = self.downstream(key) else {
+            self.exchanges.retire(id, exchange);
+            return;
+        };
+        down.exchange = Some(id);
+        down.last = true;
+        down.state = Reading::Waiting;
+        let stats = down.http.stats.clone();
+        let shard = &self.telemetry.shard;
+        shard.inc(stats.downstream_rq_total);
+        shard.shift(stats.downstream_rq_active, 1);
+        let flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::NONE);
+        if flags.contains(Flags::DOWNSTREAM_PROTOCOL_ERROR) {
+            shard.inc(stats.downstream_cx_protocol_error);
+        }
+        // Envoy's codec says what is wrong by the status; its connection manager says nothing.
+        let body = if flags.is_empty() { "" } else { reason(reject.status) };
+        self.local_reply(id, exchange, reject.status, body.as_bytes(), flags, reject.details);
+    }
+
+    /// A request's body that breaks its framing.
+    pub(super) fn request_body_refused(&mut self, key: Key, id: ExchangeId, reject: &Reject) {
+        if let Some(down) = self.downstream(key) {
+            down.last = true;
+            down.state = Reading::Waiting;
+            let stats = down.http.stats.clone();
+            self.telemetry.shard.inc(stats.downstream_cx_protocol_error);
+        }
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        let flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::DOWNSTREAM_PROTOCOL_ERROR);
+        if exchange.response_started {
+            exchange.flags.insert(flags);
+            exchange.details = reject.details.into();
+            self.abort_exchange(id, exchange);
+        } else {
+            self.local_reply(
+                id,
+                exchange,
+                reject.status,
+                reason(reject.status).as_bytes(),
+                flags,
+                reject.details,
+            );
+        }
+    }
+}
+
+fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The reason phrase of a status, as Envoy writes it.
+pub fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Unknown")
+}

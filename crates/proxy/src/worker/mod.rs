@@ -1,0 +1,430 @@
+//! One thread of the data plane: a loop over events, nothing shared on the way of a request.
+//!
+//! A request's way, file by file: [`accept`](self) takes the connection, `inspect` looks at its first bytes and picks
+//! the filter chain, `downstream` cuts its bytes into messages, `request` checks and edits the head, `route` decides
+//! where to, `attempt` takes a connection of the pool and sends, `forward` moves bodies both ways under backpressure,
+//! `upstream` reads the answer, `response` edits and passes it on, `retry` tries again, `finish` counts and logs.
+//! `tcp` is the shorter way of connections that are not HTTP.
+
+mod accept;
+mod attempt;
+pub mod chain;
+pub mod command;
+mod connection;
+mod downstream;
+pub mod exchange;
+mod finish;
+mod forward;
+mod inspect;
+mod local_reply;
+mod request;
+mod response;
+mod retry;
+pub mod route;
+mod tcp;
+mod timeout;
+mod upstream;
+mod view;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use mio::{Events, Poll, Token};
+use slab::Slab;
+use wire::h1::{Edits, HeadStorage};
+use wire::id::Random;
+
+use crate::clock::{Clock, Time};
+use crate::net::sockets::{Key, Sockets, Writable};
+use crate::options::Shared;
+use crate::peer::Peers;
+use crate::telemetry_sink::Telemetry;
+use crate::upstream::Clusters;
+use accept::Listening;
+use chain::Chains;
+use command::Command;
+use connection::{Conn, Reading};
+use exchange::Exchanges;
+
+/// The token of the waker; listening sockets follow, then connections.
+pub const WAKER: Token = Token(0);
+const FIRST_LISTENER: usize = 1;
+const FIRST_SOCKET: usize = 1 << 16;
+/// Read at once. Big enough that a 64 KiB body takes one call; the pages nobody needs are never touched.
+const READ_BUFFER: usize = 128 * 1024;
+/// Reads of one connection before others get their turn.
+const READS_PER_TURN: usize = 8;
+
+pub struct Worker {
+    index: usize,
+    clock: Clock,
+    /// The time of this turn.
+    now: Time,
+    poll: Option<Poll>,
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    snapshot: Rc<Arc<model::Snapshot>>,
+    sockets: Sockets,
+    conns: Vec<Conn>,
+    listening: Slab<Listening>,
+    chains: Chains,
+    clusters: Clusters,
+    exchanges: Exchanges,
+    telemetry: Telemetry,
+    random: Random,
+    /// Reused for every read, head and response.
+    buffer: Vec<u8>,
+    out: Vec<u8>,
+    response: HeadStorage,
+    response_edits: Edits,
+    /// Connections to look at again before this turn ends.
+    again: Vec<Key>,
+    /// Connections whose kept bytes can be read as the next request now.
+    continued: Vec<Key>,
+    /// Where the next accepted connection goes, when this worker accepts for all.
+    next_worker: usize,
+    /// Listening sockets with more to accept, and until when a lack of descriptors keeps us from it.
+    accept_more: Vec<usize>,
+    accept_pause: Option<Time>,
+    expired: Vec<Key>,
+    peers: Peers,
+    /// The second, and the date it makes.
+    date: (u64, [u8; 29]),
+    draining: bool,
+    stopping: bool,
+}
+
+impl Worker {
+    pub fn new(
+        index: usize,
+        poll: Poll,
+        commands: Receiver<Command>,
+        shared: Arc<Shared>,
+        snapshot: Arc<model::Snapshot>,
+    ) -> io::Result<Worker> {
+        let clock = shared.clock.clone();
+        let now = clock.now();
+        let seed = shared.seed.wrapping_add(index as u64);
+        Ok(Worker {
+            index,
+            now,
+            sockets: Sockets::new(poll.registry().try_clone()?, now, FIRST_SOCKET),
+            poll: Some(poll),
+            commands,
+            clusters: Clusters::new(&shared),
+            chains: Chains::new(&shared),
+            telemetry: Telemetry::new(&shared),
+            snapshot: Rc::new(snapshot),
+            conns: vec![],
+            listening: Slab::new(),
+            exchanges: Exchanges::default(),
+            random: Random::from_seed(seed),
+            buffer: vec![0; READ_BUFFER],
+            out: Vec::with_capacity(4096),
+            response: HeadStorage::new(),
+            response_edits: Edits::new(),
+            again: vec![],
+            continued: vec![],
+            next_worker: 0,
+            accept_more: vec![],
+            accept_pause: None,
+            expired: vec![],
+            peers: Peers::default(),
+            date: (0, wire::text::http_date(0)),
+            draining: false,
+            stopping: false,
+            clock,
+            shared,
+        })
+    }
+
+    /// Runs until told to stop.
+    pub fn run(mut self) -> io::Result<()> {
+        let Some(mut poll) = self.poll.take() else { return Ok(()) };
+        let mut events = Events::with_capacity(1024);
+        while !self.stopping {
+            let sleep = self.sleep();
+            match poll.poll(&mut events, sleep) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            self.now = self.clock.now();
+            self.turn(&events);
+        }
+        self.telemetry.flush();
+        Ok(())
+    }
+
+    fn sleep(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let timers = self.sockets.sleep(now);
+        if !self.again.is_empty() || (!self.accept_more.is_empty() && self.accept_pause.is_none()) {
+            return Some(Duration::ZERO);
+        }
+        let pause = self.accept_pause.map(|until| until.0.saturating_sub(now.0));
+        let log = self.telemetry.flush_due().map(|due| due.0.saturating_sub(now.0));
+        let nanos = [timers, log, pause].into_iter().flatten().min()?;
+        // epoll counts in milliseconds: rounded up, so that no turn comes before its time.
+        Some(Duration::from_millis(nanos.div_ceil(1_000_000)))
+    }
+
+    fn turn(&mut self, events: &Events) {
+        for event in events {
+            let token = event.token();
+            match self.sockets.key(token) {
+                Some(key) => {
+                    if event.is_writable() {
+                        self.writable(key);
+                    }
+                    let hung_up = event.is_read_closed() || event.is_write_closed() || event.is_error();
+                    if (event.is_readable() || hung_up) && self.sockets.may_read(key, hung_up) {
+                        self.readable(key);
+                    }
+                }
+                None if token == WAKER => self.take_commands(),
+                None => self.accept(token.0 - FIRST_LISTENER),
+            }
+            self.settle();
+        }
+        self.expire();
+        self.accept_on();
+        for _ in 0..self.again.len() {
+            if let Some(key) = self.again.pop()
+                && self.sockets.may_read(key, false)
+            {
+                self.readable(key);
+                self.settle();
+            }
+        }
+        self.telemetry.turn_ended(self.now);
+        let conns = &mut self.conns;
+        self.sockets.end_turn(|key| {
+            if let Some(conn) = conns.get_mut(key) {
+                *conn = Conn::Vacant;
+            }
+        });
+    }
+
+    fn take_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Configure(snapshot, done) => {
+                    self.snapshot = Rc::new(snapshot);
+                    self.chains.sweep();
+                    self.telemetry.forget_series();
+                    let _ = done.send(self.index);
+                }
+                Command::Listen(listen) => {
+                    if let Err(error) = self.listen(listen) {
+                        eprintln!("filamesh: can not watch a listening socket: {error}");
+                    }
+                }
+                Command::Unlisten(name) => self.unlisten(name.as_deref()),
+                Command::Accepted { socket, remote, listener, redirected } => {
+                    self.accepted(socket, remote, &listener, redirected);
+                }
+                // Clusters look at the resolver's version when they are used.
+                Command::Resolved => {}
+                Command::Drain => self.drain(),
+                Command::Report(answer) => {
+                    let reports = self.clusters.all().flat_map(|cluster| {
+                        let hosts = cluster.hosts();
+                        hosts.into_iter().map(|host| host.report(&cluster.name, self.now)).collect::<Vec<_>>()
+                    });
+                    let _ = answer.send(reports.collect());
+                }
+                Command::Active(answer) => {
+                    let tcp = self.conns.iter().filter(|conn| matches!(conn, Conn::TcpDownstream(_))).count();
+                    let _ = answer.send(self.exchanges.active() + tcp);
+                }
+                Command::Flush(answer) => {
+                    self.telemetry.flush();
+                    let _ = answer.send(());
+                }
+                Command::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    /// Kept-alive connections without a request are closed; the others end with their answer.
+    fn drain(&mut self) {
+        self.draining = true;
+        for key in 0..self.conns.len() {
+            let idle = match self.conns.get(key) {
+                Some(Conn::Downstream(down)) => {
+                    down.exchange.is_none() && down.state == Reading::Head && down.head_began.is_none()
+                }
+                _ => false,
+            };
+            if idle {
+                if let Some(down) = self.downstream(key) {
+                    let stats = down.http.stats.clone();
+                    self.telemetry.shard.inc(stats.downstream_cx_drain_close);
+                }
+                self.close_downstream(key);
+            }
+        }
+    }
+
+    /// Listening sockets that were left with connections waiting.
+    fn accept_on(&mut self) {
+        if self.accept_more.is_empty() || self.accept_pause.is_some_and(|until| until > self.now) {
+            return;
+        }
+        self.accept_pause = None;
+        for key in std::mem::take(&mut self.accept_more) {
+            self.accept(key);
+        }
+    }
+
+    /// Handles what one event left for later: sockets that broke under a send, requests sent ahead whose turn came.
+    fn settle(&mut self) {
+        loop {
+            if let Some((key, error)) = self.sockets.next_broken() {
+                self.broken(key, error);
+            } else if let Some(key) = self.continued.pop() {
+                self.downstream_bytes(key, &[]);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Reads until a short read says that nothing is left.
+    fn readable(&mut self, key: Key) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for _ in 0..READS_PER_TURN {
+            if !self.sockets.may_read(key, false) {
+                break;
+            }
+            match self.sockets.receive(key, &mut buffer) {
+                Ok(0) => {
+                    self.ended(key);
+                    break;
+                }
+                Ok(length) => {
+                    self.bytes(key, buffer.get(..length).unwrap_or_default());
+                    if length < buffer.len() && !self.sockets.hung_up(key) {
+                        self.buffer = buffer;
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.buffer = buffer;
+                    return;
+                }
+                Err(error) => {
+                    self.broken(key, error.kind());
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+        if self.sockets.is_open(key) {
+            // Stopped before the end: paused, or others' turn.
+            if self.sockets.is_paused(key) {
+                self.sockets.note_readable(key);
+            } else {
+                self.again.push(key);
+            }
+        }
+    }
+
+    fn bytes(&mut self, key: Key, bytes: &[u8]) {
+        match self.conns.get_mut(key) {
+            Some(Conn::Downstream(_)) => self.downstream_bytes(key, bytes),
+            Some(Conn::Upstream(_)) => self.upstream_bytes(key, bytes),
+            Some(Conn::Inspecting(_)) => self.inspect_bytes(key, bytes),
+            Some(Conn::TcpDownstream(_)) => self.tcp_from_client(key, bytes),
+            Some(Conn::TcpUpstream(down)) => {
+                let down = *down;
+                self.tcp_from_host(down, key, bytes);
+            }
+            Some(Conn::Lingering | Conn::Vacant) | None => {}
+        }
+    }
+
+    /// The peer has ended its direction.
+    fn ended(&mut self, key: Key) {
+        match self.conns.get_mut(key) {
+            Some(Conn::Downstream(_)) => self.downstream_ended(key),
+            Some(Conn::Upstream(_)) => self.upstream_ended(key, None),
+            Some(Conn::TcpDownstream(_)) => self.tcp_client_ended(key),
+            Some(Conn::TcpUpstream(down)) => {
+                let down = *down;
+                self.tcp_host_ended(down, key);
+            }
+            Some(Conn::Inspecting(_)) => self.inspect_ended(key),
+            Some(Conn::Lingering | Conn::Vacant) | None => self.sockets.close(key),
+        }
+    }
+
+    /// The socket is of no use any more.
+    fn broken(&mut self, key: Key, error: io::ErrorKind) {
+        match self.conns.get_mut(key) {
+            Some(Conn::Downstream(_)) => self.downstream_gone(key),
+            Some(Conn::Upstream(_)) => self.upstream_ended(key, Some(error)),
+            Some(Conn::TcpDownstream(_)) => self.tcp_broken(key),
+            Some(Conn::TcpUpstream(down)) => {
+                let down = *down;
+                self.tcp_host_broken(down, key, error);
+            }
+            Some(Conn::Inspecting(_)) => self.inspect_ended(key),
+            Some(Conn::Lingering | Conn::Vacant) | None => self.sockets.close(key),
+        }
+    }
+
+    fn writable(&mut self, key: Key) {
+        match self.sockets.writable(key) {
+            Writable::Nothing | Writable::Failed => {}
+            Writable::Connected => match self.conns.get_mut(key) {
+                Some(Conn::Upstream(_)) => self.upstream_connected(key),
+                Some(Conn::TcpUpstream(down)) => {
+                    let down = *down;
+                    self.tcp_connected(down, key);
+                }
+                _ => {}
+            },
+            Writable::Drained => self.drained(key),
+            Writable::Finished => self.sockets.close(key),
+        }
+    }
+
+    /// The owner of a downstream connection, if it is one.
+    fn downstream(&mut self, key: Key) -> Option<&mut connection::Downstream> {
+        match self.conns.get_mut(key) {
+            Some(Conn::Downstream(down)) => Some(down),
+            _ => None,
+        }
+    }
+
+    fn upstream(&mut self, key: Key) -> Option<&mut connection::Upstream> {
+        match self.conns.get_mut(key) {
+            Some(Conn::Upstream(up)) => Some(up),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, key: Key, conn: Conn) {
+        if self.conns.len() <= key {
+            self.conns.resize_with(key + 1, Conn::default);
+        }
+        if let Some(place) = self.conns.get_mut(key) {
+            *place = conn;
+        }
+    }
+
+    /// Says the last words and waits a moment for the peer to have read them.
+    fn linger(&mut self, key: Key) {
+        self.sockets.shutdown_write(key);
+        self.put(key, Conn::Lingering);
+        // Envoy's delayed_close_timeout.
+        self.sockets.set_deadline(key, self.now.after(Duration::from_secs(1)));
+        if self.sockets.resume(key) {
+            self.again.push(key);
+        }
+    }
+}

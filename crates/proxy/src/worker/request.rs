@@ -1,0 +1,288 @@
+//! Step 4: a complete request head. What the client may say is checked and edited here, before anything is decided
+//! by it.
+
+use std::net::IpAddr;
+
+use model::http_connection::{EscapedSlashes, ForwardClientCertificate, PathNormalization, StripPort};
+use wire::path::{Normalization, canonicalize};
+use wire::{HeaderId, Reject};
+
+use super::Worker;
+use super::chain::HttpChain;
+use super::exchange::Exchange;
+use crate::net::sockets::Key;
+use telemetry::Flags;
+
+/// Headers that only the mesh itself may send: removed from what comes over the edge (Envoy's
+/// `cleanInternalHeaders`).
+const INTERNAL: &[HeaderId] = &[
+    HeaderId::XEnvoyDecoratorOperation,
+    HeaderId::XEnvoyDownstreamServiceCluster,
+    HeaderId::XEnvoyDownstreamServiceNode,
+    HeaderId::XEnvoyExpectedRqTimeoutMs,
+    HeaderId::XEnvoyForceTrace,
+    HeaderId::XEnvoyHedgeOnPerTryTimeout,
+    HeaderId::XEnvoyIpTags,
+    HeaderId::XEnvoyIsTimeoutRetry,
+    HeaderId::XEnvoyMaxRetries,
+    HeaderId::XEnvoyOriginalDstHost,
+    HeaderId::XEnvoyOriginalHost,
+    HeaderId::XEnvoyOriginalPath,
+    HeaderId::XEnvoyRetriableHeaderNames,
+    HeaderId::XEnvoyRetriableStatusCodes,
+    HeaderId::XEnvoyRetryGrpcOn,
+    HeaderId::XEnvoyRetryOn,
+    HeaderId::XEnvoyUpstreamAltStatName,
+    HeaderId::XEnvoyUpstreamRqPerTryTimeoutMs,
+    HeaderId::XEnvoyUpstreamRqTimeoutAltResponse,
+    HeaderId::XEnvoyUpstreamRqTimeoutMs,
+    HeaderId::XEnvoyUpstreamStreamDurationMs,
+];
+
+/// Headers the router obeys and does not pass on.
+const ROUTER: &[HeaderId] = &[
+    HeaderId::XEnvoyMaxRetries,
+    HeaderId::XEnvoyRetryOn,
+    HeaderId::XEnvoyRetryGrpcOn,
+    HeaderId::XEnvoyRetriableHeaderNames,
+    HeaderId::XEnvoyRetriableStatusCodes,
+    HeaderId::XEnvoyHedgeOnPerTryTimeout,
+    HeaderId::XEnvoyUpstreamRqPerTryTimeoutMs,
+    HeaderId::XEnvoyUpstreamRqTimeoutAltResponse,
+    HeaderId::XEnvoyUpstreamRqTimeoutMs,
+    HeaderId::XEnvoyUpstreamStreamDurationMs,
+];
+
+impl Worker {
+    /// A request head arrived, and with it the beginning of its body.
+    pub(super) fn request(&mut self, key: Key, mut exchange: Box<Exchange>, body: &[u8]) {
+        let id = self.exchanges.reserve();
+        let now = self.now;
+        let Some(down) = self.downstream(key) else {
+            self.exchanges.retire(id, exchange);
+            return;
+        };
+        down.exchange = Some(id);
+        let http = down.http.clone();
+        if exchange.request_done {
+            exchange.request_ended = now;
+        }
+        exchange.replayable = true;
+        let shard = &self.telemetry.shard;
+        shard.inc(http.stats.downstream_rq_total);
+        shard.inc(http.stats.downstream_rq_http1_total);
+        shard.shift(http.stats.downstream_rq_active, 1);
+        match self.admit(key, &http, &mut exchange) {
+            Ok(()) => {
+                self.keep_for_replay(&mut exchange, &[], &[]);
+                self.route(key, id, exchange, &http, body);
+            }
+            Err(reject) => {
+                let flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::NONE);
+                self.local_reply(id, exchange, reject.status, b"", flags, reject.details);
+            }
+        }
+    }
+
+    /// Checks and edits.
+    fn admit(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) -> Result<(), Reject> {
+        let head = exchange.request.request(&exchange.head);
+        let canonical = canonicalize(head.path(), http.path_mode)?;
+        if canonical.redirect {
+            exchange.path.clear();
+            exchange.path.extend_from_slice(&canonical.target);
+            exchange.redirect_to_path = true;
+        } else if *canonical.target != *head.path() {
+            exchange.path.clear();
+            exchange.path.extend_from_slice(&canonical.target);
+            exchange.path_changed = true;
+            exchange.edits.target(&canonical.target);
+        }
+        if let Some(protocol) = head.upgrade() {
+            let allowed = http
+                .settings
+                .upgrades
+                .iter()
+                .any(|upgrade| protocol.eq_ignore_ascii_case(upgrade.as_bytes()));
+            if !allowed {
+                // Envoy: 403, upgrade_failed.
+                return Err(Reject { close: false, ..Reject::unserved(403, "upgrade_failed") });
+            }
+        }
+        if head.is_connect() {
+            // No route of ours takes CONNECT.
+            return Err(Reject::unserved(404, "route_not_found"));
+        }
+        if head.expect_continue() && !http.settings.proxy_100_continue {
+            exchange.edits.remove_known(&head, HeaderId::Expect);
+            if !exchange.request_done {
+                self.sockets.send(key, b"HTTP/1.1 100 Continue\r\n\r\n", b"");
+            }
+        }
+        self.strip_port(key, http, exchange);
+        self.sanitize(key, http, exchange);
+        Ok(())
+    }
+
+    fn strip_port(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) {
+        if http.settings.strip_port == StripPort::No && !http.settings.strip_trailing_host_dot {
+            return;
+        }
+        let Some(down) = self.downstream(key) else { return };
+        let listener_port = down.origin.listener.address.port();
+        let head = exchange.request.request(&exchange.head);
+        let parts = head.authority_parts();
+        let strip = match http.settings.strip_port {
+            StripPort::No => false,
+            StripPort::Any => parts.port.is_some(),
+            StripPort::Matching => parts.port == Some(listener_port),
+        };
+        let mut host = if strip { parts.host } else { head.authority() };
+        if http.settings.strip_trailing_host_dot {
+            host = host.strip_suffix(b".").unwrap_or(host);
+        }
+        if host.len() != head.authority().len() {
+            exchange.edits.host(host);
+        }
+    }
+
+    /// Who sent it, and what of what it says about itself is believed (Envoy's
+    /// `ConnectionManagerUtility::mutateRequestHeaders`).
+    fn sanitize(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) {
+        let Some(down) = self.downstream(key) else { return };
+        let remote = down.origin.remote.ip();
+        let local_port = down.origin.local.port();
+        let forwarded = &http.settings.forwarded;
+        let head = exchange.request.request(&exchange.head);
+        let edits = &mut exchange.edits;
+        let told_from = head.known(HeaderId::XForwardedFor);
+        let told_proto = head.known(HeaderId::XForwardedProto);
+        let mut edge = false;
+        if forwarded.use_remote_address {
+            let internal = told_from.is_none() && forwarded.is_internal(remote);
+            edge = !internal;
+            if !forwarded.skip_append {
+                let mut text = [0u8; 46];
+                edits.append_to_list(&head, HeaderId::XForwardedFor, ip_text(remote, &mut text));
+            }
+            // Behind trusted proxies the first of them knows.
+            if told_proto.is_none() || forwarded.trusted_hops == 0 {
+                edits.set_known(&head, HeaderId::XForwardedProto, b"http");
+            }
+            if forwarded.append_port {
+                edits.remove_known(&head, HeaderId::XForwardedPort);
+                edits.append_number(HeaderId::XForwardedPort, local_port.into());
+            }
+            edits.remove_known(&head, HeaderId::XEnvoyInternal);
+            edits.remove_known(&head, HeaderId::XEnvoyExternalAddress);
+            if internal {
+                edits.append_known(HeaderId::XEnvoyInternal, b"true");
+            } else if !internal && !forwarded.skip_append {
+                let mut text = [0u8; 46];
+                edits.append_known(HeaderId::XEnvoyExternalAddress, ip_text(remote, &mut text));
+            }
+            if edge {
+                for id in INTERNAL {
+                    edits.remove_known(&head, *id);
+                }
+            }
+        } else if told_proto.is_none() {
+            edits.append_known(HeaderId::XForwardedProto, b"http");
+        }
+        match forwarded.client_certificate {
+            // Nothing vouches for the client without TLS: only a setting that forwards in any case keeps it.
+            ForwardClientCertificate::AlwaysForwardOnly => {}
+            _ => edits.remove_known(&head, HeaderId::XForwardedClientCert),
+        }
+        let request_id = &http.settings.request_id;
+        let keep = head.known(HeaderId::XRequestId).is_some_and(|id| !id.is_empty())
+            && (!edge || request_id.preserve_external);
+        if request_id.generate && !keep {
+            let id = self.random.uuid();
+            exchange.request_id = Some(id);
+            edits.set_known(&head, HeaderId::XRequestId, &id);
+        }
+        if let Some(via) = &forwarded.via {
+            edits.append_to_list(&head, HeaderId::Via, via.as_bytes());
+        }
+        self.learn_peer(key, http, exchange);
+        exchange.obeyed = Obeyed::read(exchange);
+        let head = exchange.request.request(&exchange.head);
+        for id in ROUTER {
+            if head.known(*id).is_some() {
+                exchange.edits.remove_known(&head, *id);
+            }
+        }
+        exchange.edge = edge;
+    }
+
+    /// Istio's metadata exchange: remembered for the connection, not passed on.
+    fn learn_peer(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) {
+        let Some(config) = http.peer_metadata else { return };
+        let head = exchange.request.request(&exchange.head);
+        let told = head.known(HeaderId::XEnvoyPeerMetadata);
+        if told.is_none() && head.known(HeaderId::XEnvoyPeerMetadataId).is_none() {
+            return;
+        }
+        exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadata);
+        exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadataId);
+        if let (true, Some(told)) = (config.from_downstream, told)
+            && let Some(peer) = self.peers.learn(told)
+            && let Some(down) = self.downstream(key)
+        {
+            down.peer = Some(peer);
+        }
+    }
+}
+
+/// What a trusted client asks of the router by `x-envoy-*` headers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Obeyed {
+    pub timeout_millis: Option<u64>,
+    pub per_try_timeout_millis: Option<u64>,
+    pub max_retries: Option<u32>,
+    pub timeout_alt_response: bool,
+}
+
+impl Obeyed {
+    fn read(exchange: &Exchange) -> Obeyed {
+        let head = exchange.head_view();
+        let value = |id: HeaderId| {
+            // Removed at the edge before it is asked for.
+            let sent = head.known(id).is_some();
+            sent.then(|| exchange.edits.value(&head, id.name().as_bytes())).flatten()
+        };
+        let number = |id| value(id).and_then(wire::text::parse_decimal);
+        Obeyed {
+            timeout_millis: number(HeaderId::XEnvoyUpstreamRqTimeoutMs),
+            per_try_timeout_millis: number(HeaderId::XEnvoyUpstreamRqPerTryTimeoutMs),
+            max_retries: number(HeaderId::XEnvoyMaxRetries)
+                .map(|retries| u32::try_from(retries).unwrap_or(u32::MAX)),
+            timeout_alt_response: value(HeaderId::XEnvoyUpstreamRqTimeoutAltResponse) == Some(b"1"),
+        }
+    }
+}
+
+/// The address as text, without allocating.
+pub fn ip_text(ip: IpAddr, text: &mut [u8; 46]) -> &[u8] {
+    use std::io::Write;
+    let mut rest = &mut text[..];
+    // 46 bytes hold any address.
+    let _ = write!(rest, "{ip}");
+    let length = 46 - rest.len();
+    text.get(..length).unwrap_or_default()
+}
+
+/// The model's setting in the codec's words.
+pub fn path_options(path: &PathNormalization) -> Normalization {
+    Normalization {
+        normalize: path.normalize,
+        merge_slashes: path.merge_slashes,
+        escaped_slashes: match path.escaped_slashes {
+            EscapedSlashes::Keep => wire::path::EscapedSlashes::Keep,
+            EscapedSlashes::Reject => wire::path::EscapedSlashes::Reject,
+            EscapedSlashes::UnescapeAndRedirect => wire::path::EscapedSlashes::UnescapeAndRedirect,
+            EscapedSlashes::UnescapeAndForward => wire::path::EscapedSlashes::UnescapeAndForward,
+        },
+    }
+}

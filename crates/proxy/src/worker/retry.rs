@@ -1,0 +1,258 @@
+//! Trying again: what the model says of an attempt that failed, done.
+
+use std::borrow::Cow;
+use std::io;
+use std::time::Duration;
+
+use model::retry::{NoRetry, Outcome, Retry, decide};
+use telemetry::Flags;
+use wire::HeaderId;
+
+use super::Worker;
+use super::attempt::failure_text;
+use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
+use super::local_reply::{Reply, Reset};
+use super::route::Routed;
+use crate::net::sockets::Key;
+use crate::upstream::breaker::{give_back, take_anyway};
+use crate::upstream::bump;
+
+/// Methods that may be sent twice (RFC 9110 §9.2.2).
+const IDEMPOTENT: &[&[u8]] = &[b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"];
+
+impl Worker {
+    /// A connection could not be made.
+    pub(super) fn connect_failed(&mut self, key: Key, id: ExchangeId, error: Option<io::ErrorKind>) {
+        if let Some(up) = self.upstream(key) {
+            let host = up.host.clone();
+            bump(&host.failed_connects, 1);
+            if let Some(cluster) = host.cluster.upgrade() {
+                self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
+            }
+        }
+        let failure = error.map(|kind| format!("delayed connect error: {}", failure_text(kind, None)));
+        self.attempt_failed(key, id, Reset::connection_failure(failure), Outcome::ConnectFailure);
+    }
+
+    /// The host closed the connection before it began to answer.
+    pub(super) fn attempt_reset(&mut self, key: Key, id: ExchangeId) {
+        let Some(up) = self.upstream(key) else { return };
+        let kept_alive = up.requests > 1 && !up.answered;
+        let host = up.host.clone();
+        if let Some(cluster) = host.cluster.upgrade() {
+            self.telemetry.shard.inc(cluster.stats.upstream_cx_destroy_remote_with_active_rq);
+        }
+        if kept_alive && let Some(mut exchange) = self.exchanges.take(id) {
+            // A host may close a kept-alive connection at any moment (RFC 9112 §9.3.1): the request met a closed door
+            // and is sent once more on a fresh connection, if it may be sent twice.
+            let safe = IDEMPOTENT.contains(&exchange.head_view().method())
+                && exchange.replayable
+                && !exchange.replaced;
+            if safe {
+                exchange.replaced = true;
+                self.abandon_attempt(id, &mut exchange);
+                exchange.attempts = exchange.attempts.saturating_sub(1);
+                // The others kept for this host may be just as dead: they go first, so that the next is fresh.
+                let idle = std::mem::take(&mut *host.idle.borrow_mut());
+                for key in idle {
+                    self.discard_upstream(key);
+                }
+                self.attempt(id, exchange, &[]);
+                return;
+            }
+            self.exchanges.put_back(id, exchange);
+        }
+        self.attempt_failed(key, id, Reset::termination(), Outcome::Reset { request_sent: true });
+    }
+
+    /// The attempt on this connection failed.
+    pub(super) fn attempt_failed(&mut self, key: Key, id: ExchangeId, reset: Reset, outcome: Outcome) {
+        if let Some(mut exchange) = self.exchanges.take(id) {
+            self.abandon_attempt(id, &mut exchange);
+            self.exchanges.put_back(id, exchange);
+        }
+        self.discard_upstream_if_open(key);
+        self.attempt_over(id, reset, outcome);
+    }
+
+    fn discard_upstream_if_open(&mut self, key: Key) {
+        if self.upstream(key).is_some() {
+            self.discard_upstream(key);
+        }
+    }
+
+    pub(super) fn per_try_timeout(&mut self, id: ExchangeId) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        self.abandon_attempt(id, &mut exchange);
+        self.observe(&exchange, 504);
+        match self.retry(id, &mut exchange, Outcome::PerTryTimeout, None) {
+            true => self.exchanges.put_back(id, exchange),
+            false => {
+                let flags = Flags::UPSTREAM_REQUEST_TIMEOUT;
+                self.local_reply(
+                    id,
+                    exchange,
+                    504,
+                    b"upstream request timeout",
+                    flags,
+                    "upstream_per_try_timeout",
+                );
+            }
+        }
+    }
+
+    /// An attempt ended without a response: again, or the client is told.
+    pub(super) fn attempt_over(&mut self, id: ExchangeId, reset: Reset, outcome: Outcome) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        self.observe(&exchange, 503);
+        exchange.failure.clone_from(&reset.failure);
+        if self.retry(id, &mut exchange, outcome, None) {
+            self.exchanges.put_back(id, exchange);
+            return;
+        }
+        let mut text = vec![];
+        let reply = Reply::reset(&reset, &mut text);
+        self.reply(id, exchange, &reply);
+    }
+
+    /// A response came whose status may ask for another attempt. True: it is thrown away. `bytes`: as received.
+    pub(super) fn retry_response(&mut self, exchange: &mut Exchange, bytes: &[u8]) -> Option<Duration> {
+        let status = self.response.response(bytes).status();
+        self.observe(exchange, status);
+        let head = self.response.response(bytes);
+        let has_policy =
+            exchange.route.as_ref().and_then(Routed::forward).is_some_and(|forward| forward.retry.is_some());
+        // Nearly every response: nothing to decide.
+        if !has_policy || (status < 400 && head.known(HeaderId::GrpcStatus).is_none()) {
+            return None;
+        }
+        let outcome = Outcome::Response {
+            status,
+            grpc_status: head
+                .known(HeaderId::GrpcStatus)
+                .and_then(wire::text::parse_decimal)
+                .and_then(|status| u16::try_from(status).ok()),
+            rate_limited: head.known(HeaderId::XEnvoyRatelimited).is_some(),
+            overloaded: head.known(HeaderId::XEnvoyOverloaded).is_some(),
+        };
+        let response = std::mem::take(&mut self.response);
+        let wait = self.decide_retry(exchange, outcome, Some((&response, bytes)));
+        self.response = response;
+        wait
+    }
+
+    /// Decides and, if so, arranges another attempt.
+    fn retry(
+        &mut self,
+        id: ExchangeId,
+        exchange: &mut Exchange,
+        outcome: Outcome,
+        response: Option<(&wire::h1::HeadStorage, &[u8])>,
+    ) -> bool {
+        let Some(wait) = self.decide_retry(exchange, outcome, response) else { return false };
+        self.back_off(id, exchange, wait);
+        true
+    }
+
+    /// How long to wait before another attempt; `None`: there is none. Takes a retry from the breaker if so.
+    fn decide_retry(
+        &mut self,
+        exchange: &mut Exchange,
+        outcome: Outcome,
+        response: Option<(&wire::h1::HeadStorage, &[u8])>,
+    ) -> Option<Duration> {
+        if exchange.response_started || !exchange.replayable {
+            return None;
+        }
+        let dice = self.random.next_u64();
+        let routed = exchange.route.as_ref()?;
+        let forward = routed.forward()?;
+        let policy = forward.retry.as_ref()?;
+        if !policy.allows(&*exchange) {
+            return None;
+        }
+        let attempts = exchange.attempts;
+        if let Some(most) = exchange.obeyed.max_retries
+            && attempts > most
+        {
+            exchange.flags.insert(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+            return None;
+        }
+        let header = |name: &str| -> Option<Cow<'_, [u8]>> {
+            let (storage, bytes) = response?;
+            storage.response(bytes).header(name.as_bytes()).map(Cow::Borrowed)
+        };
+        let cluster = exchange.counted.cluster.clone()?;
+        let shard = &self.telemetry.shard;
+        match decide(policy, attempts, outcome, header, dice) {
+            Retry::No(NoRetry::Exhausted) => {
+                shard.inc(cluster.stats.upstream_rq_retry_limit_exceeded);
+                exchange.flags.insert(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                None
+            }
+            Retry::No(_) => None,
+            Retry::After(wait) => {
+                let counters = cluster.counts.of(exchange.counted.priority);
+                let limits = *cluster.config.borrow().breakers(exchange.counted.priority);
+                // One's own former retry does not stand in one's way.
+                give_back(&counters.retries, &mut exchange.counted.retry);
+                let budget = limits.retry_budget.is_some();
+                let under_way = counters.retries.load(std::sync::atomic::Ordering::Relaxed);
+                if !limits.allows_retry(under_way, cluster.active.get()) {
+                    shard.inc(cluster.stats.upstream_rq_retry_overflow);
+                    exchange.flags.insert(Flags::UPSTREAM_OVERFLOW);
+                    return None;
+                }
+                let limit = if budget { 0 } else { limits.max_retries };
+                exchange.counted.retry = take_anyway(&counters.retries, limit);
+                shard.inc(cluster.stats.upstream_rq_retry);
+                Some(wait)
+            }
+        }
+    }
+
+    /// Waits for the next attempt.
+    pub(super) fn back_off(&mut self, id: ExchangeId, exchange: &mut Exchange, wait: Duration) {
+        self.abandon_attempt(id, exchange);
+        exchange.failure = None;
+        exchange.first_byte = crate::clock::Time::default();
+        exchange.try_deadline = Deadline::NEVER;
+        if let Some(host) = exchange.host.take() {
+            exchange.tried.push(host);
+        }
+        exchange.phase = Phase::BackOff;
+        exchange.wake = Deadline(self.now.after(wait));
+        self.arm(exchange);
+    }
+
+    /// A wait is over.
+    pub(super) fn wake(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.take(id) else { return };
+        match exchange.phase {
+            Phase::Delayed => self.after_delay(id, exchange, &[]),
+            Phase::BackOff => self.attempt(id, exchange, &[]),
+            _ => self.exchanges.put_back(id, exchange),
+        }
+    }
+
+    /// Tells outlier detection how an attempt ended.
+    fn observe(&mut self, exchange: &Exchange, status: u16) {
+        let Some(host) = &exchange.host else { return };
+        if status >= 500 {
+            bump(&host.errors, 1);
+        }
+        if let Some(cluster) = &exchange.counted.cluster {
+            cluster.observe(host, status, self.now, &self.telemetry);
+        }
+    }
+
+    pub(super) fn count_timeout(&mut self, exchange: &Exchange, per_try: bool) {
+        let Some(cluster) = &exchange.counted.cluster else { return };
+        let stats = &cluster.stats;
+        self.telemetry.shard.inc(if per_try {
+            stats.upstream_rq_per_try_timeout
+        } else {
+            stats.upstream_rq_timeout
+        });
+    }
+}

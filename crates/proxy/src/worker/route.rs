@@ -1,0 +1,552 @@
+//! Step 5: where a request goes, decided by the model, done here.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::cors::{Cors, CorsDecision};
+use model::fault::Abort;
+use model::headers::{HeaderPlans, HowSet};
+use model::http_connection::RouteSource;
+use model::listener::Direction;
+use model::rewrite::HostRewrite;
+use model::route::{Forward, RouteDecision, Verdict};
+use model::{ClusterRef, RequestView, RoutePlace, RouteTable, VirtualHost};
+use telemetry::Flags;
+use wire::HeaderId;
+
+use super::Worker;
+use super::chain::HttpChain;
+use super::connection::Origin;
+use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
+use super::local_reply::Reply;
+use super::view::TemplateValues;
+use crate::net::sockets::Key;
+
+/// Body bytes kept for another attempt. Envoy keeps up to its connection buffer, 1 MiB; a quarter of that keeps a
+/// proxy under a thousand slow uploads small, and whoever needs more says so in the route.
+const REPLAY_LIMIT: usize = 256 * 1024;
+
+/// A decision kept without a borrow: the parts it was made of, and its place in them.
+pub struct Routed {
+    pub http: Rc<HttpChain>,
+    snapshot: Rc<Arc<model::Snapshot>>,
+    place: RoutePlace,
+    split: Option<u16>,
+    /// Of a route that names its cluster by a header.
+    named: Option<ClusterRef>,
+    pub replay_limit: usize,
+}
+
+impl Routed {
+    fn table(&self) -> Option<&RouteTable> {
+        table(&self.http, &self.snapshot)
+    }
+
+    fn found(&self) -> Option<(&VirtualHost, &model::Route)> {
+        self.table()?.resolve(self.place)
+    }
+
+    pub fn route(&self) -> Option<&model::Route> {
+        self.found().map(|(_, route)| route)
+    }
+
+    pub fn virtual_host(&self) -> Option<&VirtualHost> {
+        self.found().map(|(host, _)| host)
+    }
+
+    pub fn forward(&self) -> Option<&Forward> {
+        match &self.route()?.action {
+            model::route::Action::Forward(forward) => Some(forward),
+            _ => None,
+        }
+    }
+
+    pub fn cluster(&self) -> Option<&ClusterRef> {
+        if self.named.is_some() {
+            return self.named.as_ref();
+        }
+        match &self.forward()?.target {
+            model::route::Target::Cluster(cluster) => Some(cluster),
+            model::route::Target::Weighted(_) => Some(&self.forward()?.split(self.split)?.cluster),
+            model::route::Target::Header(_) => None,
+        }
+    }
+
+    pub fn cluster_name(&self) -> &str {
+        self.cluster().map_or("", |cluster| &cluster.name)
+    }
+
+    pub fn snapshot(&self) -> &Rc<Arc<model::Snapshot>> {
+        &self.snapshot
+    }
+
+    pub fn response_headers(&self) -> Option<HeaderPlans<'_>> {
+        Some(self.table()?.response_headers_at(self.place, self.split))
+    }
+}
+
+/// The routes of a chain; `None` while they have not arrived.
+fn table<'a>(http: &'a HttpChain, snapshot: &'a model::Snapshot) -> Option<&'a RouteTable> {
+    match &http.settings.routes {
+        RouteSource::Inline(table) => Some(table),
+        RouteSource::Rds { id, .. } => snapshot.route_table(*id).map(|table| &**table),
+    }
+}
+
+/// What a cross-origin answer says beside the response itself.
+pub struct CorsAnswer {
+    fields: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl CorsAnswer {
+    fn actual(cors: &Cors, origin: &[u8]) -> CorsAnswer {
+        let mut fields = vec![("access-control-allow-origin", origin.to_vec())];
+        fields.extend(cors.response_headers().map(|(name, value)| (name, value.as_bytes().to_vec())));
+        CorsAnswer { fields }
+    }
+
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for (name, value) in &self.fields {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    pub fn each(&self, mut set: impl FnMut(&[u8], &[u8])) {
+        for (name, value) in &self.fields {
+            set(name.as_bytes(), value);
+        }
+    }
+}
+
+/// What the decision leads to, in values that outlive its borrow.
+enum Next {
+    Forward { abort: Option<Abort>, delay: Option<Duration> },
+    Redirect { status: u16, location: Vec<u8> },
+    Respond { status: u16, body: Arc<[u8]> },
+    Preflight(CorsAnswer),
+    NoRoute,
+    NoCluster { status: u16 },
+}
+
+impl Worker {
+    /// Decides and does. `body`: what has come of it and is not kept yet.
+    pub(super) fn route(
+        &mut self,
+        key: Key,
+        id: ExchangeId,
+        mut exchange: Box<Exchange>,
+        http: &Rc<HttpChain>,
+        body: &[u8],
+    ) {
+        let snapshot = self.snapshot.clone();
+        let shard = &self.telemetry.shard;
+        shard.inc(http.stats.rq_total);
+        if exchange.redirect_to_path {
+            shard.inc(http.stats.downstream_rq_redirected_with_normalized_path);
+            let location = std::mem::take(&mut exchange.path);
+            self.redirect(id, exchange, 307, &location, "path_normalized_redirect");
+            return;
+        }
+        let decided =
+            table(http, &snapshot).map(|table| (table, table.decide(&*exchange, self.random.next_u64())));
+        let next = match &decided {
+            Some((_, decision)) => {
+                exchange.route = Some(routed(http, &snapshot, decision, &exchange));
+                self.filters(http, &mut exchange, decision)
+            }
+            None => Next::NoRoute,
+        };
+        match next {
+            Next::Forward { abort, delay } => {
+                if let Some((table, decision)) = &decided {
+                    self.edit_request(key, &mut exchange, table, decision);
+                }
+                exchange.abort = abort;
+                self.limit_time(&mut exchange, http);
+                match delay {
+                    Some(delay) => {
+                        exchange.flags.insert(Flags::DELAY_INJECTED);
+                        exchange.phase = Phase::Delayed;
+                        exchange.wake = Deadline(self.now.after(delay));
+                        self.keep_for_replay(&mut exchange, body, &[]);
+                        self.hold_back(&exchange);
+                        self.arm(&exchange);
+                        self.exchanges.put_back(id, exchange);
+                    }
+                    None => self.after_delay(id, exchange, body),
+                }
+            }
+            Next::Redirect { status, location } => {
+                self.telemetry.shard.inc(http.stats.rq_redirect);
+                self.redirect(id, exchange, status, &location, "direct_response");
+            }
+            Next::Respond { status, body } => {
+                self.telemetry.shard.inc(http.stats.rq_direct_response);
+                self.reply(id, exchange, &Reply::new(status, &body, Flags::NONE, "direct_response"));
+            }
+            Next::Preflight(answer) => {
+                exchange.cors = Some(Box::new(answer));
+                self.reply(id, exchange, &Reply::new(200, b"", Flags::NONE, "cors_response"));
+            }
+            Next::NoRoute => {
+                self.telemetry.shard.inc(http.stats.no_route);
+                self.reply(id, exchange, &Reply::new(404, b"", Flags::NO_ROUTE_FOUND, "route_not_found"));
+            }
+            Next::NoCluster { status } => {
+                self.telemetry.shard.inc(http.stats.no_cluster);
+                self.reply(
+                    id,
+                    exchange,
+                    &Reply::new(status, b"", Flags::NO_CLUSTER_FOUND, "cluster_not_found"),
+                );
+            }
+        }
+    }
+
+    /// Fault and CORS, in Istio's order, and what the route says.
+    fn filters(&mut self, http: &HttpChain, exchange: &mut Exchange, decision: &RouteDecision<'_>) -> Next {
+        let cors = decision.route.and_then(|route| route.filters.cors.as_ref()).filter(|_| http.cors);
+        if let Some(cors) = cors {
+            match cors.decide(&*exchange, self.random.next_u64()) {
+                CorsDecision::Pass => {}
+                CorsDecision::Preflight { origin, private_network } => {
+                    let mut fields = vec![];
+                    if let Some(origin) = origin {
+                        fields.push(("access-control-allow-origin", origin.into_owned()));
+                        let more = cors.preflight_headers(private_network);
+                        fields.extend(more.map(|(name, value)| (name, value.as_bytes().to_vec())));
+                    }
+                    return Next::Preflight(CorsAnswer { fields });
+                }
+                CorsDecision::Actual { origin } => {
+                    let answer = CorsAnswer::actual(cors, &origin);
+                    exchange.cors = Some(Box::new(answer));
+                }
+            }
+        }
+        match decision.verdict {
+            Verdict::NoVirtualHost | Verdict::NoRoute => Next::NoRoute,
+            Verdict::Redirect(redirect) => {
+                let mut location = vec![];
+                if let Some(route) = decision.route {
+                    redirect.location(&route.rule, &*exchange, &mut location);
+                }
+                Next::Redirect { status: redirect.status, location }
+            }
+            Verdict::TlsRedirect => {
+                let location = [b"https://", exchange.host(), exchange.path()].concat();
+                Next::Redirect { status: 301, location }
+            }
+            Verdict::Respond(response) => {
+                Next::Respond { status: response.status, body: response.body.clone() }
+            }
+            Verdict::Forward { .. } | Verdict::ForwardByHeader { .. } => {
+                let Some(routed) = &exchange.route else { return Next::NoRoute };
+                let not_found = routed.forward().map_or(503, |forward| forward.cluster_not_found);
+                let Some(cluster) =
+                    routed.cluster().filter(|cluster| routed.snapshot.cluster(cluster.id).is_some())
+                else {
+                    return Next::NoCluster { status: not_found };
+                };
+                let fault =
+                    decision.route.and_then(|route| route.filters.fault.as_ref()).filter(|_| http.fault);
+                let decided = match fault {
+                    Some(fault) => {
+                        let dice = [self.random.next_u64(), self.random.next_u64()];
+                        fault.decide(&*exchange, &cluster.name, dice)
+                    }
+                    None => model::fault::FaultDecision::default(),
+                };
+                Next::Forward { abort: decided.abort, delay: decided.delay }
+            }
+        }
+    }
+
+    /// The delay (if any) is over: answer with a fault, or send.
+    pub(super) fn after_delay(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
+        match exchange.abort.take() {
+            None => self.attempt(id, exchange, body),
+            Some(Abort::Status(status)) => {
+                let reply =
+                    Reply::new(status, b"fault filter abort", Flags::FAULT_INJECTED, "fault_filter_abort");
+                self.reply(id, exchange, &reply);
+            }
+            Some(Abort::Grpc(status)) => {
+                exchange.grpc_status = u8::try_from(status).ok();
+                let text = status.to_string();
+                let headers: [(&str, &[u8]); 3] = [
+                    ("content-type", b"application/grpc"),
+                    ("grpc-status", text.as_bytes()),
+                    ("grpc-message", b"fault filter abort"),
+                ];
+                let reply = Reply {
+                    headers: &headers,
+                    ..Reply::new(200, b"", Flags::FAULT_INJECTED, "fault_filter_abort")
+                };
+                self.reply(id, exchange, &reply);
+            }
+        }
+    }
+
+    fn redirect(
+        &mut self,
+        id: ExchangeId,
+        exchange: Box<Exchange>,
+        status: u16,
+        location: &[u8],
+        details: &'static str,
+    ) {
+        // Made of what the client sent: no byte of it may end the line.
+        let location: Vec<u8> = location.iter().copied().filter(|byte| !byte.is_ascii_control()).collect();
+        let headers: [(&str, &[u8]); 1] = [("location", &location)];
+        self.reply(
+            id,
+            exchange,
+            &Reply { headers: &headers, ..Reply::new(status, b"", Flags::NONE, details) },
+        );
+    }
+
+    /// What the configuration does to the request's head, once for all attempts.
+    fn edit_request(
+        &mut self,
+        key: Key,
+        exchange: &mut Exchange,
+        table: &RouteTable,
+        decision: &RouteDecision<'_>,
+    ) {
+        let unix_nanos = self.clock.unix_nanos(exchange.started);
+        let Some(down) = self.downstream(key) else { return };
+        let plans = table.request_headers(decision);
+        if !plans.is_empty() {
+            apply_request_plans(exchange, &down.origin, plans, unix_nanos);
+        }
+        let Some(route) = decision.route else { return };
+        let model::route::Action::Forward(forward) = &route.action else { return };
+        let suppress = down.http.settings.router.suppress_envoy_headers;
+        if let Some(operation) = &route.operation
+            && down.http.settings.tracing.is_some()
+            && down.origin.listener.direction == Direction::Outbound
+        {
+            let head = exchange.request.request(&exchange.head);
+            exchange.edits.set_known(&head, HeaderId::XEnvoyDecoratorOperation, operation.as_bytes());
+        }
+        rewrite_host(exchange, forward, decision, suppress);
+        let new_path = forward.path.apply(&route.rule, exchange.path()).map(|path| path.into_owned());
+        if let Some(new_path) = new_path {
+            let old = exchange.path().to_vec();
+            let head = exchange.request.request(&exchange.head);
+            if !suppress {
+                exchange.edits.set_known(&head, HeaderId::XEnvoyOriginalPath, &old);
+            }
+            exchange.edits.target(&new_path);
+            exchange.path = new_path;
+            exchange.path_changed = true;
+        }
+    }
+
+    /// The route's timeouts.
+    fn limit_time(&mut self, exchange: &mut Exchange, http: &HttpChain) {
+        let Some(forward) = exchange.route.as_ref().and_then(Routed::forward) else { return };
+        let mut timeout = forward.timeout;
+        if let Some(longest) = forward.grpc_timeout_max
+            && let Some(asked) = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(grpc_timeout)
+        {
+            timeout = Some(if longest.is_zero() { asked } else { asked.min(longest) });
+        }
+        match exchange.obeyed.timeout_millis {
+            Some(0) => timeout = None,
+            Some(millis) => timeout = Some(Duration::from_millis(millis)),
+            None => {}
+        }
+        let per_try = match exchange.obeyed.per_try_timeout_millis {
+            Some(millis) => Some(Duration::from_millis(millis)).filter(|timeout| !timeout.is_zero()),
+            None => forward.retry.as_ref().and_then(|policy| policy.per_try_timeout),
+        };
+        // Envoy: a try may not take longer than all of it.
+        exchange.per_try_timeout = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
+        exchange.route_timeout = timeout;
+        exchange.idle_timeout = match forward.idle_timeout {
+            Some(idle) => Some(idle).filter(|idle| !idle.is_zero()),
+            None => http.settings.timeouts.stream_idle,
+        };
+        let expected = exchange.per_try_timeout.or(timeout);
+        if exchange.request_done {
+            self.start_route_timeout(exchange);
+        }
+        if let Some(idle) = exchange.idle_timeout {
+            exchange.idle_deadline = Deadline(self.now.after(idle));
+        }
+        if !http.settings.router.suppress_envoy_headers
+            && let Some(expected) = expected
+        {
+            let head = exchange.request.request(&exchange.head);
+            exchange.edits.remove_known(&head, HeaderId::XEnvoyExpectedRqTimeoutMs);
+            let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+            exchange.edits.append_number(HeaderId::XEnvoyExpectedRqTimeoutMs, millis);
+        }
+    }
+
+    /// The timeout runs from the moment the whole request has come.
+    pub(super) fn start_route_timeout(&mut self, exchange: &mut Exchange) {
+        if let Some(timeout) = exchange.route_timeout {
+            exchange.route_deadline = Deadline(self.now.after(timeout));
+        }
+    }
+
+    /// The whole request has come.
+    pub(super) fn request_complete(&mut self, id: ExchangeId) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        if !exchange.response_started {
+            self.start_route_timeout(&mut exchange);
+            if exchange.phase == Phase::Attempt {
+                self.start_try_timeout(&mut exchange);
+            }
+            self.arm(&exchange);
+        }
+        let finished = exchange.response_done;
+        if finished {
+            self.finish(id, exchange);
+        } else {
+            self.exchanges.put_back(id, exchange);
+        }
+    }
+
+    pub(super) fn start_try_timeout(&mut self, exchange: &mut Exchange) {
+        if let Some(timeout) = exchange.per_try_timeout
+            && exchange.request_done
+        {
+            exchange.try_deadline = Deadline(self.now.after(timeout));
+        }
+    }
+}
+
+fn routed(
+    http: &Rc<HttpChain>,
+    snapshot: &Rc<Arc<model::Snapshot>>,
+    decision: &RouteDecision<'_>,
+    exchange: &Exchange,
+) -> Routed {
+    let (split, named, retries) = match decision.verdict {
+        Verdict::Forward { split, forward, .. } => (split, None, forward.retry.is_some()),
+        Verdict::ForwardByHeader { header, forward } => {
+            let name = exchange.header(header);
+            let name = name.as_deref().and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
+            let named = snapshot.cluster_id(name).map(|id| ClusterRef { id, name: name.into() });
+            (None, named, forward.retry.is_some())
+        }
+        _ => (None, None, false),
+    };
+    let limit = decision.route.and_then(|route| route.body_buffer_limit);
+    let limit = limit.map_or(REPLAY_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    Routed {
+        http: http.clone(),
+        snapshot: snapshot.clone(),
+        place: decision.place,
+        split,
+        named,
+        replay_limit: if retries { limit } else { limit.min(16 * 1024) },
+    }
+}
+
+fn apply_request_plans(exchange: &mut Exchange, origin: &Origin, plans: HeaderPlans<'_>, unix_nanos: u64) {
+    let mut value = vec![];
+    for plan in plans.iter() {
+        for name in &plan.remove {
+            let head = exchange.request.request(&exchange.head);
+            exchange.edits.remove(&head, name.as_bytes());
+        }
+        for set in &plan.set {
+            value.clear();
+            let cluster = exchange.route.as_ref().map_or("", Routed::cluster_name);
+            let values = TemplateValues { exchange, origin, cluster, response: None, unix_nanos };
+            set.value.append(&values, &mut value);
+            if value.is_empty() && !set.keep_empty {
+                continue;
+            }
+            let head = exchange.request.request(&exchange.head);
+            match &*set.name {
+                ":authority" => exchange.edits.host(&value),
+                ":path" => {
+                    exchange.edits.target(&value);
+                    exchange.path.clone_from(&value);
+                    exchange.path_changed = true;
+                }
+                name => apply_set(&mut exchange.edits, &head, name.as_bytes(), &value, set.how),
+            }
+        }
+    }
+}
+
+/// One header set as configuration asks for it.
+pub(super) fn apply_set(
+    edits: &mut wire::h1::Edits,
+    head: &wire::h1::Head<'_>,
+    name: &[u8],
+    value: &[u8],
+    how: HowSet,
+) {
+    match how {
+        HowSet::Append => edits.append(name, value),
+        HowSet::Overwrite => edits.set(head, name, value),
+        HowSet::AddIfAbsent if edits.value(head, name).is_none() => edits.append(name, value),
+        HowSet::OverwriteIfPresent if edits.value(head, name).is_some() => edits.set(head, name, value),
+        HowSet::AddIfAbsent | HowSet::OverwriteIfPresent => {}
+    }
+}
+
+fn rewrite_host(exchange: &mut Exchange, forward: &Forward, decision: &RouteDecision<'_>, suppress: bool) {
+    let split_host = match decision.verdict {
+        Verdict::Forward { split, .. } => forward.split(split).and_then(|split| split.host.clone()),
+        _ => None,
+    };
+    let new: Option<Vec<u8>> = match (&split_host, &forward.host) {
+        (Some(host), _) | (None, HostRewrite::Literal(host)) => Some(host.as_bytes().to_vec()),
+        (None, HostRewrite::Header(name)) => exchange.header(name).map(|value| value.into_owned()),
+        // Known when the host is picked.
+        (None, HostRewrite::Auto) => {
+            exchange.auto_host = true;
+            None
+        }
+        (None, HostRewrite::Keep) => None,
+    };
+    let Some(new) = new.filter(|new| wire::authority::Authority::parse(new).is_some()) else { return };
+    set_host(exchange, &new, forward.append_x_forwarded_host, suppress);
+}
+
+/// Another Host, the old one kept beside it where configuration wants it.
+pub(super) fn set_host(exchange: &mut Exchange, new: &[u8], forwarded_host: bool, suppress: bool) {
+    let old = exchange.host().to_vec();
+    let head = exchange.request.request(&exchange.head);
+    if old == new {
+        return;
+    }
+    if forwarded_host {
+        exchange.edits.append_to_list(&head, HeaderId::XForwardedHost, &old);
+    }
+    if !suppress {
+        exchange.edits.set_known(&head, HeaderId::XEnvoyOriginalHost, &old);
+    }
+    exchange.edits.host(new);
+}
+
+/// `grpc-timeout`: up to eight digits and a unit.
+fn grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(count * 3600)),
+        b'M' => Some(Duration::from_secs(count * 60)),
+        b'S' => Some(Duration::from_secs(count)),
+        b'm' => Some(Duration::from_millis(count)),
+        b'u' => Some(Duration::from_micros(count)),
+        b'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}

@@ -1,0 +1,505 @@
+//! Connections that are not HTTP: two sockets and the bytes between them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::ClusterRef;
+use model::cluster::ClusterKind;
+use model::route::Priority;
+use model::transport::UpstreamTransport;
+use telemetry::Flags;
+use telemetry::access_log::{Address, AddressField, LogSource, NumberField, TextField};
+use telemetry::istio::{Reporter, SeriesKey, TcpSeries};
+
+use super::Worker;
+use super::attempt::failure_text;
+use super::chain::TcpChain;
+use super::connection::{Conn, Origin};
+use crate::clock::{Clock, Time};
+use crate::net::sockets::{HIGH_WATER, Key};
+use crate::upstream::breaker::{Taken, give_back, take};
+use crate::upstream::{ClusterState, HostRef, bump, connect};
+
+/// Istio reports the bytes of long connections this often.
+const REPORT: Duration = Duration::from_secs(5);
+
+/// A client's connection and the one made for it.
+pub struct TcpSession {
+    pub origin: Origin,
+    pub tcp: Rc<TcpChain>,
+    pub up: Option<Key>,
+    cluster: Option<Rc<ClusterState>>,
+    cluster_name: Arc<str>,
+    host: Option<HostRef>,
+    tried: Vec<HostRef>,
+    attempts: u32,
+    connecting: bool,
+    deadline: Time,
+    connect_deadline: Time,
+    client_ended: bool,
+    host_ended: bool,
+    received: u64,
+    sent: u64,
+    reported: (u64, u64),
+    next_report: Time,
+    taken: Taken,
+    local: Option<SocketAddr>,
+    flags: Flags,
+    failure: Option<String>,
+    details: &'static str,
+    series: Option<TcpSeries>,
+    /// What came before there was a host to send it to (again).
+    early: Vec<u8>,
+}
+
+impl Worker {
+    pub(super) fn start_tcp(&mut self, key: Key, origin: Origin, tcp: Rc<TcpChain>, bytes: &[u8]) {
+        self.telemetry.shard.inc(tcp.stats.downstream_cx_total);
+        let (cluster, _) = tcp.settings.cluster(self.random.next_u64());
+        let cluster: ClusterRef = cluster.clone();
+        let session = TcpSession {
+            origin,
+            tcp,
+            up: None,
+            cluster: None,
+            cluster_name: cluster.name.clone(),
+            host: None,
+            tried: vec![],
+            attempts: 0,
+            connecting: false,
+            deadline: Time::NEVER,
+            connect_deadline: Time::NEVER,
+            client_ended: false,
+            host_ended: false,
+            received: bytes.len() as u64,
+            sent: 0,
+            reported: (0, 0),
+            next_report: Time::NEVER,
+            taken: Taken::default(),
+            local: None,
+            flags: Flags::NONE,
+            failure: None,
+            details: "",
+            series: None,
+            early: bytes.to_vec(),
+        };
+        self.put(key, Conn::TcpDownstream(Box::new(session)));
+        let snapshot = self.snapshot.clone();
+        let state = self.clusters.get(&snapshot, cluster.id, self.now);
+        let Some(state) = state else {
+            if let Some(session) = self.session(key) {
+                let stats = session.tcp.stats.clone();
+                session.flags.insert(Flags::NO_CLUSTER_FOUND);
+                self.telemetry.shard.inc(stats.downstream_cx_no_route);
+            }
+            self.finish_tcp(key, true);
+            return;
+        };
+        if let Some(session) = self.session(key) {
+            session.cluster = Some(state);
+        }
+        self.connect_tcp(key);
+    }
+
+    fn session(&mut self, key: Key) -> Option<&mut TcpSession> {
+        match self.conns.get_mut(key) {
+            Some(Conn::TcpDownstream(session)) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Picks a host and connects to it.
+    fn connect_tcp(&mut self, key: Key) {
+        let now = self.now;
+        let Some(Conn::TcpDownstream(session)) = self.conns.get_mut(key) else { return };
+        let Some(cluster) = session.cluster.clone() else { return };
+        let config = cluster.config.borrow().clone();
+        let host = if config.kind == ClusterKind::OriginalDst {
+            let mut address = session.origin.local;
+            if let Some(port) = config.original_dst.port {
+                address.set_port(port);
+            }
+            Some(self.clusters.original(&cluster, address))
+        } else {
+            let random = &mut self.random;
+            cluster.pick(&session.tried, 3, || random.next_u64()).ok()
+        };
+        let Some(host) = host else {
+            session.flags.insert(Flags::NO_HEALTHY_UPSTREAM);
+            self.telemetry.shard.inc(cluster.stats.upstream_cx_none_healthy);
+            self.finish_tcp(key, true);
+            return;
+        };
+        if !matches!(config.transport, UpstreamTransport::RawBuffer) {
+            self.shared.warn_once("TLS to upstreams is not spoken yet; their connections fail", &config.name);
+            session.flags.insert(Flags::UPSTREAM_CONNECTION_FAILURE);
+            self.finish_tcp(key, true);
+            return;
+        }
+        let limit = config.breakers(Priority::Default).max_connections;
+        match take(&cluster.counts.of(Priority::Default).connections, limit) {
+            Some(taken) => session.taken = taken,
+            None => {
+                session.flags.insert(Flags::UPSTREAM_OVERFLOW);
+                self.telemetry.shard.inc(cluster.stats.upstream_cx_overflow);
+                self.finish_tcp(key, true);
+                return;
+            }
+        }
+        session.attempts += 1;
+        session.host = Some(host.clone());
+        self.telemetry.shard.inc(cluster.stats.upstream_cx_total);
+        let made = connect::connect(&self.shared, &config, host.address)
+            .and_then(|(socket, connecting)| Ok((self.sockets.add(socket, connecting)?, connecting)));
+        match made {
+            Ok((up, connecting)) => {
+                self.telemetry.shard.shift(cluster.stats.upstream_cx_active, 1);
+                bump(&host.connections, 1);
+                bump(&host.total_requests, 1);
+                self.put(up, Conn::TcpUpstream(key));
+                let Some(session) = self.session(key) else { return };
+                session.up = Some(up);
+                session.connecting = connecting;
+                session.connect_deadline = now.after(config.connect_timeout);
+                let deadline = session.connect_deadline;
+                if connecting {
+                    self.sockets.set_deadline(up, deadline);
+                } else {
+                    self.tcp_connected(key, up);
+                }
+            }
+            Err(error) => {
+                if let Some(session) = self.session(key) {
+                    session.failure = Some(format!(
+                        "immediate connect error: {}",
+                        failure_text(error.kind(), Some(&error))
+                    ));
+                }
+                self.tcp_connect_failed(key);
+            }
+        }
+    }
+
+    pub(super) fn tcp_connected(&mut self, down: Key, up: Key) {
+        let local = self
+            .sockets
+            .raw(up)
+            .and_then(|raw| raw.local_addr().ok())
+            .and_then(|address| address.as_socket());
+        self.sockets.set_deadline(up, Time::NEVER);
+        let now = self.now;
+        let Some(session) = self.session(down) else { return };
+        session.connecting = false;
+        session.local = local;
+        session.failure = None;
+        session.tried = vec![];
+        session.next_report = now.after(REPORT);
+        let early = std::mem::take(&mut session.early);
+        let ended = session.client_ended;
+        self.sockets.send(up, &early, &[]);
+        if ended {
+            self.sockets.shutdown_write(up);
+        }
+        self.open_series(down);
+        self.touch_tcp(down);
+        self.drained(up);
+    }
+
+    fn tcp_connect_failed(&mut self, key: Key) {
+        self.drop_tcp_upstream(key);
+        let Some(session) = self.session(key) else { return };
+        let again = session.attempts < session.tcp.settings.max_connect_attempts;
+        if let Some(host) = session.host.clone() {
+            bump(&host.failed_connects, 1);
+            session.tried.push(host);
+        }
+        let stats = session.cluster.as_ref().map(|cluster| cluster.stats.clone());
+        if !again {
+            session.flags.insert(Flags::UPSTREAM_CONNECTION_FAILURE);
+            session.flags.insert(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        }
+        if let Some(stats) = stats {
+            self.telemetry.shard.inc(stats.upstream_cx_connect_fail);
+        }
+        if again {
+            self.connect_tcp(key);
+        } else {
+            self.finish_tcp(key, true);
+        }
+    }
+
+    pub(super) fn tcp_connect_timeout(&mut self, down: Key, up: Key) {
+        let now = self.now;
+        let Some(session) = self.session(down) else {
+            self.sockets.close(up);
+            return;
+        };
+        if session.connecting && session.connect_deadline <= now {
+            if let Some(stats) = session.cluster.as_ref().map(|cluster| cluster.stats.clone()) {
+                self.telemetry.shard.inc(stats.upstream_cx_connect_timeout);
+            }
+            self.tcp_connect_failed(down);
+        }
+    }
+
+    pub(super) fn tcp_from_client(&mut self, key: Key, bytes: &[u8]) {
+        let Some(session) = self.session(key) else { return };
+        session.received += bytes.len() as u64;
+        match session.up {
+            Some(up) if !session.connecting => {
+                self.sockets.send(up, bytes, &[]);
+                if self.sockets.backlog(up) > HIGH_WATER {
+                    self.sockets.pause(key);
+                }
+            }
+            _ => {
+                session.early.extend_from_slice(bytes);
+                if session.early.len() > HIGH_WATER {
+                    self.sockets.pause(key);
+                }
+            }
+        }
+        self.touch_tcp(key);
+    }
+
+    pub(super) fn tcp_from_host(&mut self, down: Key, up: Key, bytes: &[u8]) {
+        let Some(session) = self.session(down) else { return };
+        session.sent += bytes.len() as u64;
+        self.sockets.send(down, bytes, &[]);
+        if self.sockets.backlog(down) > HIGH_WATER {
+            self.sockets.pause(up);
+        }
+        self.touch_tcp(down);
+    }
+
+    /// The client has no more to say; the host may have.
+    pub(super) fn tcp_client_ended(&mut self, key: Key) {
+        let Some(session) = self.session(key) else { return };
+        session.client_ended = true;
+        let (up, connecting, over) = (session.up, session.connecting, session.host_ended);
+        if over {
+            self.finish_tcp(key, false);
+        } else if let Some(up) = up
+            && !connecting
+        {
+            self.sockets.shutdown_write(up);
+        }
+    }
+
+    pub(super) fn tcp_host_ended(&mut self, down: Key, up: Key) {
+        let Some(session) = self.session(down) else {
+            self.sockets.close(up);
+            return;
+        };
+        session.host_ended = true;
+        let over = session.client_ended;
+        self.sockets.shutdown_write(down);
+        if over {
+            self.finish_tcp(down, false);
+        }
+    }
+
+    /// The client's connection broke.
+    pub(super) fn tcp_broken(&mut self, key: Key) {
+        let Some(session) = self.session(key) else { return };
+        session.flags.insert(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
+        self.finish_tcp(key, true);
+    }
+
+    pub(super) fn tcp_host_broken(&mut self, down: Key, up: Key, error: io::ErrorKind) {
+        let Some(session) = self.session(down) else {
+            self.sockets.close(up);
+            return;
+        };
+        if session.connecting {
+            session.failure = Some(format!("delayed connect error: {}", failure_text(error, None)));
+            self.tcp_connect_failed(down);
+        } else {
+            session.flags.insert(Flags::UPSTREAM_CONNECTION_TERMINATION);
+            self.finish_tcp(down, true);
+        }
+    }
+
+    fn touch_tcp(&mut self, key: Key) {
+        let now = self.now;
+        let Some(session) = self.session(key) else { return };
+        let idle = session.tcp.settings.idle_timeout.map_or(Time::NEVER, |idle| now.after(idle));
+        let longest = session.tcp.settings.max_connection_duration;
+        let longest = longest.map_or(Time::NEVER, |longest| session.origin.started.after(longest));
+        session.deadline = idle.min(longest);
+        let next = session.deadline.min(session.next_report);
+        self.sockets.set_deadline(key, next);
+    }
+
+    pub(super) fn tcp_timeout(&mut self, key: Key) {
+        let now = self.now;
+        let Some(session) = self.session(key) else { return };
+        if session.deadline <= now {
+            let stats = session.tcp.stats.clone();
+            let longest = session.tcp.settings.max_connection_duration;
+            if longest.is_some_and(|longest| session.origin.started.after(longest) <= now) {
+                session.flags.insert(Flags::DURATION_TIMEOUT);
+                session.details = "duration_timeout";
+                self.telemetry.shard.inc(stats.max_downstream_connection_duration);
+            } else {
+                self.telemetry.shard.inc(stats.idle_timeout);
+            }
+            self.finish_tcp(key, true);
+            return;
+        }
+        session.next_report = now.after(REPORT);
+        let next = session.deadline.min(session.next_report);
+        self.report_tcp(key);
+        self.sockets.set_deadline(key, next);
+    }
+
+    fn drop_tcp_upstream(&mut self, key: Key) {
+        let Some(session) = self.session(key) else { return };
+        let (up, cluster, host) = (session.up.take(), session.cluster.clone(), session.host.clone());
+        let mut taken = std::mem::take(&mut session.taken);
+        session.connecting = false;
+        if let Some(cluster) = cluster {
+            give_back(&cluster.counts.of(Priority::Default).connections, &mut taken);
+            if up.is_some() {
+                self.telemetry.shard.shift(cluster.stats.upstream_cx_active, -1);
+                self.telemetry.shard.inc(cluster.stats.upstream_cx_destroy);
+            }
+        }
+        if let Some(up) = up {
+            if let Some(host) = host {
+                host.connections.set(host.connections.get().saturating_sub(1));
+            }
+            self.put(up, Conn::Lingering);
+            if self.sockets.close_when_written(up) {
+                self.sockets.close(up);
+            }
+        }
+    }
+
+    /// The session is over. `broken`: the client shall see that it did not end well.
+    fn finish_tcp(&mut self, key: Key, broken: bool) {
+        self.report_tcp(key);
+        self.drop_tcp_upstream(key);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Conn::TcpDownstream(session) = std::mem::replace(conn, Conn::Lingering) else { return };
+        let shard = &self.telemetry.shard;
+        let stats = &session.tcp.stats;
+        shard.add(stats.downstream_cx_rx_bytes_total, session.received);
+        shard.add(stats.downstream_cx_tx_bytes_total, session.sent);
+        shard.inc(session.tcp.listener.downstream_cx_destroy);
+        shard.shift(session.tcp.listener.downstream_cx_active, -1);
+        if let Some(series) = session.series {
+            series.closed(shard);
+        }
+        let line = TcpLog { session: &session, clock: &self.clock, now: self.now };
+        for log in &session.tcp.logs {
+            self.telemetry.line(log, &line, self.now);
+        }
+        if broken {
+            self.sockets.close(key);
+        } else if self.sockets.close_when_written(key) {
+            self.sockets.close(key);
+        }
+    }
+
+    /// Istio's TCP metrics: opened when the host is known.
+    fn open_series(&mut self, key: Key) {
+        let istio = self.telemetry.istio().clone();
+        let Some(session) = self.session(key) else { return };
+        let Some(reporter) = session.tcp.istio else { return };
+        let own = session.tcp.own.clone();
+        let unknown = Arc::<telemetry::istio::Peer>::default();
+        let peer = session.host.as_ref().and_then(|host| host.labels.clone()).unwrap_or(unknown.clone());
+        let (source, destination) = match reporter {
+            Reporter::Source => (own, peer),
+            _ => (unknown, own),
+        };
+        let service = session.cluster.as_ref().and_then(|cluster| cluster.config.borrow().service.clone());
+        let (service_host, service_name) = match service {
+            Some(service) => (service.host.to_string(), service.name.to_string()),
+            None => match &*session.cluster_name {
+                name @ ("PassthroughCluster" | "BlackHoleCluster" | "InboundPassthroughCluster") => {
+                    (String::new(), name.to_owned())
+                }
+                _ => Default::default(),
+            },
+        };
+        let key_of_series =
+            SeriesKey { reporter, source, destination, service_host, service_name, mutual_tls: false };
+        let series = istio.tcp(&key_of_series, Flags::NONE);
+        session.series = Some(series);
+        series.opened(&self.telemetry.shard);
+    }
+
+    fn report_tcp(&mut self, key: Key) {
+        let Some(session) = self.session(key) else { return };
+        let (sent, received) = session.reported;
+        let new = (session.sent - sent, session.received - received);
+        session.reported = (session.sent, session.received);
+        let series = session.series;
+        if let Some(series) = series {
+            series.transferred(&self.telemetry.shard, new.0, new.1);
+        }
+    }
+}
+
+/// A TCP session as a line of a log sees it.
+struct TcpLog<'a> {
+    session: &'a TcpSession,
+    clock: &'a Clock,
+    now: Time,
+}
+
+impl LogSource for TcpLog<'_> {
+    fn start_time(&self) -> Duration {
+        Duration::from_nanos(self.clock.unix_nanos(self.session.origin.started))
+    }
+
+    fn flags(&self) -> Flags {
+        self.session.flags
+    }
+
+    fn text(&self, field: TextField) -> Option<&[u8]> {
+        match field {
+            TextField::UpstreamCluster | TextField::UpstreamClusterRaw => {
+                Some(self.session.cluster_name.as_bytes())
+            }
+            TextField::RequestedServerName => Some(self.session.origin.server_name.as_bytes()),
+            TextField::UpstreamTransportFailureReason => self.session.failure.as_deref().map(str::as_bytes),
+            TextField::ResponseCodeDetails => Some(self.session.details.as_bytes()),
+            _ => None,
+        }
+        .filter(|text| !text.is_empty())
+    }
+
+    fn number(&self, field: NumberField) -> Option<u64> {
+        match field {
+            NumberField::BytesReceived | NumberField::DownstreamWireBytesReceived => {
+                Some(self.session.received)
+            }
+            NumberField::BytesSent | NumberField::DownstreamWireBytesSent => Some(self.session.sent),
+            NumberField::Duration => {
+                u64::try_from(self.now.since(self.session.origin.started).as_millis()).ok()
+            }
+            _ => None,
+        }
+    }
+
+    fn address(&self, field: AddressField) -> Option<Address<'_>> {
+        let session = self.session;
+        let address = match field {
+            AddressField::UpstreamHost | AddressField::UpstreamRemote => {
+                session.host.as_ref().map(|host| host.address)
+            }
+            AddressField::UpstreamLocal => session.local,
+            AddressField::DownstreamLocal | AddressField::DownstreamDirectLocal => Some(session.origin.local),
+            AddressField::DownstreamRemote | AddressField::DownstreamDirectRemote => {
+                Some(session.origin.remote)
+            }
+        };
+        address.map(Address::Socket)
+    }
+}

@@ -1,0 +1,196 @@
+//! Deadlines. A connection has one timer, set to the earliest of what may end; what has ended is found out when it fires.
+
+use telemetry::Flags;
+
+use super::Worker;
+use super::connection::{Conn, Reading};
+use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
+use super::local_reply::Reset;
+use crate::clock::Time;
+use crate::net::sockets::Key;
+
+impl Worker {
+    /// Sets the timer of a client's connection to the earliest thing that may end.
+    pub(super) fn arm_downstream(&mut self, key: Key) {
+        let now = self.now;
+        let Some(Conn::Downstream(down)) = self.conns.get(key) else { return };
+        let timeouts = &down.http.settings.timeouts;
+        let mut deadline = Time::NEVER;
+        let mut earlier = |time: Time| deadline = deadline.min(time);
+        match down.exchange.and_then(|id| self.exchanges.get(id)) {
+            Some(exchange) => exchange.deadlines(&mut earlier),
+            None => match (down.head_began, timeouts.request_headers.or(timeouts.request)) {
+                (Some(began), Some(timeout)) => earlier(began.after(timeout)),
+                _ => {
+                    if let Some(idle) = timeouts.idle {
+                        earlier(now.after(idle));
+                    }
+                }
+            },
+        }
+        if let Some(longest) = timeouts.max_connection_duration {
+            earlier(down.origin.started.after(longest).max(now));
+        }
+        self.sockets.set_deadline(key, deadline);
+    }
+
+    /// Sets the timer for an exchange somebody holds.
+    pub(super) fn arm(&mut self, exchange: &Exchange) {
+        let mut deadline = Time::NEVER;
+        exchange.deadlines(&mut |time| deadline = deadline.min(time));
+        self.sockets.set_deadline(exchange.down, deadline);
+    }
+
+    /// Bytes moved: the stream is not idle.
+    #[inline]
+    pub(super) fn touch(&mut self, exchange: &mut Exchange) {
+        if let Some(idle) = exchange.idle_timeout {
+            exchange.idle_deadline = Deadline(self.now.after(idle));
+            // Later than before: the timer finds out by itself.
+        }
+    }
+
+    pub(super) fn expire(&mut self) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.sockets.expired(self.now, &mut expired);
+        for key in expired.drain(..) {
+            match self.conns.get(key) {
+                Some(Conn::Downstream(_)) => self.downstream_timeout(key),
+                Some(Conn::Upstream(_)) => self.upstream_timeout(key),
+                Some(Conn::Inspecting(_)) => self.inspect_timeout(key),
+                Some(Conn::TcpDownstream(_)) => self.tcp_timeout(key),
+                Some(Conn::TcpUpstream(down)) => {
+                    let down = *down;
+                    self.tcp_connect_timeout(down, key);
+                }
+                Some(Conn::Lingering | Conn::Vacant) | None => self.sockets.close(key),
+            }
+            self.settle();
+        }
+        self.expired = expired;
+    }
+
+    fn downstream_timeout(&mut self, key: Key) {
+        let now = self.now;
+        let Some(down) = self.downstream(key) else { return };
+        if let Some(id) = down.exchange {
+            self.exchange_timeout(id);
+            return;
+        }
+        let timeouts = down.http.settings.timeouts;
+        let stats = down.http.stats.clone();
+        let (limits, began) = (timeouts.request_headers.or(timeouts.request), down.head_began);
+        if let (Some(timeout), Some(began)) = (limits, began) {
+            if began.after(timeout) > now {
+                self.arm_downstream(key);
+                return;
+            }
+            self.telemetry.shard.inc(stats.downstream_rq_header_timeout);
+            let exchange = self.exchanges.blank(key, began);
+            let reject = wire::Reject::unserved(408, "request_header_timeout");
+            self.refuse_head(key, exchange, &reject);
+            return;
+        }
+        self.telemetry.shard.inc(stats.downstream_cx_idle_timeout);
+        self.close_downstream(key);
+    }
+
+    fn exchange_timeout(&mut self, id: ExchangeId) {
+        let now = self.now;
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        if exchange.wake.passed(now) {
+            exchange.wake = Deadline::NEVER;
+            self.exchanges.put_back(id, exchange);
+            self.wake(id);
+            return;
+        }
+        if exchange.route_deadline.passed(now) {
+            exchange.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
+            self.count_timeout(&exchange, false);
+            if exchange.response_started {
+                exchange.details = "upstream_response_timeout".into();
+                self.abort_exchange(id, exchange);
+                return;
+            }
+            let status = if exchange.obeyed.timeout_alt_response { 204 } else { 504 };
+            self.local_reply(
+                id,
+                exchange,
+                status,
+                b"upstream request timeout",
+                Flags::NONE,
+                "upstream_response_timeout",
+            );
+            return;
+        }
+        if exchange.try_deadline.passed(now) && !exchange.response_started {
+            exchange.try_deadline = Deadline::NEVER;
+            self.count_timeout(&exchange, true);
+            self.exchanges.put_back(id, exchange);
+            self.per_try_timeout(id);
+            return;
+        }
+        if exchange.idle_deadline.passed(now) {
+            exchange.flags.insert(Flags::STREAM_IDLE_TIMEOUT);
+            if let Some(down) = self.downstream(exchange.down) {
+                let stats = down.http.stats.clone();
+                self.telemetry.shard.inc(stats.downstream_rq_idle_timeout);
+            }
+            if exchange.response_started {
+                exchange.details = "stream_idle_timeout".into();
+                self.abort_exchange(id, exchange);
+                return;
+            }
+            // 504 exactly when the request was whole.
+            let status = if exchange.request_done { 504 } else { 408 };
+            self.local_reply(id, exchange, status, b"stream timeout", Flags::NONE, "stream_idle_timeout");
+            return;
+        }
+        self.arm(&exchange);
+        self.exchanges.put_back(id, exchange);
+    }
+
+    fn upstream_timeout(&mut self, key: Key) {
+        let now = self.now;
+        let Some(up) = self.upstream(key) else { return };
+        if up.deadline > now {
+            let deadline = up.deadline;
+            self.sockets.set_deadline(key, deadline);
+            return;
+        }
+        let (connecting, exchange, host) = (up.connecting, up.exchange, up.host.clone());
+        let stats = host.cluster.upgrade().map(|cluster| cluster.stats.clone());
+        if connecting {
+            if let Some(stats) = stats {
+                self.telemetry.shard.inc(stats.upstream_cx_connect_timeout);
+                self.telemetry.shard.inc(stats.upstream_cx_connect_fail);
+            }
+            match exchange {
+                Some(id) => self.attempt_failed(
+                    key,
+                    id,
+                    Reset::connection_timeout(),
+                    model::retry::Outcome::ConnectFailure,
+                ),
+                None => self.discard_upstream(key),
+            }
+        } else if exchange.is_none() && up.reading == Reading::Head {
+            if let Some(stats) = stats {
+                self.telemetry.shard.inc(stats.upstream_cx_idle_timeout);
+            }
+            self.discard_upstream(key);
+        }
+    }
+}
+
+impl Exchange {
+    /// All that may end.
+    fn deadlines(&self, each: &mut impl FnMut(Time)) {
+        each(self.wake.0);
+        each(self.route_deadline.0);
+        if matches!(self.phase, Phase::Attempt | Phase::Queued) {
+            each(self.try_deadline.0);
+        }
+        each(self.idle_deadline.0);
+    }
+}

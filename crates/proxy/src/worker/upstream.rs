@@ -1,0 +1,294 @@
+//! Our HTTP/1 connection to a host: its bytes cut into responses, and its end.
+
+use std::io;
+
+use wire::h1::{ResponseTo, may_complete_head, parse_response};
+
+use super::Worker;
+use super::connection::{Conn, Reading};
+use super::exchange::{ExchangeId, Framing, Phase};
+use crate::net::sockets::Key;
+
+/// Interim responses (1xx) passed on for one request; more are an attack.
+const INTERIM_LIMIT: u8 = 8;
+
+/// What came of a piece of a response.
+enum Step {
+    /// So many bytes are used; there may be more to do.
+    Used(usize),
+    /// The head is not complete.
+    Wait,
+    /// The connection is no longer this request's.
+    Over,
+}
+
+impl Worker {
+    pub(super) fn upstream_bytes(&mut self, key: Key, bytes: &[u8]) {
+        let Some(up) = self.upstream(key) else { return };
+        let Some(id) = up.exchange else {
+            // Nobody asked: a 408 before closing, or the rest of a broken response. Not to be believed.
+            self.discard_upstream(key);
+            return;
+        };
+        up.answered = true;
+        if up.inbox.is_empty() {
+            let used = self.cut_response(key, id, bytes);
+            if let (Some(rest @ [_, ..]), Some(up)) = (bytes.get(used..), self.upstream(key)) {
+                up.inbox = rest.to_vec();
+            }
+        } else {
+            let mut kept = std::mem::take(&mut up.inbox);
+            kept.extend_from_slice(bytes);
+            let used = self.cut_response(key, id, &kept);
+            if used < kept.len()
+                && let Some(up) = self.upstream(key)
+            {
+                kept.drain(..used);
+                up.inbox = kept;
+            }
+        }
+    }
+
+    fn cut_response(&mut self, key: Key, id: ExchangeId, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let Some(up) = self.upstream(key) else { return bytes.len() };
+            if up.exchange != Some(id) {
+                // Bytes behind the end of a response belong to nobody.
+                if !rest.is_empty() {
+                    self.discard_upstream(key);
+                }
+                return bytes.len();
+            }
+            if rest.is_empty() {
+                return at;
+            }
+            let step = match up.reading {
+                Reading::Head => self.response_head(key, id, rest),
+                Reading::Body => self.response_body(key, id, rest),
+                Reading::Waiting => Step::Over,
+            };
+            match step {
+                Step::Used(used) => at += used,
+                Step::Wait => return at,
+                Step::Over => return bytes.len(),
+            }
+        }
+    }
+
+    /// A head, and what of its body lies right behind it.
+    fn response_head(&mut self, key: Key, id: ExchangeId, bytes: &[u8]) -> Step {
+        let Some(mut exchange) = self.exchanges.take(id) else { return Step::Over };
+        let to = ResponseTo::request(&exchange.head_view());
+        let limits = self.shared.upstream_limits;
+        if self.upstream(key).is_some_and(|up| !may_complete_head(bytes, up.tried))
+            && bytes.len() <= limits.max_head
+        {
+            self.exchanges.put_back(id, exchange);
+            return Step::Wait;
+        }
+        let length = match parse_response(bytes, &mut self.response, &limits, to) {
+            Ok(Some(length)) => length,
+            Ok(None) => {
+                if let Some(up) = self.upstream(key) {
+                    up.tried = bytes.len();
+                }
+                self.exchanges.put_back(id, exchange);
+                return Step::Wait;
+            }
+            Err(reject) => {
+                self.exchanges.put_back(id, exchange);
+                self.response_refused(key, id, &reject);
+                return Step::Over;
+            }
+        };
+        if let Some(up) = self.upstream(key) {
+            up.tried = 0;
+        }
+        let head_bytes = bytes.get(..length).unwrap_or_default();
+        let head = self.response.response(bytes);
+        if head.is_interim() {
+            let status = head.status();
+            let fits = self.upstream(key).is_some_and(|up| {
+                up.interim += 1;
+                up.interim <= INTERIM_LIMIT
+            });
+            self.pass_interim(&mut exchange, status, head_bytes);
+            self.exchanges.put_back(id, exchange);
+            if !fits {
+                let reject =
+                    wire::Reject::malformed(wire::reject::Side::Response, "http1.too_many_interim_responses");
+                self.response_refused(key, id, &reject);
+                return Step::Over;
+            }
+            return Step::Used(length);
+        }
+        if exchange.first_byte == crate::clock::Time::default() {
+            exchange.first_byte = self.now;
+        }
+        if let Some(wait) = self.retry_response(&mut exchange, bytes) {
+            self.back_off(id, &mut exchange, wait);
+            self.exchanges.put_back(id, exchange);
+            return Step::Over;
+        }
+        let rest = bytes.get(length..).unwrap_or_default();
+        let used = self.start_response(key, &mut exchange, bytes, rest);
+        match used {
+            Ok((used, done)) => {
+                self.exchanges.put_back(id, exchange);
+                if done {
+                    self.response_complete(key, id);
+                }
+                Step::Used(length + used)
+            }
+            Err(reject) => {
+                self.exchanges.put_back(id, exchange);
+                self.response_refused(key, id, &reject);
+                Step::Over
+            }
+        }
+    }
+
+    /// More of a response's body.
+    fn response_body(&mut self, key: Key, id: ExchangeId, bytes: &[u8]) -> Step {
+        let Some(mut exchange) = self.exchanges.take(id) else { return Step::Over };
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        let result = self.take_body(key, &mut exchange, bytes, &mut out);
+        let step = match result {
+            Ok((used, forward, done)) => {
+                let body = if exchange.response_framing == Framing::Same {
+                    bytes.get(..forward).unwrap_or_default()
+                } else {
+                    &[]
+                };
+                // `out` holds what was framed anew, or trailers; then it comes after the body, not before.
+                if out.is_empty() {
+                    self.forward_response(&mut exchange, body, &[]);
+                } else {
+                    self.forward_response(&mut exchange, body, &out);
+                }
+                self.touch(&mut exchange);
+                self.exchanges.put_back(id, exchange);
+                if done {
+                    self.response_complete(key, id);
+                }
+                Step::Used(used)
+            }
+            Err(reject) => {
+                self.exchanges.put_back(id, exchange);
+                self.response_refused(key, id, &reject);
+                Step::Over
+            }
+        };
+        self.out = out;
+        step
+    }
+
+    /// Walks over body bytes: how many are used, how many of them pass as they are, whether the body is complete.
+    /// What has to be written otherwise is appended to `out`.
+    pub(super) fn take_body(
+        &mut self,
+        key: Key,
+        exchange: &mut super::exchange::Exchange,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, usize, bool), wire::Reject> {
+        let Some(up) = self.upstream(key) else { return Ok((bytes.len(), 0, false)) };
+        let outcome = match exchange.response_framing {
+            Framing::Same => {
+                let advance = up.body.advance(bytes)?;
+                if advance.tail {
+                    out.extend_from_slice(up.body.tail());
+                }
+                (advance.consumed, advance.forward, advance.done)
+            }
+            Framing::Chunk => {
+                let advance = up.body.advance(bytes)?;
+                Worker::reframe(
+                    Framing::Chunk,
+                    bytes.get(..advance.consumed).unwrap_or_default(),
+                    advance.done,
+                    out,
+                );
+                (advance.consumed, 0, advance.done)
+            }
+            Framing::Unchunk => {
+                let mut at = 0;
+                let done = loop {
+                    let decoded = up.body.decode(bytes.get(at..).unwrap_or_default())?;
+                    out.extend_from_slice(decoded.payload);
+                    at += decoded.consumed;
+                    if decoded.done || decoded.consumed == 0 {
+                        break decoded.done;
+                    }
+                };
+                (at, 0, done)
+            }
+        };
+        exchange.sent = up.body.payload();
+        Ok(outcome)
+    }
+
+    /// The host has ended its direction (`error`: or the connection broke).
+    pub(super) fn upstream_ended(&mut self, key: Key, error: Option<io::ErrorKind>) {
+        let Some(up) = self.upstream(key) else { return };
+        let (exchange, connecting) = (up.exchange, up.connecting);
+        let Some(id) = exchange else {
+            self.discard_upstream(key);
+            return;
+        };
+        if connecting {
+            self.connect_failed(key, id, error);
+            return;
+        }
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            self.discard_upstream(key);
+            return;
+        };
+        if exchange.tunnel {
+            let (down, client_ended) = (exchange.down, exchange.request_done);
+            exchange.tunnel_host_ended = true;
+            if client_ended || error.is_some() {
+                self.finish_tunnel(id);
+            } else {
+                self.sockets.shutdown_write(down);
+            }
+            return;
+        }
+        let phase = exchange.phase;
+        if phase == Phase::Response {
+            let whole = error.is_none() && self.upstream(key).is_some_and(|up| up.body.finish().is_ok());
+            if whole {
+                self.response_ended_by_close(key, id);
+            } else {
+                self.response_cut_short(key, id);
+            }
+            return;
+        }
+        self.attempt_reset(key, id);
+    }
+
+    /// The connection is made; what waited for it goes out by itself.
+    pub(super) fn upstream_connected(&mut self, key: Key) {
+        let local = self.sockets.raw(key).and_then(|raw| raw.local_addr().ok()).and_then(|a| a.as_socket());
+        let Some(up) = self.upstream(key) else { return };
+        up.connecting = false;
+        up.local = local;
+        let id = up.exchange;
+        match id.and_then(|id| self.exchanges.get_mut(id)) {
+            Some(exchange) => {
+                exchange.upstream_local = local;
+                self.sockets.set_deadline(key, crate::clock::Time::NEVER);
+            }
+            // The one it was made for has gone.
+            None => self.pool_upstream(key),
+        }
+        if let Some(Conn::Upstream(up)) = self.conns.get(key)
+            && let Some(id) = up.exchange
+        {
+            self.attempt_connected(id);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The exchange as the deciding code sees it: the request with the edits made so far.
+
+use std::borrow::Cow;
+
+use model::RequestView;
+use model::template::{Values, Variable};
+use wire::text::push_u64;
+
+use super::exchange::Exchange;
+
+impl RequestView for Exchange {
+    fn method(&self) -> &[u8] {
+        self.head_view().method()
+    }
+
+    fn path(&self) -> &[u8] {
+        if self.path_changed { &self.path } else { self.head_view().path() }
+    }
+
+    fn host(&self) -> &[u8] {
+        self.edits.replaced_host().unwrap_or(self.head_view().authority())
+    }
+
+    fn scheme(&self) -> &[u8] {
+        b"http"
+    }
+
+    fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        match name {
+            "host" | ":authority" => return Some(Cow::Borrowed(self.host())),
+            ":method" => return Some(Cow::Borrowed(self.method())),
+            ":path" => return Some(Cow::Borrowed(self.path())),
+            ":scheme" => return Some(Cow::Borrowed(self.scheme())),
+            _ => {}
+        }
+        let head = self.head_view();
+        let first = self.edits.value(&head, name.as_bytes())?;
+        let mut all = head.all(name.as_bytes());
+        // Only what stands in the head itself can stand there twice.
+        match (all.next(), all.next()) {
+            (Some(one), Some(two)) if std::ptr::eq(one, first) => {
+                let mut joined = [one, b",", two].concat();
+                for value in all {
+                    joined.push(b',');
+                    joined.extend_from_slice(value);
+                }
+                Some(Cow::Owned(joined))
+            }
+            _ => Some(Cow::Borrowed(first)),
+        }
+    }
+}
+
+/// What a header template may ask about an exchange.
+pub struct TemplateValues<'a> {
+    pub exchange: &'a Exchange,
+    pub origin: &'a super::connection::Origin,
+    pub cluster: &'a str,
+    pub response: Option<wire::h1::ResponseHead<'a>>,
+    pub unix_nanos: u64,
+}
+
+impl Values for TemplateValues<'_> {
+    fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        let mut text = |value: &str| {
+            out.extend_from_slice(value.as_bytes());
+            !value.is_empty()
+        };
+        let address = |value: Option<std::net::SocketAddr>| value.map(|a| a.to_string()).unwrap_or_default();
+        let exchange = self.exchange;
+        match variable {
+            Variable::DownstreamRemoteAddress | Variable::DownstreamDirectRemoteAddress => {
+                text(&self.origin.remote.to_string())
+            }
+            Variable::DownstreamRemoteAddressWithoutPort
+            | Variable::DownstreamDirectRemoteAddressWithoutPort => {
+                text(&self.origin.remote.ip().to_string())
+            }
+            Variable::DownstreamLocalAddress => text(&self.origin.local.to_string()),
+            Variable::DownstreamLocalAddressWithoutPort => text(&self.origin.local.ip().to_string()),
+            Variable::DownstreamLocalPort => text(&self.origin.local.port().to_string()),
+            Variable::RequestedServerName => text(&self.origin.server_name),
+            Variable::UpstreamHost | Variable::UpstreamRemoteAddress => {
+                text(&address(exchange.upstream_remote))
+            }
+            Variable::UpstreamLocalAddress => text(&address(exchange.upstream_local)),
+            Variable::UpstreamCluster => text(self.cluster),
+            Variable::Protocol => text(exchange.head_view().version().name()),
+            Variable::RouteName => text(exchange.route_name()),
+            Variable::ResponseFlags => text(&exchange.flags.to_string()),
+            Variable::ResponseCodeDetails => text(&exchange.details),
+            Variable::ResponseCode => number(exchange.status.into(), out),
+            Variable::BytesReceived => number(exchange.received, out),
+            Variable::BytesSent => number(exchange.sent, out),
+            Variable::StartTime => number(self.unix_nanos / 1_000_000_000, out),
+            Variable::Hostname => text(&std::env::var("HOSTNAME").unwrap_or_default()),
+            Variable::EnvironmentVariable(name) => text(&std::env::var(&**name).unwrap_or_default()),
+            Variable::StreamId => match &exchange.request_id {
+                Some(id) => {
+                    out.extend_from_slice(id);
+                    true
+                }
+                None => false,
+            },
+            Variable::RequestHeader { name, or, max } => {
+                let value = exchange.header(name).or_else(|| exchange.header(or.as_deref()?));
+                bytes(value.as_deref(), *max, out)
+            }
+            Variable::ResponseHeader { name, or, max } => {
+                let find = |name: &str| self.response.and_then(|head| head.header(name.as_bytes()));
+                bytes(find(name).or_else(|| find(or.as_deref()?)), *max, out)
+            }
+            Variable::DownstreamPeerUriSan
+            | Variable::DownstreamPeerSubject
+            | Variable::DownstreamTlsVersion
+            | Variable::VirtualClusterName
+            | Variable::Duration
+            | Variable::ConnectionId
+            | Variable::TraceId => false,
+        }
+    }
+}
+
+fn number(value: u64, out: &mut Vec<u8>) -> bool {
+    push_u64(out, value);
+    true
+}
+
+fn bytes(value: Option<&[u8]>, max: Option<usize>, out: &mut Vec<u8>) -> bool {
+    let Some(value) = value else { return false };
+    out.extend_from_slice(value.get(..max.unwrap_or(usize::MAX).min(value.len())).unwrap_or(value));
+    true
+}
