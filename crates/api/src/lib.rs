@@ -9,7 +9,7 @@
 //! | [`parse_documents`] | text in, objects and problems out |
 //! | [`object`] | one object: what it says, who it is, where each field was written |
 //! | [`problem`] | one finding, as printed and as JSON |
-//! | [`networking`], [`security`] | Istio's kinds, as written |
+//! | [`networking`], [`security`], [`telemetry`], [`extensions`] | Istio's kinds, as written |
 //! | [`kubernetes`] | the Kubernetes kinds that are read |
 //! | [`mesh_config`] | the settings of the whole mesh and Istio's defaults |
 //! | [`kinds`] | which kinds there are |
@@ -19,6 +19,7 @@
 //! | `decode` | trees to typed values |
 
 mod decode;
+pub mod extensions;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hosts;
@@ -32,6 +33,7 @@ pub mod problem;
 pub mod protocol;
 pub mod security;
 pub mod selector;
+pub mod telemetry;
 mod validate;
 pub mod yaml;
 

@@ -263,6 +263,7 @@ impl Cluster {
         if message.name.is_empty() {
             return refuse!("is required").at("name");
         }
+        unknown_filters(&message.filters)?;
         let kind = kind(message)?;
         let options = protocol_options(message)?;
         let common = options.common_http_protocol_options.clone().unwrap_or_default();
@@ -331,6 +332,17 @@ impl Cluster {
             assignment,
         })
     }
+}
+
+/// Upstream network filters: Istio's metadata exchange only acts over mutual TLS, which there is none of yet.
+fn unknown_filters(filters: &[xds::cluster::Filter]) -> Compiled<()> {
+    for (i, filter) in filters.iter().enumerate() {
+        let url = filter.typed_config.as_ref().map_or(filter.name.as_str(), |c| c.type_url.as_str());
+        if !url.ends_with(".MetadataExchange") {
+            return refuse!("{url} is not supported").at_index("filters", i);
+        }
+    }
+    Ok(())
 }
 
 fn kind(message: &xds::cluster::Cluster) -> Compiled<ClusterKind> {

@@ -11,7 +11,7 @@ pub(crate) struct Field<'b> {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value<'b> {
-    Varint(u64),
+    Varint,
     Bytes(&'b [u8]),
     Fixed,
 }
@@ -49,10 +49,7 @@ impl<'b> Fields<'b> {
         let (tag, rest) = varint(all)?;
         let number = u32::try_from(tag >> 3).ok().filter(|n| *n > 0)?;
         let (value, rest) = match tag & 7 {
-            0 => {
-                let (value, rest) = varint(rest)?;
-                (Value::Varint(value), rest)
-            }
+            0 => (Value::Varint, varint(rest)?.1),
             1 => (Value::Fixed, rest.get(8..)?),
             2 => {
                 let (length, rest) = varint(rest)?;

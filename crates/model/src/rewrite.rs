@@ -30,6 +30,7 @@ impl PathRewrite {
             PathRewrite::None => return None,
             PathRewrite::Prefix(replacement) => {
                 let matched = match &rule.path {
+                    PathMatch::Root => 1,
                     PathMatch::Prefix(prefix) | PathMatch::Separated(prefix) => prefix.len(),
                     // A regex matches the path as a whole.
                     PathMatch::Exact(_) | PathMatch::Regex(_) => bare.len(),

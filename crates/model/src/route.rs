@@ -319,10 +319,6 @@ impl Forward {
         host: &HostDefaults,
         names: &mut Names,
     ) -> Compiled<Forward> {
-        if !message.hash_policy.is_empty() {
-            return refuse!("is not supported: consistent hashing needs RING_HASH or MAGLEV")
-                .at("hash_policy");
-        }
         let path = match (message.prefix_rewrite.as_str(), &message.regex_rewrite) {
             ("", None) => PathRewrite::None,
             (prefix, None) => PathRewrite::Prefix(prefix.as_bytes().into()),

@@ -23,6 +23,8 @@ pub struct RouteMatch {
 
 #[derive(Debug)]
 pub(crate) enum PathMatch {
+    /// Prefix `/`, the most usual match: nothing to fetch from memory.
+    Root,
     Prefix(Box<[u8]>),
     Exact(Box<[u8]>),
     Regex(FullRegex),
@@ -34,6 +36,7 @@ impl RouteMatch {
     pub(crate) fn compile(message: &xds::route::RouteMatch) -> Compiled<RouteMatch> {
         let bytes = |s: &str| s.as_bytes().into();
         let path = match message.path_specifier.as_ref() {
+            Some(PathSpecifier::Prefix(prefix)) if prefix == "/" => PathMatch::Root,
             Some(PathSpecifier::Prefix(prefix)) => PathMatch::Prefix(bytes(prefix)),
             Some(PathSpecifier::Path(path)) => PathMatch::Exact(bytes(path)),
             Some(PathSpecifier::SafeRegex(regex)) => {
@@ -87,6 +90,7 @@ impl RouteMatch {
             false => left.eq_ignore_ascii_case(right),
         };
         match &self.path {
+            PathMatch::Root => path.first() == Some(&b'/'),
             PathMatch::Prefix(prefix) => path.get(..prefix.len()).is_some_and(|p| same(prefix, p)),
             PathMatch::Exact(exact) => same(exact, path),
             PathMatch::Regex(regex) => regex.matches(path),

@@ -1,9 +1,20 @@
 //! A whole call decided without a socket: listener, chain, routes, cluster, or why there is no answer.
 //!
 //! The same compiled tables and the same deciding code as in the proxy; only the bytes are missing.
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::filter_chain::{ChainDecision, FilterChain};
+use crate::http_connection::{HttpConnection, RouteSource};
+use crate::listener::Listener;
+use crate::network::{NetworkAction, TcpClusters};
+use crate::route::Target;
+use crate::view::{ConnectionView, RequestView, TransportProtocol};
+use crate::{Snapshot, Verdict};
 
 /// A call to try. Field names are those of `filamesh simulate`'s input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,7 +91,7 @@ pub struct CallResult {
 
 /// The messages of one proxy, compiled for calls.
 pub struct Simulation {
-    snapshot: crate::Snapshot,
+    snapshot: Snapshot,
 }
 
 impl Simulation {
@@ -94,8 +105,8 @@ impl Simulation {
         let mut rejections = Vec::new();
         let mut compiled = Vec::new();
         for message in listeners {
-            match crate::Listener::compile(message, &mut names) {
-                Ok(listener) => compiled.push(std::sync::Arc::new(listener)),
+            match Listener::compile(message, &mut names) {
+                Ok(listener) => compiled.push(Arc::new(listener)),
                 Err(refusal) => rejections.push(refusal.reject(message.name.clone())),
             }
         }
@@ -103,14 +114,176 @@ impl Simulation {
         for message in routes {
             let (_, id) = names.route_table(&message.name);
             match crate::RouteTable::compile_message(message, &mut names) {
-                Ok(table) => tables.push((id, std::sync::Arc::new(table))),
+                Ok(table) => tables.push((id, Arc::new(table))),
                 Err(refusal) => rejections.push(refusal.reject(message.name.clone())),
             }
         }
-        (Simulation { snapshot: crate::Snapshot::of_parts(compiled, tables) }, rejections)
+        (Simulation { snapshot: Snapshot::of_parts(compiled, tables) }, rejections)
     }
 
-    pub fn snapshot(&self) -> &crate::Snapshot {
+    pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    pub fn decide(&self, call: &Call) -> CallResult {
+        decide_call(&self.snapshot, call)
+    }
+}
+
+/// Name of the listener of redirected inbound connections.
+const VIRTUAL_INBOUND: &str = "virtualInbound";
+/// Name of the listener of redirected outbound connections.
+const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+
+/// What the call meets, step by step; the fields met before an error keep their values.
+pub fn decide_call(snapshot: &Snapshot, call: &Call) -> CallResult {
+    let mut result = CallResult { name: call.name.clone(), ..CallResult::default() };
+    if let Err(error) = walk(snapshot, call, &mut result) {
+        error.clone_into(&mut result.error);
+    }
+    result
+}
+
+fn walk(snapshot: &Snapshot, call: &Call, result: &mut CallResult) -> Result<(), &'static str> {
+    let listener = listener(snapshot, call).ok_or("no_listener")?;
+    result.listener = listener.name.to_string();
+    let chain = filter_chain(listener, call)?;
+    result.filter_chain = chain.name.to_string();
+    check_tls(chain, call)?;
+    match &chain.action {
+        NetworkAction::Http(http) => {
+            let tls_inside = call.tls != Tls::Plaintext && chain.transport.tls().is_none();
+            if call.protocol == Protocol::Tcp || tls_inside {
+                return Err("protocol_error");
+            }
+            route(snapshot, http, call, result)
+        }
+        NetworkAction::Tcp(tcp) => {
+            if let TcpClusters::One(cluster) = &tcp.clusters {
+                result.cluster = cluster.name.to_string();
+            }
+            Ok(())
+        }
+        NetworkAction::Close => Ok(()),
+    }
+}
+
+fn listener<'s>(snapshot: &'s Snapshot, call: &Call) -> Option<&'s Arc<Listener>> {
+    if call.mode == Mode::Inbound {
+        return snapshot.listener(VIRTUAL_INBOUND);
+    }
+    let met = call.address.parse().ok().and_then(|ip| snapshot.listener_at(SocketAddr::new(ip, call.port)));
+    match call.mode {
+        Mode::Outbound => met.or_else(|| snapshot.listener(VIRTUAL_OUTBOUND)),
+        Mode::Gateway | Mode::Inbound => met,
+    }
+}
+
+fn filter_chain<'l>(listener: &'l Listener, call: &Call) -> Result<&'l FilterChain, &'static str> {
+    let inspectors = listener.inspectors(call.port);
+    let plaintext = call.tls == Tls::Plaintext;
+    let offered = match call.protocol {
+        Protocol::Http if inspectors.http && plaintext => "http/1.1",
+        Protocol::Http2 if inspectors.http && plaintext => "h2c",
+        _ if inspectors.tls => call.alpn.as_str(),
+        _ => "",
+    };
+    let offers = [offered];
+    let destination = call.address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    // Nobody in particular (RFC 5737): no chain of these messages asks for the source.
+    let source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0);
+    let view = ConnectionView {
+        destination: SocketAddr::new(destination, call.port),
+        source,
+        direct_source: source,
+        transport: match inspectors.tls && !plaintext {
+            true => TransportProtocol::Tls,
+            false => TransportProtocol::RawBuffer,
+        },
+        server_name: &call.sni,
+        application_protocols: if offered.is_empty() { &[] } else { &offers },
+    };
+    match listener.filter_chain(&view) {
+        ChainDecision::Chain { ambiguous: true, .. } => Err("multiple_filter_chains"),
+        ChainDecision::Chain { chain, .. } | ChainDecision::Default { chain } => Ok(chain),
+        ChainDecision::None => Err("no_filter_chain"),
+    }
+}
+
+fn check_tls(chain: &FilterChain, call: &Call) -> Result<(), &'static str> {
+    let Some(tls) = chain.transport.tls() else { return Ok(()) };
+    if call.tls == Tls::Plaintext {
+        return Err("tls_error");
+    }
+    let wanted = call.mtls_secret.as_deref().unwrap_or("default");
+    let first = tls.common.certificates.first().map(|name| &**name);
+    let mutual = tls.require_client_certificate && first == Some(wanted);
+    if mutual != (call.tls == Tls::Mtls) { Err("mtls_error") } else { Ok(()) }
+}
+
+fn route(
+    snapshot: &Snapshot,
+    http: &HttpConnection,
+    call: &Call,
+    result: &mut CallResult,
+) -> Result<(), &'static str> {
+    if let RouteSource::Rds { name, .. } = &http.routes {
+        result.route_config = name.to_string();
+    }
+    let table = snapshot.routes(&http.routes).ok_or("no_virtual_host")?;
+    let request = CallView::new(call);
+    let decision = table.decide(&request, 0);
+    if let Some(host) = decision.virtual_host {
+        result.virtual_host = host.name.to_string();
+    }
+    if let Some(route) = decision.route {
+        result.route = route.name.to_string();
+    }
+    match decision.verdict {
+        Verdict::NoVirtualHost => Err("no_virtual_host"),
+        Verdict::TlsRedirect => Err("tls_redirect"),
+        Verdict::NoRoute => Err("no_route"),
+        Verdict::Forward { cluster, forward, .. } => {
+            if let Target::Cluster(_) = forward.target {
+                result.cluster = cluster.name.to_string();
+            }
+            Ok(())
+        }
+        Verdict::ForwardByHeader { .. } | Verdict::Redirect(_) | Verdict::Respond(_) => Ok(()),
+    }
+}
+
+/// A call's request.
+struct CallView<'c> {
+    call: &'c Call,
+    headers: BTreeMap<String, String>,
+}
+
+impl<'c> CallView<'c> {
+    fn new(call: &'c Call) -> Self {
+        let joined = call.headers.iter().map(|(name, values)| (name.to_ascii_lowercase(), values.join(",")));
+        CallView { call, headers: joined.collect() }
+    }
+}
+
+impl RequestView for CallView<'_> {
+    fn method(&self) -> &[u8] {
+        if self.call.method.is_empty() { b"GET" } else { self.call.method.as_bytes() }
+    }
+
+    fn path(&self) -> &[u8] {
+        if self.call.path.is_empty() { b"/" } else { self.call.path.as_bytes() }
+    }
+
+    fn host(&self) -> &[u8] {
+        self.call.host.as_bytes()
+    }
+
+    fn scheme(&self) -> &[u8] {
+        if self.call.tls == Tls::Plaintext { b"http" } else { b"https" }
+    }
+
+    fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.headers.get(name).map(|value| Cow::Borrowed(value.as_bytes()))
     }
 }

@@ -72,6 +72,11 @@ impl Snapshot {
         self.listeners.by_address(destination).unwrap_or(accepted_by)
     }
 
+    /// The listener of this address, or of the wildcard address and this port.
+    pub fn listener_at(&self, destination: SocketAddr) -> Option<&Arc<Listener>> {
+        self.listeners.by_address(destination)
+    }
+
     /// `None`: no such cluster, or it still waits for its endpoints; 503, flag NC.
     pub fn cluster(&self, id: ClusterId) -> Option<&ClusterEntry> {
         self.clusters.get(id.index())?.as_ref()

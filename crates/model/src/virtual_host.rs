@@ -75,6 +75,17 @@ impl Domain {
     }
 }
 
+impl std::fmt::Display for Domain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind {
+            DomainKind::Exact => write!(f, "{:?}", self.text),
+            DomainKind::Suffix => write!(f, "\"*{}\"", self.text),
+            DomainKind::Prefix => write!(f, "\"{}*\"", self.text),
+            DomainKind::Any => write!(f, "\"*\""),
+        }
+    }
+}
+
 /// For virtual hosts with many exact paths: those by path, and all others, each in their order.
 #[derive(Debug)]
 struct RouteIndex {

@@ -29,7 +29,7 @@ pub mod messages {
 
 pub use any::{UnpackError, pack, unpack};
 pub use prost::{Message, Name};
-pub use prost_types::{Any, Duration, Struct, Timestamp, Value, value};
+pub use prost_types::{Any, Duration, ListValue, Struct, Timestamp, Value, value};
 
 pub use messages::envoy::admin::v3 as admin;
 pub use messages::envoy::config::accesslog::v3 as accesslog;

@@ -2,6 +2,7 @@
 
 mod destination_rule;
 mod gateway;
+mod proxy;
 mod service_entry;
 mod sidecar;
 mod traffic_policy;
@@ -10,6 +11,7 @@ mod workload;
 
 pub use destination_rule::*;
 pub use gateway::*;
+pub use proxy::*;
 pub use service_entry::*;
 pub use sidecar::*;
 pub use traffic_policy::*;

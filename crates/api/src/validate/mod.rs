@@ -9,6 +9,7 @@ mod gateway;
 mod headers;
 mod mesh;
 mod names;
+mod not_acted_on;
 mod peer_authentication;
 mod rules;
 mod selectors;
@@ -29,6 +30,9 @@ use rules::Rules;
 
 /// Reports everything wrong with an object whose types are right.
 pub(crate) fn object(object: &Object, document: &Node, context: &mut Context) {
+    if object.spec == Spec::Unsupported {
+        return not_acted_on::check(object, document, context);
+    }
     let mut rules = Rules::new(document, context);
     rules.field("spec", |rules| match &object.spec {
         Spec::VirtualService(spec) => virtual_service::check(spec, object, rules),

@@ -1,5 +1,8 @@
 //! Rules of a VirtualService that nothing can reach, because earlier ones take everything. Istio warns of them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::rules::Rules;
 use crate::networking::{HttpMatchRequest, StringMatch, VirtualService};
 
@@ -14,27 +17,28 @@ pub(super) fn check(service: &VirtualService, rules: &mut Rules<'_, '_>) {
 fn http(service: &VirtualService, rules: &mut Rules<'_, '_>) {
     let matches: Vec<_> = service.http.iter().map(|route| route.matches.as_slice()).collect();
     duplicates(&matches, rules);
-    let mut prefixes: Vec<(&str, &HttpMatchRequest, usize)> = Vec::new();
+    // Services have thousands of rules: what covers a prefix is looked up, not searched.
+    let mut covers: HashMap<(&str, Option<u32>, &[String]), usize> = HashMap::new();
     for (index, route) in service.http.iter().enumerate() {
         for (position, request) in route.matches.iter().enumerate() {
             let Some(StringMatch::Prefix(prefix)) = &request.uri else {
                 continue;
             };
-            let cover = prefixes.iter().find(|(cover, by, _)| {
-                *by != request
-                    && prefix.starts_with(cover)
-                    && by.port == request.port
-                    && by.gateways == request.gateways
-                    && !request.ignore_uri_case
+            let plain = is_only_prefix(request);
+            let shorter = prefix.char_indices().map(|(end, _)| end);
+            let whole = (!plain).then_some(prefix.len());
+            let cover = shorter.chain(whole).filter_map(|end| prefix.get(..end)).find_map(|cover| {
+                let rule = covers.get(&(cover, request.port, request.gateways.as_slice()))?;
+                Some((cover, *rule))
             });
-            if let Some((cover, _, rule)) = cover {
+            if let Some((cover, rule)) = cover.filter(|_| !request.ignore_uri_case) {
                 let message = format!(
                     "is never reached: the prefix {cover:?} of rule {rule} takes everything before it"
                 );
                 warn(index, Some(position), &message, rules);
             }
-            if is_only_prefix(request) {
-                prefixes.push((prefix, request, index));
+            if plain {
+                covers.entry((prefix, request.port, &request.gateways)).or_insert(index);
             }
         }
     }
@@ -54,9 +58,10 @@ fn is_only_prefix(request: &HttpMatchRequest) -> bool {
 }
 
 /// Two rules without any match, and matches that are there twice.
-fn duplicates<M: PartialEq>(routes: &[&[M]], rules: &mut Rules<'_, '_>) {
+fn duplicates<M: std::fmt::Debug>(routes: &[&[M]], rules: &mut Rules<'_, '_>) {
     let mut without_match = false;
-    let mut seen: Vec<(&M, usize)> = Vec::new();
+    // The debug form tells everything apart that equality does.
+    let mut seen: HashMap<String, usize> = HashMap::new();
     for (index, matches) in routes.iter().enumerate() {
         if matches.is_empty() {
             if without_match {
@@ -66,12 +71,15 @@ fn duplicates<M: PartialEq>(routes: &[&[M]], rules: &mut Rules<'_, '_>) {
             continue;
         }
         for (position, one) in matches.iter().enumerate() {
-            match seen.iter().find(|(other, _)| *other == one) {
-                Some((_, rule)) => {
-                    let message = format!("is never reached: rule {rule} has the same match before it");
+            match seen.entry(format!("{one:?}")) {
+                Entry::Occupied(earlier) => {
+                    let message =
+                        format!("is never reached: rule {} has the same match before it", earlier.get());
                     warn(index, Some(position), &message, rules);
                 }
-                None => seen.push((one, index)),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(index);
+                }
             }
         }
     }

@@ -1,3 +1,23 @@
 //! What the control plane tells about itself over HTTP.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`shapes`] | the JSON of `/filamesh/v1/*` |
+//! | `server` | the listener and the table of paths |
+//! | `mesh` | `/filamesh/v1/*` |
+//! | `wait` | until a change is live |
+//! | `debug` | Istio's `/debug/*` |
 
+mod debug;
+mod mesh;
+pub(crate) mod server;
 pub mod shapes;
+mod wait;
+
+use std::time::SystemTime;
+
+/// Milliseconds since 1970.
+pub(crate) fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -85,8 +85,4 @@ impl Proxy {
             _ => false,
         }
     }
-
-    pub(crate) fn has_address(&self, address: &str) -> bool {
-        self.ip == address || self.ips.iter().any(|ip| ip == address)
-    }
 }

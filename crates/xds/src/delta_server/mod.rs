@@ -123,14 +123,14 @@ impl Connection {
         Self {
             dialect,
             lanes: Kind::ALL.map(Lane::new),
-            live: set.generation,
+            live: 0,
+            rounds: VecDeque::from([Round { generation: set.generation, nonce: 0, since: None }]),
             current: set,
             next: None,
             foreign: VecDeque::new(),
             opened: now,
             warming_until: None,
             nonce: 0,
-            rounds: VecDeque::new(),
         }
     }
 
@@ -202,7 +202,7 @@ impl Connection {
         [warming, introduction.then(|| self.opened + INTRODUCTION)].into_iter().flatten().min()
     }
 
-    /// The newest generation that is live on the client.
+    /// The newest generation that is live on the client; 0 until the first is.
     pub fn live_generation(&self) -> u64 {
         self.live
     }

@@ -1,0 +1,288 @@
+//! Who is at the other end of a stream: the node message, as meant.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+use xds::core;
+
+use crate::translate::{Options, Profile, Proxy, ProxyKind};
+use crate::workload::{Workload, WorkloadPort};
+
+/// What the node message of a stream's first request says.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub id: String,
+    /// The Pod's name, or the one the workload was given.
+    pub name: String,
+    pub proxy: Proxy,
+    pub profile: Profile,
+    /// What it calls itself, with its version.
+    pub version: String,
+    /// What it registers. Only our own sidecars do.
+    pub workload: Option<Workload>,
+    /// It goes away for good.
+    pub leaving: bool,
+}
+
+/// Why a node is not served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    #[error("the first request of the stream names no node")]
+    Missing,
+    #[error("node id `{0}`: expected TYPE~ADDRESS~NAME.NAMESPACE~DOMAIN")]
+    Id(String),
+    #[error("a proxy of type `{0}` is not served; sidecar and router are")]
+    Kind(String),
+    #[error("gRPC clients (GENERATOR={0}) are not served yet")]
+    Generator(String),
+    #[error("node metadata {key}: {reason}")]
+    Metadata { key: &'static str, reason: String },
+}
+
+impl Node {
+    pub fn read(node: &core::Node) -> Result<Self, NodeError> {
+        let bad_id = || NodeError::Id(node.id.clone());
+        let mut parts = node.id.split('~');
+        let (Some(kind), Some(address), Some(name), Some(_domain), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad_id());
+        };
+        let kind = match kind {
+            "sidecar" => ProxyKind::Sidecar,
+            "router" => ProxyKind::Gateway,
+            other => return Err(NodeError::Kind(other.to_owned())),
+        };
+        let address: IpAddr = address.parse().map_err(|_| bad_id())?;
+        let metadata = metadata(node);
+        if let Some(generator) = text(&metadata, "GENERATOR") {
+            return Err(NodeError::Generator(generator.to_owned()));
+        }
+        let (pod, of_id) = name.rsplit_once('.').ok_or_else(bad_id)?;
+        let namespace = text(&metadata, "NAMESPACE").unwrap_or(of_id).to_owned();
+        let labels = labels(&metadata)?;
+        let workload = workload(&metadata, pod, &namespace, address, &labels)?;
+        let proxy = Proxy {
+            kind,
+            ip: address.to_string(),
+            ips: addresses(&metadata),
+            namespace,
+            id: name.to_owned(),
+            labels,
+            locality: node.locality.as_ref().map(locality).unwrap_or_default(),
+            metadata: BTreeMap::new(),
+        };
+        let leaving = metadata.get(xds::node::LEAVING) == Some(&Json::Bool(true));
+        let proxy = Proxy { metadata, ..proxy };
+        let (name, id) = (pod.to_owned(), node.id.clone());
+        Ok(Self { id, name, proxy, profile: profile(node), version: version(node), workload, leaving })
+    }
+
+    /// How its resources are to be made.
+    pub fn options(&self, base: &Options) -> Options {
+        Options { profile: self.profile, ..base.clone() }
+    }
+}
+
+/// From what the client says it is able to, never from its version (control-plane.md §1.6).
+fn profile(node: &core::Node) -> Profile {
+    if node.user_agent_name == xds::node::USER_AGENT {
+        return Profile::Mesh;
+    }
+    let istio =
+        node.extensions.iter().any(|e| e.name == "istio.stats" || e.name == "istio.metadata_exchange");
+    if istio { Profile::Istio } else { Profile::Vanilla }
+}
+
+fn version(node: &core::Node) -> String {
+    use core::node::UserAgentVersionType as Version;
+    let version = match &node.user_agent_version_type {
+        Some(Version::UserAgentVersion(text)) => text.clone(),
+        Some(Version::UserAgentBuildVersion(build)) => match &build.version {
+            Some(v) => format!("{}.{}.{}", v.major_number, v.minor_number, v.patch),
+            None => String::new(),
+        },
+        None => String::new(),
+    };
+    format!("{} {version}", node.user_agent_name).trim().to_owned()
+}
+
+fn locality(locality: &core::Locality) -> String {
+    let parts = [&locality.region, &locality.zone, &locality.sub_zone];
+    let text = parts.map(String::as_str).join("/");
+    text.trim_end_matches('/').to_owned()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Registered {
+    #[serde(default)]
+    service: Option<String>,
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    ports: Vec<WorkloadPort>,
+    #[serde(default)]
+    pid: Option<u32>,
+    #[serde(default)]
+    proxy_pid: Option<u32>,
+    #[serde(default)]
+    start_time: Option<u64>,
+    #[serde(default)]
+    admin: Option<String>,
+}
+
+fn workload(
+    metadata: &BTreeMap<String, Json>,
+    pod: &str,
+    namespace: &str,
+    address: IpAddr,
+    labels: &BTreeMap<String, String>,
+) -> Result<Option<Workload>, NodeError> {
+    let Some(value) = metadata.get(xds::node::WORKLOAD) else { return Ok(None) };
+    let bad = |e: serde_json::Error| NodeError::Metadata { key: xds::node::WORKLOAD, reason: e.to_string() };
+    let registered: Registered = match value {
+        Json::String(text) => serde_json::from_str(text).map_err(bad)?,
+        value => Registered::deserialize(value).map_err(bad)?,
+    };
+    Ok(Some(Workload {
+        name: text(metadata, "WORKLOAD_NAME").unwrap_or(pod).to_owned(),
+        namespace: namespace.to_owned(),
+        service: registered.service.filter(|s| !s.is_empty()),
+        version: registered.version.filter(|v| !v.is_empty()),
+        labels: labels.clone(),
+        service_account: text(metadata, "SERVICE_ACCOUNT").unwrap_or_default().to_owned(),
+        cluster: text(metadata, "CLUSTER_ID").unwrap_or_default().to_owned(),
+        address,
+        ports: registered.ports,
+        pid: registered.pid,
+        proxy_pid: registered.proxy_pid,
+        start_time: registered.start_time,
+        admin: registered.admin,
+    }))
+}
+
+fn labels(metadata: &BTreeMap<String, Json>) -> Result<BTreeMap<String, String>, NodeError> {
+    match metadata.get("LABELS") {
+        None | Some(Json::Null) => Ok(BTreeMap::new()),
+        Some(labels) => BTreeMap::deserialize(labels)
+            .map_err(|e| NodeError::Metadata { key: "LABELS", reason: e.to_string() }),
+    }
+}
+
+/// `INSTANCE_IPS`, comma-separated.
+fn addresses(metadata: &BTreeMap<String, Json>) -> Vec<String> {
+    let listed = text(metadata, "INSTANCE_IPS").unwrap_or_default();
+    listed.split(',').map(str::trim).filter(|ip| !ip.is_empty()).map(str::to_owned).collect()
+}
+
+fn text<'m>(metadata: &'m BTreeMap<String, Json>, key: &str) -> Option<&'m str> {
+    metadata.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
+}
+
+fn metadata(node: &core::Node) -> BTreeMap<String, Json> {
+    let fields = node.metadata.iter().flat_map(|m| &m.fields);
+    fields.map(|(key, value)| (key.clone(), json(value))).collect()
+}
+
+/// Whole numbers become integers: a struct has no other numbers than floating ones. Decoding has bounded the depth.
+fn json(value: &xds::Value) -> Json {
+    use xds::value::Kind;
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(b)) => Json::Bool(*b),
+        Some(Kind::StringValue(text)) => Json::String(text.clone()),
+        Some(Kind::NumberValue(number)) => {
+            let whole = number.fract() == 0.0 && number.abs() < 9e15;
+            // Checked: it is whole and fits.
+            #[allow(clippy::cast_possible_truncation)]
+            if whole { Json::from(*number as i64) } else { Json::from(*number) }
+        }
+        Some(Kind::ListValue(list)) => Json::Array(list.values.iter().map(json).collect()),
+        Some(Kind::StructValue(fields)) => {
+            Json::Object(fields.fields.iter().map(|(k, v)| (k.clone(), json(v))).collect())
+        }
+    }
+}
+
+/// The metadata of a node, from JSON: the other direction, for clients and tests.
+pub fn metadata_struct(fields: &serde_json::Map<String, Json>) -> xds::Struct {
+    xds::Struct { fields: fields.iter().map(|(k, v)| (k.clone(), value(v))).collect() }
+}
+
+fn value(json: &Json) -> xds::Value {
+    use xds::value::Kind;
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(b) => Kind::BoolValue(*b),
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(0.0)),
+        Json::String(text) => Kind::StringValue(text.clone()),
+        Json::Array(items) => Kind::ListValue(xds::ListValue { values: items.iter().map(value).collect() }),
+        Json::Object(fields) => Kind::StructValue(metadata_struct(fields)),
+    };
+    xds::Value { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(id: &str, metadata: Json) -> core::Node {
+        let Json::Object(fields) = metadata else { panic!("an object") };
+        core::Node { id: id.into(), metadata: Some(metadata_struct(&fields)), ..Default::default() }
+    }
+
+    /// istio-behaviour.md, node identity; control-plane.md §1.2.
+    #[test]
+    fn what_a_sidecar_of_ours_says() {
+        let mut node = node(
+            "sidecar~127.77.0.5~reviews-v1.shop~shop.svc.cluster.local",
+            json!({
+                "NAMESPACE": "shop", "WORKLOAD_NAME": "reviews-v1", "SERVICE_ACCOUNT": "bookinfo-reviews",
+                "LABELS": {"app": "reviews"}, "CLUSTER_ID": "Kubernetes",
+                "FILAMESH_WORKLOAD": {"service": "reviews", "version": "v1", "pid": 7, "proxyPid": 8,
+                    "ports": [{"port": 9080, "targetPort": 9081, "name": "http"}], "admin": "127.77.0.5:15000"},
+            }),
+        );
+        node.user_agent_name = "filamesh".into();
+        let read = Node::read(&node).unwrap();
+        assert_eq!(read.profile, Profile::Mesh);
+        assert_eq!((read.proxy.kind, read.proxy.ip.as_str()), (ProxyKind::Sidecar, "127.77.0.5"));
+        let workload = read.workload.unwrap();
+        assert_eq!((workload.name.as_str(), workload.namespace.as_str()), ("reviews-v1", "shop"));
+        assert_eq!(workload.service.as_deref(), Some("reviews"));
+        assert_eq!(workload.ports[0], WorkloadPort { port: 9080, target_port: 9081, name: "http".into() });
+        assert_eq!((workload.pid, workload.proxy_pid), (Some(7), Some(8)));
+        assert!(!read.leaving);
+    }
+
+    #[test]
+    fn the_profile_follows_from_what_the_client_is_able_to() {
+        let id = "sidecar~10.0.0.1~a.b~b.svc.cluster.local";
+        let mut envoy = node(id, json!({}));
+        assert_eq!(Node::read(&envoy).unwrap().profile, Profile::Vanilla);
+        assert!(Node::read(&envoy).unwrap().workload.is_none(), "an Envoy does not register");
+        envoy.extensions.push(core::Extension { name: "istio.stats".into(), ..Default::default() });
+        assert_eq!(Node::read(&envoy).unwrap().profile, Profile::Istio);
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused_by_name() {
+        for (id, metadata, expected) in [
+            ("", json!({}), "expected TYPE~ADDRESS"),
+            ("sidecar~nowhere~a.b~c", json!({}), "expected TYPE~ADDRESS"),
+            ("sidecar~10.0.0.1~a~c", json!({}), "expected TYPE~ADDRESS"),
+            ("ztunnel~10.0.0.1~a.b~c", json!({}), "`ztunnel`"),
+            ("sidecar~10.0.0.1~a.b~c", json!({"GENERATOR": "grpc"}), "GENERATOR=grpc"),
+            ("sidecar~10.0.0.1~a.b~c", json!({"LABELS": ["a"]}), "LABELS"),
+            ("sidecar~10.0.0.1~a.b~c", json!({"FILAMESH_WORKLOAD": {"ports": 1}}), "FILAMESH_WORKLOAD"),
+        ] {
+            let error = Node::read(&node(id, metadata)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

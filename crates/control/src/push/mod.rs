@@ -1,0 +1,117 @@
+//! From a change to what every stream is to hold.
+//!
+//! One thread takes changes in (objects, registrations, streams that come and go), makes the world of the moment, makes
+//! the resources of each class of proxies once, and hands every stream its set. A stream takes the newest when it can
+//! be written to; nothing waits for a debounce, changes that came meanwhile are taken together.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`encode`] | resources as shared bytes, equal ones once |
+//! | [`engine`] | the thread |
+//! | [`peer`] | one stream: what it is to hold, how far it is |
+//! | [`published`] | what the status pages show |
+
+mod encode;
+pub(crate) mod engine;
+pub(crate) mod peer;
+pub(crate) mod published;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::registrations::StreamId;
+use crate::source::Reading;
+use engine::Event;
+use peer::Peer;
+use published::Published;
+
+/// What the threads of a control plane share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) published: ArcSwap<Published>,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: fn(&str),
+    peers: Mutex<BTreeMap<StreamId, Arc<Peer>>>,
+    events: Mutex<Sender<Event>>,
+    /// Counts whatever may end a wait: a set that went live, a stream that came or went, a new state.
+    progress: watch::Sender<u64>,
+    next_stream: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(published: Published, events: Sender<Event>, log: fn(&str)) -> Self {
+        Self {
+            published: ArcSwap::from_pointee(published),
+            metrics: Metrics::default(),
+            log,
+            peers: Mutex::default(),
+            events: Mutex::new(events),
+            progress: watch::Sender::new(0),
+            next_stream: AtomicU64::new(1),
+        }
+    }
+
+    /// A stream whose first request has come.
+    pub(crate) fn connect(&self, node: Node) -> Arc<Peer> {
+        let id = self.next_stream.fetch_add(1, Ordering::Relaxed);
+        let peer = Arc::new(Peer::new(id, node));
+        lock(&self.peers).insert(id, peer.clone());
+        self.send(Event::Connected(peer.clone(), Instant::now()));
+        peer
+    }
+
+    pub(crate) fn disconnect(&self, peer: &Peer) {
+        lock(&self.peers).remove(&peer.id);
+        self.send(Event::Disconnected(peer.id));
+        self.progressed();
+    }
+
+    pub(crate) fn leave(&self, peer: &Peer) {
+        self.send(Event::Left(peer.id, Instant::now()));
+    }
+
+    pub(crate) fn read(&self, reading: Reading) {
+        self.send(Event::Read(Box::new(reading)));
+    }
+
+    /// Removes workloads by name; how many there were is sent back.
+    pub(crate) fn remove(&self, namespace: &str, name: &str, answer: tokio::sync::oneshot::Sender<usize>) {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        self.send(Event::Remove { namespace, name, answer, since: Instant::now() });
+    }
+
+    pub(crate) fn stop(&self) {
+        self.send(Event::Stop);
+    }
+
+    /// The streams, oldest first.
+    pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
+        lock(&self.peers).values().cloned().collect()
+    }
+
+    pub(crate) fn progressed(&self) {
+        self.progress.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(crate) fn watch_progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    fn send(&self, event: Event) {
+        // Fails only when the engine has stopped, and then nobody waits for what follows from it.
+        let _ = lock(&self.events).send(event);
+    }
+}
+
+/// What a panic of another thread left behind is still the best there is to show.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,125 @@
+//! One stream: what it is to hold, how far it is.
+
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
+
+use xds::delta_server::{Connection, Dialect, LaneStatus, Refused, ResourceSet};
+
+use super::lock;
+use crate::node::Node;
+use crate::registrations::{StreamId, millis_now};
+use crate::status::shapes::{self, ProxyStatus, SyncState, TypeSync};
+use crate::translate::{Profile, ProxyKind};
+
+/// Shared by the stream's task, the engine and the status pages.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: StreamId,
+    pub(crate) node: Node,
+    pub(crate) connected_at: u64,
+    slot: Mutex<Slot>,
+    /// Absent until the first set is there.
+    pub(crate) connection: Mutex<Option<Connection>>,
+}
+
+/// The newest set that the stream's task has not taken yet.
+#[derive(Debug, Default)]
+struct Slot {
+    newest: Option<Arc<ResourceSet>>,
+    waker: Option<Waker>,
+}
+
+impl Peer {
+    pub(crate) fn new(id: StreamId, node: Node) -> Self {
+        Self { id, node, connected_at: millis_now(), slot: Mutex::default(), connection: Mutex::new(None) }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self.node.profile {
+            Profile::Mesh => Dialect::Mesh,
+            Profile::Istio | Profile::Vanilla | Profile::Grpc => Dialect::Envoy,
+        }
+    }
+
+    /// Replaces what it is to hold and wakes its task.
+    pub(crate) fn offer(&self, set: Arc<ResourceSet>) {
+        let waker = {
+            let mut slot = lock(&self.slot);
+            slot.newest = Some(set);
+            slot.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The newest set, once; without one the task is woken when there is.
+    pub(crate) fn take(&self, cx: &Context<'_>) -> Option<Arc<ResourceSet>> {
+        let mut slot = lock(&self.slot);
+        let newest = slot.newest.take();
+        if newest.is_none() {
+            slot.waker = Some(cx.waker().clone());
+        }
+        newest
+    }
+
+    /// The newest generation that is live on it; 0: none yet.
+    pub(crate) fn live_generation(&self) -> u64 {
+        lock(&self.connection).as_ref().map_or(0, Connection::live_generation)
+    }
+
+    pub(crate) fn current(&self) -> Option<Arc<ResourceSet>> {
+        lock(&self.connection).as_ref().map(|c| c.current().clone())
+    }
+
+    pub(crate) fn refused(&self) -> Vec<shapes::Refused> {
+        let refused = lock(&self.connection).as_ref().map(Connection::refused);
+        refused.unwrap_or_default().into_iter().map(shape).collect()
+    }
+
+    pub(crate) fn status(&self) -> ProxyStatus {
+        let connection = lock(&self.connection);
+        let lanes = connection.as_ref().map(Connection::status);
+        let refused = connection.as_ref().map(Connection::refused).unwrap_or_default();
+        let generation = connection.as_ref().map_or(0, Connection::live_generation);
+        drop(connection);
+        ProxyStatus {
+            proxy: self.node.id.clone(),
+            name: self.node.name.clone(),
+            namespace: self.node.proxy.namespace.clone(),
+            kind: match self.node.proxy.kind {
+                ProxyKind::Sidecar => "sidecar".into(),
+                ProxyKind::Gateway => "router".into(),
+            },
+            profile: format!("{:?}", self.node.profile).to_lowercase(),
+            version: self.node.version.clone(),
+            connected_at: self.connected_at,
+            generation,
+            types: lanes.into_iter().flatten().map(|lane| sync(&lane)).collect(),
+            refused: refused.into_iter().map(shape).collect(),
+        }
+    }
+}
+
+fn sync(lane: &LaneStatus) -> TypeSync {
+    let state = match lane {
+        LaneStatus { asked: false, .. } => SyncState::NotSent,
+        LaneStatus { synced: true, .. } => SyncState::Synced,
+        LaneStatus { .. } => SyncState::Stale,
+    };
+    TypeSync {
+        kind: lane.kind.short().to_owned(),
+        state,
+        resources: lane.resources,
+        last_ack: lane.last_ack.map(crate::status::millis),
+    }
+}
+
+pub(crate) fn shape(refused: Refused) -> shapes::Refused {
+    shapes::Refused {
+        kind: refused.kind.short().to_owned(),
+        resource: refused.name,
+        version: refused.version,
+        reason: refused.reason,
+    }
+}

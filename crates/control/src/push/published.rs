@@ -1,0 +1,88 @@
+//! What the status pages show of the newest state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use api::{Object, Problem, Spec};
+
+use crate::source::Loaded;
+use crate::status::shapes::{ObjectState, ObjectStatus, Place, WorkloadStatus};
+
+/// One state of the configuration. Replaced as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) generation: u64,
+    /// Counts readings of the source, also those that say the same.
+    pub(crate) readings: u64,
+    pub(crate) objects: Arc<Vec<Loaded>>,
+    /// Of the source, and what translation does not honour.
+    pub(crate) problems: Arc<Vec<Problem>>,
+    /// In which generation each object got its present content.
+    pub(crate) since: Arc<HashMap<ObjectKey, (u64, u64)>>,
+    pub(crate) workloads: Vec<WorkloadStatus>,
+}
+
+/// `kind/namespace/name` and the group.
+pub(crate) type ObjectKey = (String, String);
+
+pub(crate) fn object_key(object: &Object) -> ObjectKey {
+    (object.id(), crate::source::key(object).0.to_owned())
+}
+
+impl Published {
+    /// The object `KIND/NAMESPACE/NAME`; the kind in any case. Istio's wins over others of the kind.
+    pub(crate) fn find(&self, id: &str) -> Option<&Loaded> {
+        let mut found = self.objects.iter().filter(|l| same_id(&l.object, id));
+        let first = found.next();
+        found.find(|l| l.object.meta.api_version.contains("istio.io")).or(first)
+    }
+
+    pub(crate) fn status(&self, loaded: &Loaded) -> ObjectStatus {
+        let object = &loaded.object;
+        let meta = &object.meta;
+        ObjectStatus {
+            api_version: meta.api_version.clone(),
+            kind: meta.kind.clone(),
+            namespace: object.namespace().to_owned(),
+            name: object.name().to_owned(),
+            generation: self.generation_of(object),
+            hash: format!("{:016x}", object.content_hash()),
+            file: object.source.file.to_string(),
+            line: object.source.line,
+            column: object.source.column,
+            state: match &object.spec {
+                _ if loaded.stale => ObjectState::Stale,
+                Spec::Unsupported => ObjectState::Ignored,
+                _ => ObjectState::Live,
+            },
+            manifest: None,
+        }
+    }
+
+    pub(crate) fn generation_of(&self, object: &Object) -> u64 {
+        self.since.get(&object_key(object)).map_or(0, |(_, generation)| *generation)
+    }
+
+    /// Where a field of an object is written.
+    pub(crate) fn place(&self, id: &str, path: &str) -> Option<Place> {
+        let object = &self.find(id)?.object;
+        let at = object.position(path);
+        Some(Place { file: object.source.file.to_string(), line: at.line, column: at.column })
+    }
+
+    /// What is wrong with one object.
+    pub(crate) fn problems_of(&self, id: &str) -> Vec<&Problem> {
+        let about = |p: &&Problem| p.object.as_deref().is_some_and(|o| o.eq_ignore_ascii_case(id));
+        self.problems.iter().filter(about).collect()
+    }
+}
+
+fn same_id(object: &Object, id: &str) -> bool {
+    let own = object.id();
+    match (own.split_once('/'), id.split_once('/')) {
+        (Some((own_kind, own_rest)), Some((kind, rest))) => {
+            own_kind.eq_ignore_ascii_case(kind) && own_rest == rest
+        }
+        _ => false,
+    }
+}

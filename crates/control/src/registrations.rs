@@ -1,0 +1,310 @@
+//! Which workloads there are: registered by their sidecars' streams, kept for a grace when a stream is lost, and
+//! over restarts of the control plane.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::source::store::write_and_rename;
+use crate::status::shapes::WorkloadStatus;
+use crate::workload::Workload;
+
+/// A stream that is lost without goodbye takes its workload with it after this.
+const LOST: Duration = Duration::from_secs(10);
+
+/// What was registered before a restart is waited for so long.
+const RESTARTED: Duration = Duration::from_secs(30);
+
+/// A sidecar of this machine that is lost is looked for so often: when its process is gone, so is the workload.
+const PROCESS: Duration = Duration::from_millis(200);
+
+/// Identifies a stream.
+pub type StreamId = u64;
+
+/// The registered workloads. Time is given, except that processes of this machine are looked up.
+#[derive(Debug)]
+pub struct Registrations {
+    known: BTreeMap<Key, Registration>,
+    file: PathBuf,
+    dirty: bool,
+    failing: bool,
+}
+
+/// Namespace, name, address: two instances of one name are two workloads.
+type Key = (String, String, IpAddr);
+
+#[derive(Debug)]
+struct Registration {
+    workload: Workload,
+    registered_at: u64,
+    /// The stream that holds it.
+    stream: Option<StreamId>,
+    /// When it goes without one.
+    until: Option<Instant>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    workload: Workload,
+    registered_at: u64,
+}
+
+impl Registrations {
+    /// Reads what was registered before. Broken entries cost only themselves; `log` says what was not used.
+    pub fn open(state_dir: &Path, now: Instant, log: fn(&str)) -> io::Result<Self> {
+        fs::create_dir_all(state_dir)?;
+        let file = state_dir.join("workloads.json");
+        // Found out now, not at the first registration.
+        let probe = state_dir.join(".writable");
+        fs::write(&probe, b"")?;
+        fs::remove_file(&probe)?;
+        let mut known = BTreeMap::new();
+        match fs::read(&file) {
+            Ok(bytes) => match serde_json::from_slice::<Vec<serde_json::Value>>(&bytes) {
+                Ok(entries) => {
+                    for entry in entries {
+                        let kept: Kept = match serde_json::from_value(entry) {
+                            Ok(kept) => kept,
+                            Err(error) => {
+                                log(&format!("{}: an entry is ignored: {error}", file.display()));
+                                continue;
+                            }
+                        };
+                        let Kept { workload, registered_at } = kept;
+                        let until = Some(now + RESTARTED);
+                        let entry = Registration { workload, registered_at, stream: None, until };
+                        known.insert(key(&entry.workload), entry);
+                    }
+                }
+                Err(error) => log(&format!("{} is ignored: {error}", file.display())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self { known, file, dirty: false, failing: false })
+    }
+
+    /// A stream registers its workload. Whether anything that others see has changed.
+    pub fn connect(&mut self, stream: StreamId, workload: Workload) -> bool {
+        let key = key(&workload);
+        // An address is one workload's: whoever had it before is gone.
+        let taken = |other: &Key| other.2 == key.2 && *other != key;
+        let ousted: Vec<Key> = self.known.keys().filter(|k| taken(k)).cloned().collect();
+        for other in &ousted {
+            self.known.remove(other);
+        }
+        let known = self.known.get(&key);
+        let changed = known.is_none_or(|k| k.workload != workload) || !ousted.is_empty();
+        let registered_at = known.map_or_else(millis_now, |k| k.registered_at);
+        self.dirty |= changed;
+        self.known.insert(key, Registration { workload, registered_at, stream: Some(stream), until: None });
+        changed
+    }
+
+    /// A stream is gone without goodbye: its workload stays for a grace.
+    pub fn disconnect(&mut self, stream: StreamId, now: Instant) {
+        for registration in self.known.values_mut().filter(|r| r.stream == Some(stream)) {
+            registration.stream = None;
+            registration.until = Some(now + LOST);
+        }
+    }
+
+    /// A workload says goodbye. Whether there was one.
+    pub fn leave(&mut self, stream: StreamId) -> bool {
+        self.remove_where(|r| r.stream == Some(stream)) > 0
+    }
+
+    /// Removes by name. How many there were.
+    pub fn remove(&mut self, namespace: &str, name: &str) -> usize {
+        self.remove_where(|r| r.workload.namespace == namespace && r.workload.name == name)
+    }
+
+    /// Forgets what nobody came back for. Whether anything went.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        self.remove_where(|r| r.stream.is_none() && (r.until.is_none_or(|u| now >= u) || r.process_is_gone()))
+            > 0
+    }
+
+    /// When [`Registrations::expire`] has something to look at.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let lost = self.known.values().filter(|r| r.stream.is_none());
+        lost.filter_map(|r| if r.is_local() { Some(now + PROCESS) } else { r.until }).min()
+    }
+
+    pub fn workloads(&self) -> Vec<Workload> {
+        self.known.values().map(|r| r.workload.clone()).collect()
+    }
+
+    pub fn status(&self) -> Vec<WorkloadStatus> {
+        let status = |r: &Registration| WorkloadStatus {
+            workload: r.workload.clone(),
+            connected: r.stream.is_some(),
+            registered_at: r.registered_at,
+        };
+        self.known.values().map(status).collect()
+    }
+
+    /// Writes what is registered, if it has changed. A failure is told once and tried again with the next change.
+    pub fn persist(&mut self, log: fn(&str)) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        let kept = |r: &Registration| Kept { workload: r.workload.clone(), registered_at: r.registered_at };
+        let entries: Vec<Kept> = self.known.values().map(kept).collect();
+        let text = serde_json::to_string(&entries).map_err(io::Error::from);
+        let written =
+            text.and_then(|text| write_and_rename(&self.file.with_extension("tmp"), &self.file, &text));
+        match written {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                self.dirty = true;
+                if !std::mem::replace(&mut self.failing, true) {
+                    let file = self.file.display();
+                    log(&format!(
+                        "cannot keep the registered workloads in {file}: {error}; going on without"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn remove_where(&mut self, gone: impl Fn(&Registration) -> bool) -> usize {
+        let before = self.known.len();
+        self.known.retain(|_, registration| !gone(registration));
+        let removed = before - self.known.len();
+        self.dirty |= removed > 0;
+        removed
+    }
+}
+
+impl Registration {
+    /// Whether its sidecar runs on this machine, so that its process can be looked up.
+    fn is_local(&self) -> bool {
+        self.workload.address.is_loopback() && self.workload.proxy_pid.is_some()
+    }
+
+    fn process_is_gone(&self) -> bool {
+        let process = self.workload.proxy_pid.filter(|_| self.workload.address.is_loopback());
+        process.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+    }
+}
+
+fn key(workload: &Workload) -> Key {
+    (workload.namespace.clone(), workload.name.clone(), workload.address)
+}
+
+pub(crate) fn millis_now() -> u64 {
+    crate::status::millis(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload(name: &str, address: &str) -> Workload {
+        Workload {
+            name: name.into(),
+            namespace: "default".into(),
+            service: None,
+            version: None,
+            labels: BTreeMap::new(),
+            service_account: String::new(),
+            cluster: String::new(),
+            address: address.parse().unwrap(),
+            ports: Vec::new(),
+            pid: None,
+            proxy_pid: None,
+            start_time: None,
+            admin: None,
+        }
+    }
+
+    fn names(registrations: &Registrations) -> Vec<String> {
+        registrations.workloads().into_iter().map(|w| w.name).collect()
+    }
+
+    #[test]
+    fn a_lost_stream_keeps_its_workload_for_a_grace_and_a_goodbye_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Instant::now();
+        let mut all = Registrations::open(dir.path(), now, |_| {}).unwrap();
+        assert!(all.connect(1, workload("a", "10.0.0.1")));
+        assert!(all.connect(2, workload("b", "10.0.0.2")));
+        all.disconnect(1, now);
+        assert!(!all.expire(now + Duration::from_secs(9)));
+        assert_eq!(names(&all), ["a", "b"]);
+        assert!(!all.connect(3, workload("a", "10.0.0.1")), "coming back is no change");
+        all.disconnect(1, now);
+        assert!(!all.expire(now + Duration::from_secs(60)), "the old stream has no say any more");
+        assert!(all.leave(2));
+        assert_eq!(names(&all), ["a"]);
+        all.disconnect(3, now);
+        assert_eq!(all.deadline(now), Some(now + LOST));
+        assert!(all.expire(now + LOST));
+        assert!(names(&all).is_empty());
+    }
+
+    #[test]
+    fn registrations_outlive_the_control_plane() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Instant::now();
+        let mut all = Registrations::open(dir.path(), now, |_| {}).unwrap();
+        all.connect(1, workload("a", "10.0.0.1"));
+        all.connect(2, workload("gone", "10.0.0.2"));
+        all.leave(2);
+        all.persist(|line| panic!("{line}"));
+        drop(all);
+        let mut all = Registrations::open(dir.path(), now, |line| panic!("{line}")).unwrap();
+        assert_eq!(names(&all), ["a"]);
+        assert!(!all.status()[0].connected);
+        assert!(!all.expire(now + Duration::from_secs(29)));
+        assert!(!all.connect(1, workload("a", "10.0.0.1")), "the same as before the restart");
+        assert!(!all.expire(now + RESTARTED));
+        all.remove("default", "a");
+        assert!(names(&all).is_empty());
+    }
+
+    #[test]
+    fn a_local_sidecar_that_died_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Instant::now();
+        let mut all = Registrations::open(dir.path(), now, |_| {}).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let dead = Workload { proxy_pid: Some(child.id()), ..workload("a", "127.77.0.1") };
+        all.connect(1, dead);
+        all.connect(2, Workload { proxy_pid: Some(std::process::id()), ..workload("b", "127.77.0.2") });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!all.expire(now), "a stream is proof of life");
+        all.disconnect(1, now);
+        all.disconnect(2, now);
+        assert!(all.expire(now));
+        assert_eq!(names(&all), ["b"]);
+    }
+
+    #[test]
+    fn an_address_is_one_workloads() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = Registrations::open(dir.path(), Instant::now(), |_| {}).unwrap();
+        all.connect(1, workload("a", "10.0.0.1"));
+        assert!(all.connect(2, workload("b", "10.0.0.1")));
+        assert_eq!(names(&all), ["b"]);
+    }
+
+    #[test]
+    fn a_broken_file_costs_only_what_is_broken() {
+        let dir = tempfile::tempdir().unwrap();
+        let good =
+            serde_json::to_value(Kept { workload: workload("a", "10.0.0.1"), registered_at: 1 }).unwrap();
+        let text = serde_json::json!([{"workload": 7}, good]).to_string();
+        fs::write(dir.path().join("workloads.json"), text).unwrap();
+        assert_eq!(names(&Registrations::open(dir.path(), Instant::now(), |_| {}).unwrap()), ["a"]);
+        fs::write(dir.path().join("workloads.json"), "{").unwrap();
+        assert!(names(&Registrations::open(dir.path(), Instant::now(), |_| {}).unwrap()).is_empty());
+    }
+}

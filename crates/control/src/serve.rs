@@ -1,0 +1,151 @@
+//! A running control plane: its threads and listeners.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use crate::options::{ControlOptions, Listen, ServeError};
+use crate::push::Shared;
+use crate::push::engine::{Engine, open_mesh_file};
+use crate::push::published::Published;
+use crate::registrations::Registrations;
+use crate::source::{Directory, Watch};
+use crate::translate::Options;
+use crate::world::Settings;
+use crate::{ads, status};
+
+/// Streams that end with the control plane get this long to notice.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// A control plane that serves. Dropping it stops it.
+#[derive(Debug)]
+pub struct Running {
+    xds: SocketAddr,
+    http: SocketAddr,
+    shared: Arc<Shared>,
+    watch: Option<Watch>,
+    engine: Option<JoinHandle<()>>,
+    runtime: Option<Runtime>,
+}
+
+/// Reads the configuration, makes the first state and serves it. Returns when both ports accept.
+pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
+    let ControlOptions { config_dirs, mesh_config, state_dir, xds, http, log } = options;
+    // What fails most often comes first, and before anything is started.
+    let xds = listen(xds, "xDS")?;
+    let http = listen(http, "HTTP")?;
+    let (xds_address, http_address) = (address(&xds, "xDS")?, address(&http, "HTTP")?);
+    for directory in &config_dirs {
+        match std::fs::read_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ServeError::ConfigDir { path: directory.clone(), error });
+            }
+            _ => {}
+        }
+    }
+    let mesh_file =
+        open_mesh_file(mesh_config).map_err(|(path, reason)| ServeError::MeshConfig { path, reason })?;
+    let registrations = Registrations::open(&state_dir, Instant::now(), log)
+        .map_err(|error| ServeError::StateDir { path: state_dir, error })?;
+
+    let (events, received) = channel();
+    let shared = Arc::new(Shared::new(Published::default(), events, log));
+    let reader = shared.clone();
+    let (watch, reading) =
+        Watch::start(Directory::new(config_dirs), log, move |reading| reader.read(reading))
+            .map_err(ServeError::Threads)?;
+    // Kubernetes Services get automatic addresses: there is no API server here that would have given them any.
+    let settings = Settings { assign_addresses: true, ..Settings::default() };
+    let engine = Engine::new(shared.clone(), registrations, reading, mesh_file, settings, Options::default());
+    let engine = std::thread::Builder::new()
+        .name("push".into())
+        .spawn(move || engine.run(&received))
+        .map_err(ServeError::Threads)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(ServeError::Threads)?;
+    {
+        let _inside = runtime.enter();
+        let (xds, http) = (adopt(xds, "xDS", xds_address)?, adopt(http, "HTTP", http_address)?);
+        runtime.spawn(ads::serve(xds, shared.clone()));
+        runtime.spawn(status::server::serve(http, shared.clone()));
+    }
+    Ok(Running {
+        xds: xds_address,
+        http: http_address,
+        shared,
+        watch: Some(watch),
+        engine: Some(engine),
+        runtime: Some(runtime),
+    })
+}
+
+impl Running {
+    /// Where gRPC is served.
+    pub fn xds(&self) -> SocketAddr {
+        self.xds
+    }
+
+    /// Where HTTP is served.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Ends streams and listeners; registrations are on disk when this returns.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.watch.take());
+        self.shared.stop();
+        if let Some(engine) = self.engine.take() {
+            // A panic in it was printed when it happened.
+            let _ = engine.join();
+        }
+        if let Some(runtime) = self.runtime.take() {
+            if tokio::runtime::Handle::try_current().is_ok() {
+                runtime.shutdown_background();
+            } else {
+                runtime.shutdown_timeout(FAREWELL);
+            }
+        }
+    }
+}
+
+fn listen(listen: Listen, role: &'static str) -> Result<TcpListener, ServeError> {
+    match listen {
+        Listen::Socket(socket) => Ok(socket),
+        // The standard library sets SO_REUSEADDR, so that a control plane comes back on its port at once.
+        Listen::Address(address) => TcpListener::bind(address).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => ServeError::PortInUse { role, address },
+            io::ErrorKind::PermissionDenied => ServeError::PortDenied { role, address },
+            _ => ServeError::Listen { role, address, error },
+        }),
+    }
+}
+
+fn address(listener: &TcpListener, role: &'static str) -> Result<SocketAddr, ServeError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    listener.local_addr().map_err(|error| ServeError::Listen { role, address: unknown, error })
+}
+
+fn adopt(
+    listener: TcpListener,
+    role: &'static str,
+    address: SocketAddr,
+) -> Result<tokio::net::TcpListener, ServeError> {
+    let adopted = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
+    adopted.map_err(|error| ServeError::Listen { role, address, error })
+}

@@ -1,0 +1,119 @@
+//! Waiting until a change is live on the proxies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::server::{Answer, Query, failure, json};
+use super::shapes::Live;
+use crate::push::Shared;
+use crate::push::published::Published;
+
+const DEFAULT: Duration = Duration::from_secs(10);
+const AT_MOST: Duration = Duration::from_secs(600);
+
+/// A file written before the question may not be read yet: only after this is what was wrong before still wrong.
+const READ: Duration = Duration::from_millis(300);
+
+/// What is waited for.
+enum Wanted<'q> {
+    Generation(u64),
+    Content { object: &'q str, hash: &'q str },
+    Absent { object: &'q str },
+}
+
+/// Whether it is known, and since which generation.
+enum Known {
+    Since(u64),
+    /// It is refused and will not come.
+    Refused(u64),
+    NotYet,
+}
+
+pub(super) async fn answer(query: &Query, shared: &Arc<Shared>) -> Answer {
+    let wanted = match wanted(query) {
+        Ok(wanted) => wanted,
+        Err(reason) => return failure(StatusCode::BAD_REQUEST, reason),
+    };
+    let timeout =
+        query.text("timeout_ms").and_then(|t| t.parse().ok()).map_or(DEFAULT, Duration::from_millis);
+    let start = tokio::time::Instant::now();
+    let deadline = start + timeout.min(AT_MOST);
+    let readings = shared.published.load().readings;
+    let mut progress = shared.watch_progress();
+    loop {
+        progress.borrow_and_update();
+        let published = shared.published.load_full();
+        let settled = published.readings != readings || start.elapsed() >= READ;
+        let (live, done) = match known(&wanted, &published, settled) {
+            Known::NotYet => (live(shared, &published, &wanted, published.generation), false),
+            Known::Refused(generation) => (live(shared, &published, &wanted, generation), true),
+            Known::Since(generation) => {
+                let live = live(shared, &published, &wanted, generation);
+                let done = live.pending.is_empty();
+                (live, done)
+            }
+        };
+        if done {
+            return json(&live);
+        }
+        let until = if settled { deadline } else { deadline.min(start + READ) };
+        // The sender lives as long as what is shared.
+        let _ = tokio::time::timeout_at(until, progress.changed()).await;
+        if tokio::time::Instant::now() >= deadline {
+            let mut answer = json(&live);
+            *answer.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+            return answer;
+        }
+    }
+}
+
+fn wanted(query: &Query) -> Result<Wanted<'_>, &'static str> {
+    match (query.text("generation"), query.text("object"), query.text("hash"), query.text("absent")) {
+        (Some(number), None, None, None) => {
+            number.parse().map(Wanted::Generation).map_err(|_| "generation is a number")
+        }
+        (None, Some(object), Some(hash), None) => Ok(Wanted::Content { object, hash }),
+        (None, Some(object), None, Some("true")) => Ok(Wanted::Absent { object }),
+        _ => Err("expected generation=N, or object=KIND/NAMESPACE/NAME with hash=HEX or absent=true"),
+    }
+}
+
+fn known(wanted: &Wanted<'_>, published: &Published, settled: bool) -> Known {
+    match wanted {
+        Wanted::Generation(generation) if *generation <= published.generation => Known::Since(*generation),
+        Wanted::Generation(_) => Known::NotYet,
+        Wanted::Content { object, hash } => match published.find(object) {
+            Some(loaded) if !loaded.stale && format!("{:016x}", loaded.object.content_hash()) == *hash => {
+                Known::Since(published.generation_of(&loaded.object))
+            }
+            _ if settled && published.problems_of(object).iter().any(|p| p.is_error()) => {
+                Known::Refused(published.generation)
+            }
+            _ => Known::NotYet,
+        },
+        Wanted::Absent { object } => match published.find(object) {
+            None => Known::Since(published.generation),
+            Some(_) => Known::NotYet,
+        },
+    }
+}
+
+fn live(shared: &Shared, published: &Published, wanted: &Wanted<'_>, generation: u64) -> Live {
+    let peers = shared.peers();
+    let pending = peers.iter().filter(|p| p.live_generation() < generation);
+    let pending: Vec<String> = pending.map(|p| p.node.id.clone()).collect();
+    let problems = match wanted {
+        Wanted::Content { object, .. } | Wanted::Absent { object } => published.problems_of(object),
+        Wanted::Generation(_) => Vec::new(),
+    };
+    Live {
+        generation,
+        live: peers.len() - pending.len(),
+        of: peers.len(),
+        pending,
+        refused: peers.iter().flat_map(|p| p.refused()).collect(),
+        problems: problems.into_iter().map(ToString::to_string).collect(),
+    }
+}

@@ -1,0 +1,80 @@
+//! The addresses behind a cluster, by locality.
+
+use std::collections::BTreeMap;
+
+use api::security::MutualTlsMode;
+use xds::core::{HealthStatus, Metadata};
+use xds::endpoint::{ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, lb_endpoint};
+
+use super::policy::Policy;
+use super::{Mode, locality};
+use crate::translate::context::Context;
+use crate::translate::values::{address, structure, text};
+use crate::world::service::{Endpoint, Service};
+
+/// Labels Istio names workloads by, in order of preference.
+const CANONICAL_NAME: [&str; 3] = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
+const CANONICAL_REVISION: [&str; 3] =
+    ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
+
+pub fn assignment(
+    context: &Context<'_>,
+    service: &Service,
+    port: u32,
+    subset: Option<&BTreeMap<String, String>>,
+    policy: &Policy<'_>,
+    mode: Mode,
+    name: &str,
+) -> ClusterLoadAssignment {
+    let chosen = service
+        .endpoints_of(port)
+        .filter(|endpoint| subset.is_none_or(|labels| api::selector::matches(labels, &endpoint.labels)));
+    let mut known: Vec<(&Endpoint, LbEndpoint)> = Vec::new();
+    for endpoint in chosen {
+        let mutual = takes_mutual_tls(context, endpoint);
+        if mode == Mode::SniPassthrough && !mutual {
+            continue;
+        }
+        known.push((endpoint, lb_endpoint(context, endpoint, mutual)));
+    }
+    ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: locality::arrange(context, service, policy, known),
+        ..Default::default()
+    }
+}
+
+/// It has a proxy, and no policy of its own turns mutual TLS off (`istio-behaviour` rule 45).
+fn takes_mutual_tls(context: &Context<'_>, endpoint: &Endpoint) -> bool {
+    context.options.identity && endpoint.mutual_tls && {
+        let policies = &context.world.peer_authentications;
+        let mode = policies.of_workload(&endpoint.namespace, &endpoint.labels).of_port(endpoint.port);
+        mode != MutualTlsMode::Disable
+    }
+}
+
+fn lb_endpoint(context: &Context<'_>, endpoint: &Endpoint, mutual_tls: bool) -> LbEndpoint {
+    let mut filter_metadata = BTreeMap::new();
+    let label = |keys: &[&str]| keys.iter().find_map(|key| endpoint.labels.get(*key)).cloned();
+    if !endpoint.workload.is_empty() {
+        let name = label(&CANONICAL_NAME).unwrap_or_else(|| endpoint.workload.clone());
+        let revision = label(&CANONICAL_REVISION).unwrap_or_else(|| "latest".into());
+        let cluster = context.proxy.meta("CLUSTER_ID").unwrap_or("Kubernetes");
+        let workload = format!("{};{};{name};{revision};{cluster}", endpoint.workload, endpoint.namespace);
+        filter_metadata.insert("istio".to_owned(), structure([("workload", text(workload))]));
+    }
+    if mutual_tls {
+        let matched = structure([("tlsMode", text("istio"))]);
+        filter_metadata.insert("envoy.transport_socket_match".to_owned(), matched);
+    }
+    let health = if endpoint.healthy { HealthStatus::Healthy } else { HealthStatus::Unhealthy };
+    LbEndpoint {
+        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(EnvoyEndpoint {
+            address: Some(address(&endpoint.address, endpoint.port)),
+            ..Default::default()
+        })),
+        health_status: health as i32,
+        load_balancing_weight: Some(endpoint.weight.max(1)),
+        metadata: (!filter_metadata.is_empty()).then(|| Metadata { filter_metadata, ..Default::default() }),
+    }
+}

@@ -1,0 +1,258 @@
+//! What selectors choose from: Pods, WorkloadEntries and registered workloads of a namespace.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use api::kubernetes::PortReference;
+use api::networking::WorkloadEntry;
+use api::selector::matches;
+use api::{Object, Spec};
+
+use super::Locality;
+use crate::workload::{Workload, WorkloadPort};
+
+const TLS_MODE: &str = "security.istio.io/tlsMode";
+const REGION: &str = "topology.kubernetes.io/region";
+const ZONE: &str = "topology.kubernetes.io/zone";
+const SUBZONE: &str = "topology.istio.io/subzone";
+/// Istio's own label; dots stand for slashes.
+const ISTIO_LOCALITY: &str = "istio-locality";
+
+/// One running thing with an address.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    pub name: String,
+    pub namespace: String,
+    pub addresses: Vec<String>,
+    pub labels: Arc<BTreeMap<String, String>>,
+    pub service_account: String,
+    pub locality: Locality,
+    pub weight: u32,
+    pub mutual_tls: bool,
+    pub ready: bool,
+    pub hostname: String,
+    pub network: String,
+    ports: Ports,
+}
+
+#[derive(Debug, Clone)]
+enum Ports {
+    Pod(Arc<Object>),
+    Entry(BTreeMap<String, u32>),
+    Registered(Vec<WorkloadPort>),
+}
+
+impl Instance {
+    pub fn address(&self) -> &str {
+        self.addresses.first().map(String::as_str).unwrap_or_default()
+    }
+
+    pub fn is_pod(&self) -> bool {
+        matches!(self.ports, Ports::Pod(_))
+    }
+
+    pub fn is_registered(&self) -> bool {
+        matches!(self.ports, Ports::Registered(_))
+    }
+
+    /// Where it serves a Kubernetes Service's port; `None` if it has no port of the name.
+    pub fn kubernetes_port(&self, port: u16, name: &str, target: &PortReference) -> Option<u32> {
+        match (&self.ports, target) {
+            (Ports::Registered(ports), _) => {
+                let own = ports.iter().find(|own| own.port == port);
+                let named = || match target {
+                    PortReference::Name(target) => ports.iter().find(|own| own.name == *target),
+                    PortReference::Number(_) => None,
+                };
+                match (own.or_else(named), target) {
+                    (Some(own), _) => Some(own.target_port.into()),
+                    (None, PortReference::Number(number)) => Some((*number).into()),
+                    (None, PortReference::Name(_)) => None,
+                }
+            }
+            (Ports::Entry(ports), PortReference::Number(number)) => {
+                Some(ports.get(name).copied().unwrap_or_else(|| (*number).into()))
+            }
+            (Ports::Entry(ports), PortReference::Name(target)) => {
+                ports.get(target).or_else(|| ports.get(name)).copied()
+            }
+            (Ports::Pod(_), PortReference::Number(number)) => Some((*number).into()),
+            (Ports::Pod(object), PortReference::Name(target)) => match &object.spec {
+                Spec::Pod(pod) => pod.named_port(target).map(Into::into),
+                _ => None,
+            },
+        }
+    }
+
+    /// Where it serves a ServiceEntry's port: its own word, the entry's target port, the port itself.
+    pub fn entry_port(&self, name: &str, number: u32, target: u32) -> u32 {
+        let own = match &self.ports {
+            Ports::Entry(ports) => ports.get(name).copied(),
+            Ports::Registered(ports) => {
+                ports.iter().find(|own| u32::from(own.port) == number).map(|own| own.target_port.into())
+            }
+            Ports::Pod(_) => None,
+        };
+        own.filter(|port| *port > 0).unwrap_or(if target > 0 { target } else { number })
+    }
+}
+
+/// Instances by namespace and label, so that a selector looks at those with one of its labels only.
+#[derive(Debug, Default)]
+pub struct Instances {
+    all: Vec<Instance>,
+    by_namespace: HashMap<String, Vec<usize>>,
+    by_label: HashMap<(String, String, String), Vec<usize>>,
+    by_address: HashMap<String, Vec<usize>>,
+}
+
+impl Instances {
+    pub fn new(all: Vec<Instance>) -> Self {
+        let mut index = Self { all, ..Self::default() };
+        for (at, instance) in index.all.iter().enumerate() {
+            index.by_namespace.entry(instance.namespace.clone()).or_default().push(at);
+            for (key, value) in instance.labels.iter() {
+                let label = (instance.namespace.clone(), key.clone(), value.clone());
+                index.by_label.entry(label).or_default().push(at);
+            }
+            for address in &instance.addresses {
+                index.by_address.entry(address.clone()).or_default().push(at);
+            }
+        }
+        index
+    }
+
+    /// Those of the namespace that have all labels of the selector; an empty one selects all.
+    pub fn select<'i>(
+        &'i self,
+        namespace: &str,
+        selector: &'i BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'i Instance> {
+        let candidates = match selector.first_key_value() {
+            Some((key, value)) => self.by_label.get(&(namespace.to_owned(), key.clone(), value.clone())),
+            None => self.by_namespace.get(namespace),
+        };
+        let found = candidates.into_iter().flatten().filter_map(|at| self.all.get(*at));
+        found.filter(move |instance| matches(selector, &instance.labels))
+    }
+
+    pub fn at_address<'i>(&'i self, address: &str) -> impl Iterator<Item = &'i Instance> {
+        self.by_address.get(address).into_iter().flatten().filter_map(|at| self.all.get(*at))
+    }
+
+    pub fn pod(&self, name: &str, namespace: &str) -> Option<&Instance> {
+        let candidates = self.by_namespace.get(namespace).into_iter().flatten();
+        candidates
+            .filter_map(|at| self.all.get(*at))
+            .find(|instance| matches!(instance.ports, Ports::Pod(_)) && instance.name == name)
+    }
+
+    pub fn registered(&self, namespace: &str, name: &str) -> Option<&Instance> {
+        let candidates = self.by_namespace.get(namespace).into_iter().flatten();
+        candidates
+            .filter_map(|at| self.all.get(*at))
+            .find(|instance| matches!(instance.ports, Ports::Registered(_)) && instance.name == name)
+    }
+}
+
+/// A Pod; `None` if it has no address or has ended.
+pub(super) fn of_pod(object: &Arc<Object>) -> Option<Instance> {
+    let Spec::Pod(pod) = &object.spec else { return None };
+    if matches!(pod.status.phase, api::kubernetes::PodPhase::Succeeded | api::kubernetes::PodPhase::Failed) {
+        return None;
+    }
+    let mut addresses: Vec<String> = pod.status.pod_ips.iter().map(|ip| ip.ip.clone()).collect();
+    if !pod.status.pod_ip.is_empty() {
+        addresses.retain(|address| *address != pod.status.pod_ip);
+        addresses.insert(0, pod.status.pod_ip.clone());
+    }
+    if addresses.is_empty() {
+        return None;
+    }
+    let labels = object.meta.labels.clone();
+    Some(Instance {
+        name: object.name().to_owned(),
+        namespace: object.namespace().to_owned(),
+        addresses,
+        locality: locality_of_labels(&labels),
+        mutual_tls: labels.get(TLS_MODE).is_some_and(|mode| mode == "istio"),
+        labels: Arc::new(labels),
+        service_account: pod.spec.service_account_name.clone(),
+        weight: 0,
+        ready: pod.is_ready(),
+        hostname: pod.spec.hostname.clone(),
+        network: String::new(),
+        ports: Ports::Pod(object.clone()),
+    })
+}
+
+pub(super) fn of_entry_object(object: &Arc<Object>) -> Option<Instance> {
+    let Spec::WorkloadEntry(entry) = &object.spec else { return None };
+    Some(of_entry(entry, object.name(), object.namespace()))
+}
+
+/// A WorkloadEntry, or an endpoint written in a ServiceEntry (which has no name).
+pub(super) fn of_entry(entry: &WorkloadEntry, name: &str, namespace: &str) -> Instance {
+    // Istio: the label decides; without it, whoever has a service account has a proxy.
+    let mutual_tls = match entry.labels.get(TLS_MODE) {
+        Some(mode) => mode == "istio",
+        None => !entry.service_account.is_empty(),
+    };
+    let locality = match entry.locality.is_empty() {
+        true => locality_of_labels(&entry.labels),
+        false => Locality::parse(&entry.locality),
+    };
+    Instance {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        addresses: vec![entry.address.clone()],
+        labels: Arc::new(entry.labels.clone()),
+        service_account: entry.service_account.clone(),
+        locality,
+        weight: entry.weight,
+        mutual_tls,
+        ready: true,
+        hostname: String::new(),
+        network: entry.network.clone(),
+        ports: Ports::Entry(entry.ports.clone()),
+    }
+}
+
+/// A registered workload; a Deployment of its name adds the labels and the service account of its Pods.
+pub(super) fn of_workload(workload: &Workload, deployment: Option<&Object>) -> Instance {
+    let mut labels = workload.labels.clone();
+    let mut service_account = workload.service_account.clone();
+    if let Some(Spec::Deployment(deployment)) = deployment.map(|object| &object.spec) {
+        for (key, value) in &deployment.template.metadata.labels {
+            labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        if service_account.is_empty() {
+            service_account.clone_from(&deployment.template.spec.service_account_name);
+        }
+    }
+    if service_account.is_empty() {
+        service_account = "default".into();
+    }
+    Instance {
+        name: workload.name.clone(),
+        namespace: workload.namespace.clone(),
+        addresses: vec![workload.address.to_string()],
+        locality: locality_of_labels(&labels),
+        labels: Arc::new(labels),
+        service_account,
+        weight: 0,
+        mutual_tls: true,
+        ready: true,
+        hostname: String::new(),
+        network: String::new(),
+        ports: Ports::Registered(workload.ports.clone()),
+    }
+}
+
+fn locality_of_labels(labels: &BTreeMap<String, String>) -> Locality {
+    if let Some(text) = labels.get(ISTIO_LOCALITY) {
+        return Locality::parse(&text.replace('.', "/"));
+    }
+    let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
+    Locality { region: label(REGION), zone: label(ZONE), subzone: label(SUBZONE) }
+}

@@ -1,0 +1,280 @@
+//! Kubernetes Services and the endpoints behind them, and the services that registered workloads imply.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use api::kubernetes::{EndpointSlice, PortReference, ServiceType, TransportProtocol};
+use api::protocol::{Protocol, kubernetes_port};
+use api::{Object, Spec, kubernetes};
+
+use super::instances::{Instance, Instances};
+use super::service::{Endpoint, Port, Registry, Resolution, Service, UNSPECIFIED};
+use super::{Age, Visibility};
+use crate::workload::Workload;
+
+/// Istio's annotation for what Services have no field for.
+const EXPORT_TO: &str = "networking.istio.io/exportTo";
+
+/// Slices by the service they belong to: `(namespace, name)`.
+pub(super) type Slices = HashMap<(String, String), Vec<Arc<Object>>>;
+
+pub(super) struct Registrar<'a> {
+    pub domain: &'a str,
+    pub export_to: &'a [String],
+    pub slices: &'a Slices,
+    pub instances: &'a Instances,
+    /// Workloads that name their service, by `(namespace, service)`.
+    pub named: &'a HashMap<(String, String), Vec<String>>,
+}
+
+impl Registrar<'_> {
+    pub fn service(&self, object: &Arc<Object>) -> Option<Service> {
+        let Spec::Service(spec) = &object.spec else { return None };
+        let (name, namespace) = (object.name(), object.namespace());
+        let export_to: Vec<String> = match object.meta.annotations.get(EXPORT_TO) {
+            Some(list) => list.split(',').map(|entry| entry.trim().to_owned()).collect(),
+            None => Vec::new(),
+        };
+        let external = spec.type_ == ServiceType::ExternalName && !spec.external_name.is_empty();
+        let resolution = match () {
+            () if external => Resolution::Alias,
+            () if spec.is_headless() => Resolution::Passthrough,
+            () => Resolution::Endpoints,
+        };
+        let mut addresses = spec.cluster_ips.iter().filter(|ip| !ip.is_empty() && *ip != "None").cloned();
+        let address = addresses.next().unwrap_or_else(|| UNSPECIFIED.to_owned());
+        let ports = spec.ports.iter().map(|port| Port {
+            name: port.name.clone(),
+            number: port.port.into(),
+            protocol: protocol_of(port),
+        });
+        let mut service = Service {
+            host: format!("{name}.{namespace}.svc.{}", self.domain),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            object: Some(object.clone()),
+            registry: Registry::Kubernetes,
+            age: Age::of_kubernetes(object),
+            visibility: Visibility::new(&export_to, self.export_to, namespace),
+            address,
+            more_addresses: addresses.collect(),
+            automatic_address: None,
+            ports: ports.collect(),
+            resolution,
+            mesh_external: false,
+            labels: object.meta.labels.clone(),
+            selector: spec.selector.clone(),
+            external_name: external.then(|| spec.external_name.clone()),
+            aliases: Vec::new(),
+            subject_alt_names: Vec::new(),
+            publish_not_ready: spec.publish_not_ready_addresses,
+            traffic_distribution: spec.traffic_distribution.clone(),
+            endpoints: Arc::default(),
+        };
+        if !external {
+            service.endpoints = Arc::new(self.endpoints(spec, name, namespace));
+        }
+        Some(service)
+    }
+
+    /// What the slices say; without any, what the selector finds. Registered workloads count either way.
+    fn endpoints(&self, spec: &kubernetes::Service, name: &str, namespace: &str) -> Vec<Endpoint> {
+        let mut endpoints = Vec::new();
+        let slices = self.slices.get(&(namespace.to_owned(), name.to_owned()));
+        for object in slices.into_iter().flatten() {
+            if let Spec::EndpointSlice(slice) = &object.spec {
+                self.of_slice(spec, slice, namespace, &mut endpoints);
+            }
+        }
+        if !spec.selector.is_empty() {
+            for instance in self.instances.select(namespace, &spec.selector) {
+                // The slices are about Pods; whoever is no Pod is in none of them.
+                if slices.is_none() || !instance.is_pod() {
+                    self.of_instance(spec, instance, &mut endpoints);
+                }
+            }
+        }
+        let named = self.named.get(&(namespace.to_owned(), name.to_owned()));
+        for workload in named.into_iter().flatten() {
+            if let Some(instance) = self.instances.registered(namespace, workload) {
+                self.of_instance(spec, instance, &mut endpoints);
+            }
+        }
+        deduplicate(endpoints)
+    }
+
+    fn of_slice(
+        &self,
+        spec: &kubernetes::Service,
+        slice: &EndpointSlice,
+        namespace: &str,
+        endpoints: &mut Vec<Endpoint>,
+    ) {
+        for endpoint in &slice.endpoints {
+            let conditions = &endpoint.conditions;
+            let ready = conditions.ready.unwrap_or(true);
+            if !ready && !spec.publish_not_ready_addresses {
+                continue;
+            }
+            if let Some(address) = endpoint.addresses.first() {
+                let pod = self.instances.at_address(address).find(|instance| instance.is_pod());
+                for slice_port in &slice.ports {
+                    let Some(number) = slice_port.port else { continue };
+                    // Slices name the service's port they serve; a single unnamed one needs no name.
+                    let served = spec.ports.iter().filter(|port| port.name == slice_port.name);
+                    for service_port in served {
+                        let mut made = match pod {
+                            Some(pod) => pod.endpoint(number.into(), service_port.port.into()),
+                            None => bare(address, number.into(), service_port.port.into(), namespace),
+                        };
+                        made.address.clone_from(address);
+                        made.healthy = true;
+                        if !endpoint.hostname.is_empty() {
+                            made.hostname.clone_from(&endpoint.hostname);
+                        }
+                        if made.locality.zone.is_empty() {
+                            made.locality.zone.clone_from(&endpoint.zone);
+                        }
+                        endpoints.push(made);
+                    }
+                }
+            }
+        }
+    }
+
+    fn of_instance(&self, spec: &kubernetes::Service, instance: &Instance, endpoints: &mut Vec<Endpoint>) {
+        // A DNS name or a socket cannot stand behind a Kubernetes Service.
+        if instance.address().parse::<std::net::IpAddr>().is_err() {
+            return;
+        }
+        if !instance.ready && !spec.publish_not_ready_addresses {
+            return;
+        }
+        for port in &spec.ports {
+            if let Some(number) = instance.kubernetes_port(port.port, &port.name, &port.target_port) {
+                endpoints.push(instance.endpoint(number, port.port.into()));
+            }
+        }
+    }
+
+    /// The services named by workloads for which there is no Service: its ports are those of its workloads.
+    pub fn implied(&self, workloads: &[Workload], exists: impl Fn(&str) -> bool) -> Vec<Service> {
+        let mut by_service: BTreeMap<(&str, &str), Vec<&Workload>> = BTreeMap::new();
+        for workload in workloads {
+            if let Some(service) = workload.service.as_deref().filter(|name| !name.is_empty()) {
+                by_service.entry((workload.namespace.as_str(), service)).or_default().push(workload);
+            }
+        }
+        let mut services = Vec::new();
+        for ((namespace, name), members) in by_service {
+            let host = format!("{name}.{namespace}.svc.{}", self.domain);
+            if !exists(&host) {
+                services.push(self.implied_service(host, name, namespace, &members));
+            }
+        }
+        services
+    }
+
+    fn implied_service(&self, host: String, name: &str, namespace: &str, members: &[&Workload]) -> Service {
+        let mut ports: BTreeMap<u16, String> = BTreeMap::new();
+        for port in members.iter().flat_map(|member| &member.ports) {
+            let known = ports.entry(port.port).or_default();
+            if known.is_empty() {
+                known.clone_from(&port.name);
+            }
+        }
+        let spec_ports: Vec<kubernetes::ServicePort> = ports
+            .iter()
+            .map(|(number, name)| kubernetes::ServicePort {
+                name: name.clone(),
+                port: *number,
+                target_port: PortReference::Number(*number),
+                ..Default::default()
+            })
+            .collect();
+        let spec = kubernetes::Service { ports: spec_ports, ..Default::default() };
+        Service {
+            host,
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            object: None,
+            registry: Registry::Kubernetes,
+            age: Age::Last,
+            visibility: Visibility::new(&[], self.export_to, namespace),
+            address: UNSPECIFIED.to_owned(),
+            more_addresses: Vec::new(),
+            automatic_address: None,
+            ports: spec
+                .ports
+                .iter()
+                .map(|port| Port {
+                    name: port.name.clone(),
+                    number: port.port.into(),
+                    protocol: protocol_of(port),
+                })
+                .collect(),
+            resolution: Resolution::Endpoints,
+            mesh_external: false,
+            labels: BTreeMap::new(),
+            selector: BTreeMap::new(),
+            external_name: None,
+            aliases: Vec::new(),
+            subject_alt_names: Vec::new(),
+            publish_not_ready: false,
+            traffic_distribution: String::new(),
+            endpoints: Arc::new(self.endpoints(&spec, name, namespace)),
+        }
+    }
+}
+
+impl Instance {
+    pub(super) fn endpoint(&self, port: u32, service_port: u32) -> Endpoint {
+        Endpoint {
+            address: self.address().to_owned(),
+            port,
+            service_port,
+            labels: self.labels.clone(),
+            namespace: self.namespace.clone(),
+            workload: self.name.clone(),
+            service_account: self.service_account.clone(),
+            locality: self.locality.clone(),
+            weight: self.weight,
+            mutual_tls: self.mutual_tls,
+            healthy: true,
+            hostname: self.hostname.clone(),
+            network: self.network.clone(),
+        }
+    }
+}
+
+fn bare(address: &str, port: u32, service_port: u32, namespace: &str) -> Endpoint {
+    Endpoint {
+        address: address.to_owned(),
+        port,
+        service_port,
+        labels: Arc::default(),
+        namespace: namespace.to_owned(),
+        workload: String::new(),
+        service_account: String::new(),
+        locality: Default::default(),
+        weight: 0,
+        mutual_tls: false,
+        healthy: true,
+        hostname: String::new(),
+        network: String::new(),
+    }
+}
+
+/// Two slices may overlap while one replaces the other.
+fn deduplicate(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    let mut seen = std::collections::HashSet::new();
+    endpoints
+        .into_iter()
+        .filter(|endpoint| seen.insert((endpoint.address.clone(), endpoint.port, endpoint.service_port)))
+        .collect()
+}
+
+fn protocol_of(port: &kubernetes::ServicePort) -> Protocol {
+    let udp = port.protocol == TransportProtocol::Udp;
+    kubernetes_port(port.port, &port.name, udp, port.app_protocol.as_deref())
+}

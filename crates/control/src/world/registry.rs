@@ -1,0 +1,172 @@
+//! All services, by age, by who sees them, by host.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use api::{MeshConfig, Object, Spec};
+
+use super::instances::{self, Instance, Instances};
+use super::kubernetes::{Registrar, Slices};
+use super::service::{Resolution, Service};
+use super::{Settings, Visible, addresses, service_entry};
+use crate::workload::Workload;
+
+#[derive(Debug, Default)]
+pub struct Services {
+    all: Vec<Arc<Service>>,
+    visible: Visible<Arc<Service>>,
+    /// The oldest of each host and namespace.
+    by_host: HashMap<String, BTreeMap<String, Arc<Service>>>,
+}
+
+impl Services {
+    /// Oldest first, equally old ones by `name.namespace`.
+    pub fn all(&self) -> &[Arc<Service>] {
+        &self.all
+    }
+
+    /// What a namespace sees: its private ones, those exported to it by name, the public ones.
+    pub fn seen_from(&self, namespace: &str) -> impl Iterator<Item = &Arc<Service>> {
+        self.visible.seen_from(namespace)
+    }
+
+    /// The services of a host, by namespace.
+    pub fn of_host(&self, host: &str) -> Option<&BTreeMap<String, Arc<Service>>> {
+        self.by_host.get(host)
+    }
+}
+
+pub(super) fn instances(objects: &[Arc<Object>], workloads: &[Workload]) -> Instances {
+    let mut deployments: HashMap<(&str, &str), &Object> = HashMap::new();
+    for object in objects {
+        if matches!(object.spec, Spec::Deployment(_)) {
+            deployments.insert((object.namespace(), object.name()), object);
+        }
+    }
+    let mut all: Vec<Instance> = Vec::new();
+    for object in objects {
+        all.extend(instances::of_pod(object));
+        all.extend(instances::of_entry_object(object));
+    }
+    for workload in workloads {
+        let deployment = deployments.get(&(workload.namespace.as_str(), workload.name.as_str()));
+        all.push(instances::of_workload(workload, deployment.copied()));
+    }
+    // The order of what is read must not show in what is sent.
+    all.sort_by(|left, right| {
+        let key = |one: &Instance| (one.namespace.clone(), one.name.clone(), one.addresses.clone());
+        key(left).cmp(&key(right))
+    });
+    Instances::new(all)
+}
+
+pub(super) fn services(
+    objects: &[Arc<Object>],
+    workloads: &[Workload],
+    instances: &Instances,
+    mesh: &MeshConfig,
+    settings: &Settings,
+) -> Services {
+    let export_to = &mesh.default_service_export_to;
+    let mut slices: Slices = HashMap::new();
+    for object in objects {
+        if let Spec::EndpointSlice(_) = &object.spec
+            && let Some(service) = object.meta.labels.get(api::kubernetes::EndpointSlice::SERVICE_NAME_LABEL)
+        {
+            let key = (object.namespace().to_owned(), service.clone());
+            slices.entry(key).or_default().push(object.clone());
+        }
+    }
+    slices.values_mut().for_each(|of_one| of_one.sort_by(|left, right| left.name().cmp(right.name())));
+    let mut named: HashMap<(String, String), Vec<String>> = HashMap::new();
+    for workload in workloads {
+        if let Some(service) = &workload.service {
+            let key = (workload.namespace.clone(), service.clone());
+            named.entry(key).or_default().push(workload.name.clone());
+        }
+    }
+    named.values_mut().for_each(|names| {
+        names.sort();
+        names.dedup();
+    });
+    let registrar =
+        Registrar { domain: &settings.domain, export_to, slices: &slices, instances, named: &named };
+
+    let mut all: Vec<Service> = Vec::new();
+    for object in objects {
+        match &object.spec {
+            Spec::Service(_) => all.extend(registrar.service(object)),
+            Spec::ServiceEntry(_) => all.extend(service_entry::services(object, export_to, instances)),
+            _ => {}
+        }
+    }
+    let hosts: std::collections::HashSet<String> = all.iter().map(|service| service.host.clone()).collect();
+    all.extend(registrar.implied(workloads, |host| hosts.contains(host)));
+
+    all.sort_by_cached_key(|service| {
+        let name = format!("{}.{}", service.name, service.namespace);
+        (service.age, name, service.object.as_ref().map(|object| object.id()))
+    });
+    assign_addresses(&mut all, settings);
+    link_aliases(&mut all);
+    index(all)
+}
+
+fn assign_addresses(all: &mut [Service], settings: &Settings) {
+    addresses::assign(all);
+    for service in all.iter_mut() {
+        if service.registry == super::service::Registry::Kubernetes {
+            // Only where nobody else gives Services their addresses.
+            let automatic = service.automatic_address.take();
+            if let Some(address) = automatic.filter(|_| settings.assign_addresses) {
+                service.address = address;
+            }
+        }
+    }
+}
+
+/// Tells every service which ExternalName services mean it, however many lie between.
+fn link_aliases(all: &mut [Service]) {
+    let mut meant: HashMap<String, String> = HashMap::new();
+    for service in all.iter().filter(|service| service.resolution == Resolution::Alias) {
+        if let Some(external) = &service.external_name {
+            meant.entry(service.host.clone()).or_insert_with(|| external.clone());
+        }
+    }
+    let mut aliases: HashMap<String, Vec<String>> = HashMap::new();
+    for host in meant.keys() {
+        let mut target = host;
+        // Circles end here.
+        for _ in 0..10 {
+            match meant.get(target) {
+                Some(next) => target = next,
+                None => break,
+            }
+        }
+        if !meant.contains_key(target) {
+            aliases.entry(target.clone()).or_default().push(host.clone());
+        }
+    }
+    for service in all.iter_mut().filter(|service| service.resolution != Resolution::Alias) {
+        if let Some(names) = aliases.get(&service.host) {
+            service.aliases.clone_from(names);
+            service.aliases.sort();
+        }
+    }
+}
+
+fn index(all: Vec<Service>) -> Services {
+    let mut services = Services::default();
+    for service in all {
+        let service = Arc::new(service);
+        services.visible.push(&service.namespace, &service.visibility, service.clone());
+        services
+            .by_host
+            .entry(service.host.clone())
+            .or_default()
+            .entry(service.namespace.clone())
+            .or_insert_with(|| service.clone());
+        services.all.push(service);
+    }
+    services
+}
