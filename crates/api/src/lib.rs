@@ -10,6 +10,7 @@
 //! | [`object`] | one object: what it says, who it is, where each field was written |
 //! | [`problem`] | one finding, as printed and as JSON |
 //! | [`networking`], [`security`], [`telemetry`], [`extensions`] | Istio's kinds, as written |
+//! | [`gateway_api`] | the Gateway API's kinds, as written |
 //! | [`kubernetes`] | the Kubernetes kinds that are read |
 //! | [`mesh_config`] | the settings of the whole mesh and Istio's defaults |
 //! | [`kinds`] | which kinds there are |
@@ -22,6 +23,7 @@ mod decode;
 pub mod extensions;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gateway_api;
 pub mod hosts;
 pub mod kinds;
 pub mod kubernetes;

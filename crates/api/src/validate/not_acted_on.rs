@@ -2,6 +2,7 @@
 
 mod authorization_policy;
 mod extensions;
+mod gateway_api;
 mod request_authentication;
 mod telemetry;
 
@@ -39,6 +40,11 @@ pub(crate) fn check(object: &Object, document: &Node, context: &mut Context) {
             judge(document, context, |extension: &TrafficExtension, rules| {
                 extensions::check_extension(extension, rules);
             })
+        }
+        ("gateway.networking.k8s.io", "Gateway") => judge(document, context, gateway_api::check_gateway),
+        ("gateway.networking.k8s.io", "HTTPRoute") => judge(document, context, gateway_api::check_http_route),
+        ("gateway.networking.k8s.io", "ReferenceGrant") => {
+            judge(document, context, gateway_api::check_reference_grant)
         }
         ("networking.istio.io", "ProxyConfig") => judge(document, context, check_proxy_config),
         ("networking.istio.io", "EnvoyFilter") => judge(document, context, check_envoy_filter),

@@ -220,6 +220,7 @@ const KEYS: &[&str] = &[
     "source.namespace",
     "source.serviceAccount",
     "source.principal",
+    "source.trustDomain",
     "request.auth.principal",
     "request.auth.audiences",
     "request.auth.presenter",
