@@ -13,8 +13,9 @@ use model::access_log::AccessLogSink;
 const QUEUE: usize = 8;
 
 /// All log files of a process.
-#[derive(Default)]
 pub struct LogWriters {
+    /// Where `/dev/stdout` leads instead: in a process whose standard output has another use.
+    stdout: Option<String>,
     open: Mutex<HashMap<String, LogFile>>,
 }
 
@@ -32,11 +33,19 @@ enum Piece {
 }
 
 impl LogWriters {
+    pub fn new(stdout: Option<String>) -> LogWriters {
+        LogWriters { stdout, open: Mutex::default() }
+    }
+
     pub fn open(&self, sink: &AccessLogSink) -> LogFile {
         let path = match sink {
             AccessLogSink::Stdout => "/dev/stdout",
             AccessLogSink::Stderr => "/dev/stderr",
             AccessLogSink::File(path) => path,
+        };
+        let path = match (&self.stdout, path) {
+            (Some(instead), "/dev/stdout") => instead,
+            _ => path,
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.entry(path.to_owned()).or_insert_with(|| LogFile::start(path)).clone()

@@ -32,6 +32,11 @@ pub struct ProxyOptions {
     pub workers: usize,
     /// Where listeners of these names take connections, instead of at their own address.
     pub bindings: HashMap<String, Vec<Binding>>,
+    /// Listeners at a wildcard address take connections at this one instead: on a laptop every workload has its own,
+    /// so that ports never collide.
+    pub listen_on: Option<IpAddr>,
+    /// Where access logs for `/dev/stdout` go when standard output has another use.
+    pub log_stdout: Option<String>,
     /// The application's side of a sidecar.
     pub application: Option<Application>,
     /// Mesh peers are connected to from this address (on a laptop every workload has its own).
@@ -49,6 +54,8 @@ impl Default for ProxyOptions {
         ProxyOptions {
             workers: 1,
             bindings: HashMap::new(),
+            listen_on: None,
+            log_stdout: None,
             application: None,
             source: None,
             node: NodeIdentity::default(),

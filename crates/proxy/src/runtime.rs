@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,7 @@ use telemetry::envoy::EnvoyStats;
 use telemetry::istio::IstioMetrics;
 use telemetry::{Registry, metrics};
 
+use crate::log_writer::LogWriters;
 use crate::net::listen::{ListenError, listen, raise_file_limit};
 use crate::options::{Binding, ProxyOptions, Shared};
 use crate::upstream::HostReport;
@@ -46,6 +47,7 @@ pub struct ProxyHandle {
 struct Inner {
     shared: Arc<Shared>,
     bindings: HashMap<String, Vec<Binding>>,
+    listen_on: Option<IpAddr>,
     state: Mutex<State>,
 }
 
@@ -104,7 +106,7 @@ impl Runtime {
             registry,
             envoy,
             istio,
-            writers: Default::default(),
+            writers: LogWriters::new(options.log_stdout),
             breakers: Default::default(),
             resolver: Resolver::default(),
             application: options.application.clone(),
@@ -134,7 +136,12 @@ impl Runtime {
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
-        let inner = Inner { shared, bindings: options.bindings, state: Mutex::default() };
+        let inner = Inner {
+            shared,
+            bindings: options.bindings,
+            listen_on: options.listen_on,
+            state: Mutex::default(),
+        };
         Ok(Runtime { handle: ProxyHandle { inner: Arc::new(inner) }, threads, drain: options.drain })
     }
 
@@ -235,7 +242,7 @@ impl ProxyHandle {
         state.listening.retain(|name, addresses| {
             let keep = wanted.get(name).is_some_and(|listener| {
                 self.inner.bindings.contains_key(&**name)
-                    || listener.addresses().eq(addresses.iter().copied())
+                    || self.places(listener).eq(addresses.iter().copied())
                     || listener.addresses().any(|address| address.port() == 0)
             });
             if !keep {
@@ -270,7 +277,7 @@ impl ProxyHandle {
         let bindings = match self.inner.bindings.get(&*name) {
             Some(bindings) => bindings,
             None => {
-                own = listener.addresses().map(Binding::Address).collect();
+                own = self.places(listener).map(Binding::Address).collect();
                 &own
             }
         };
@@ -311,6 +318,15 @@ impl ProxyHandle {
             }
         }
         Ok(addresses)
+    }
+
+    /// Where a listener without bindings takes connections.
+    fn places<'l>(&self, listener: &'l Listener) -> impl Iterator<Item = SocketAddr> + use<'l> {
+        let own = self.inner.listen_on;
+        listener.addresses().map(move |address| match own {
+            Some(own) if address.ip().is_unspecified() => SocketAddr::new(own, address.port()),
+            _ => address,
+        })
     }
 
     fn workers(&self) -> &[Mailbox] {
