@@ -302,7 +302,8 @@ fn loads(counts: &[(u64, u64)], overprovisioning: u64, panic_threshold: f64) -> 
     if available > 0 {
         let mut left = 100;
         for (load, health) in loads.iter_mut().zip(&health) {
-            *load = (health * 100 / available).min(left);
+            // To the nearest, as the documented table has it.
+            *load = ((health * 100 + available / 2) / available).min(left);
             left -= *load;
         }
         // What rounding left goes to the first priority that has any health.

@@ -36,6 +36,8 @@ pub mod endpoints;
 pub mod fault;
 pub mod fields;
 pub mod filter_chain;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod headers;
 pub mod http_connection;
 pub mod lb;
