@@ -298,7 +298,7 @@ impl Engine {
 
     fn publish(&mut self) {
         let mut problems = self.reading.problems.clone();
-        let notes: Vec<Problem> = self.state.notes.iter().map(|n| self.problem(n)).collect();
+        let notes: Vec<Problem> = self.state.notes.iter().filter_map(|n| self.problem(n)).collect();
         problems.extend(notes);
         self.tell(&problems);
         let objects = Arc::new(self.reading.objects.clone());
@@ -314,11 +314,14 @@ impl Engine {
         self.shared.progressed();
     }
 
-    /// A note with the place it is about.
-    fn problem(&self, note: &Note) -> Problem {
+    /// A note with the place it is about. `None` for what the source has told already: kinds nothing acts on.
+    fn problem(&self, note: &Note) -> Option<Problem> {
         let object = self.reading.objects.iter().map(|l| &l.object).find(|o| o.id() == note.object);
+        if object.is_some_and(|o| matches!(o.spec, Spec::Unsupported)) {
+            return None;
+        }
         let at = object.map(|o| o.position(&note.path));
-        Problem {
+        Some(Problem {
             severity: Severity::Warning,
             file: object.map_or_else(|| "".into(), |o| o.source.file.clone()),
             line: at.map_or(0, |at| at.line),
@@ -326,7 +329,7 @@ impl Engine {
             object: Some(note.object.clone()),
             path: note.path.clone(),
             message: note.message.clone(),
-        }
+        })
     }
 
     /// Logs what is new.
