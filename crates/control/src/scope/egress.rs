@@ -69,7 +69,8 @@ impl EgressListener {
     }
 }
 
-/// A Sidecar's `hosts`: `namespace/host`, where `.` is its own namespace, `*` any, `~` none; `~namespace/host` leaves out.
+/// A Sidecar's `hosts`: `namespace/host`, where `.` is its own namespace and `*` any. `~namespace/host` leaves out, whatever
+/// else takes it in; `~/host` does so in every namespace, so that `~/*` imports nothing.
 struct Imports {
     by_namespace: HashMap<String, Vec<String>>,
     excluded: HashMap<String, Vec<String>>,
@@ -81,8 +82,9 @@ impl Imports {
         for written in hosts {
             let Some((owner, host)) = written.split_once('/') else { continue };
             let (map, owner) = match owner.strip_prefix('~') {
-                Some(owner) if !owner.is_empty() => (&mut imports.excluded, owner),
-                _ => (&mut imports.by_namespace, owner),
+                Some("") => (&mut imports.excluded, "*"),
+                Some(owner) => (&mut imports.excluded, owner),
+                None => (&mut imports.by_namespace, owner),
             };
             let owner = if owner == "." { namespace } else { owner };
             map.entry(owner.to_owned()).or_default().push(host.to_owned());

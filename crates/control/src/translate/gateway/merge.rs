@@ -17,6 +17,9 @@ use crate::world::{Note, Target};
 /// A Service with this label keeps Gateway ports as they are.
 const NO_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-translation";
 
+/// Names the Services a Gateway is reached by, instead of a selector.
+const SERVICE: &str = "internal.istio.io/gateway-service";
+
 #[derive(Default)]
 pub struct Merged {
     pub servers: Vec<Server>,
@@ -90,12 +93,28 @@ impl Merged {
         for object in &context.world.gateways {
             let Spec::Gateway(gateway) = &object.spec else { continue };
             // A Gateway selects proxies of every namespace.
-            if !api::selector::matches(&gateway.selector, &context.labels) {
-                continue;
+            let by_service =
+                object.meta.annotations.get(SERVICE).map(|hosts| of_services(hosts, object, &targets));
+            match &by_service {
+                None if !api::selector::matches(&gateway.selector, &context.labels) => continue,
+                Some(own) if own.is_empty() => continue,
+                _ => {}
             }
             for (at, server) in gateway.servers.iter().enumerate() {
-                if let Some(server) = read(object, server, at, &targets) {
-                    merging.add(context, server.0, server.1);
+                let Some(port) = server.port.as_ref().map(|port| port.number) else { continue };
+                let listens = match &by_service {
+                    None => BTreeSet::from([listens_on(port, &targets)]),
+                    // Named Services have the port, or nobody listens.
+                    Some(own) => own
+                        .iter()
+                        .filter(|target| target.port.number == port)
+                        .map(|target| target.target_port)
+                        .collect(),
+                };
+                for listens in listens {
+                    if let Some(server) = read(object, server, at, listens) {
+                        merging.add(context, server, listens);
+                    }
                 }
             }
         }
@@ -109,11 +128,18 @@ impl Merged {
     }
 }
 
-/// A server and the port it listens on.
-fn read(object: &Arc<Object>, written: &Written, at: usize, targets: &[Target]) -> Option<(Server, u32)> {
+/// The targets that are Services of these names in the Gateway's namespace.
+fn of_services<'t>(hosts: &str, gateway: &Object, targets: &'t [Target]) -> Vec<&'t Target> {
+    let named = |target: &&Target| {
+        target.service.namespace == gateway.namespace()
+            && hosts.split(',').any(|host| host.trim() == target.service.host)
+    };
+    targets.iter().filter(named).collect()
+}
+
+fn read(object: &Arc<Object>, written: &Written, at: usize, listens: u32) -> Option<Server> {
     let port = written.port.as_ref()?;
     let protocol = Protocol::parse(&port.protocol);
-    let listens = listens_on(port.number, targets);
     let hosts = hosts(&written.hosts, object.namespace());
     let sni: BTreeSet<String> = hosts
         .iter()
@@ -137,7 +163,7 @@ fn read(object: &Arc<Object>, written: &Written, at: usize, targets: &[Target]) 
         let (name, namespace) = (object.name(), object.namespace());
         server.route_name = format!("https.{}.{}.{name}.{namespace}{bind}", port.number, port.name);
     }
-    Some((server, listens))
+    Some(server)
 }
 
 /// The target port of the first Service of the gateway that has the port, else the port itself.
@@ -168,7 +194,7 @@ struct Merging {
     known: BTreeSet<u32>,
     /// The first plain server of each port.
     plain: HashMap<u32, (Protocol, String)>,
-    /// Binds of further servers on ports that are not plain.
+    /// Addresses of plain servers on ports that TLS servers had first.
     binds: HashMap<u32, BTreeSet<String>>,
     /// Which bind has a host, by port.
     tls_hosts: HashMap<u32, HashMap<String, String>>,
@@ -251,8 +277,9 @@ impl Merging {
             }
             self.merged.by_route.insert(server.route_name.clone(), vec![self.merged.servers.len()]);
         }
-        let new_bind = self.binds.entry(listens).or_default().insert(server.spec.bind.clone());
-        if !server.has_tls() && !new_bind {
+        // One plain server per address may share a port with TLS servers: its connections have no SNI.
+        let is_plain = !server.has_tls();
+        if is_plain && !self.binds.entry(listens).or_default().insert(server.spec.bind.clone()) {
             let why = format!("port {listens}: without TLS it cannot share the port with TLS servers");
             self.merged.by_route.remove(&server.route_name);
             return reject(&server, why);

@@ -56,7 +56,8 @@ fn virtual_hosts(context: &Context<'_>, scope: &Scope<'_>, servers: Vec<&Server>
                 known.redirects_to_https |= server.redirects_to_https();
             }
         }
-        // Even hosts no rule is bound to are redirected (`istio-behaviour` rule 10).
+        // Even hosts no rule is bound to are redirected (`istio-behaviour` rule 10). As in Istio, one written with a
+        // namespace stands for itself here, which no request can name: it only lends its name to others.
         if server.redirects_to_https() {
             for host in &server.hosts {
                 let host = host.to_lowercase();
@@ -74,7 +75,12 @@ fn virtual_hosts(context: &Context<'_>, scope: &Scope<'_>, servers: Vec<&Server>
             ..Default::default()
         }];
     }
-    let mut made: Vec<VirtualHost> = collapse(hosts).into_iter().map(|host| host.finish(&routes)).collect();
+    let mut collapsed = collapse(hosts);
+    for host in &mut collapsed {
+        host.domains.retain(|domain| !domain.contains('/'));
+    }
+    collapsed.retain(|host| !host.domains.is_empty());
+    let mut made: Vec<VirtualHost> = collapsed.into_iter().map(|host| host.finish(&routes)).collect();
     made.sort_by(|left, right| left.name.cmp(&right.name));
     made
 }
