@@ -47,6 +47,13 @@ pub(crate) fn groups_of(kind: &str) -> Vec<&'static str> {
         .collect()
 }
 
+/// The kinds of a group, for messages.
+pub(crate) fn kinds_in(api_version: &str) -> Vec<&'static str> {
+    let group = split(api_version).0;
+    let found = GROUPS.iter().find(|known| known.name == group);
+    found.map_or_else(Vec::new, |group| group.kinds.iter().map(|kind| kind.name).collect())
+}
+
 /// Whether objects of a kind are in no namespace.
 pub fn is_cluster_scoped(api_version: &str, kind: &str) -> bool {
     find(split(api_version).0, kind).is_some_and(|kind| kind.cluster_scoped)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::decode::{Context, Decode, Finding, partial};
+use crate::decode::{Context, Decode, Finding, closest, partial};
 use crate::kinds::{self, Known};
 use crate::kubernetes::{EndpointSlice, Pod};
 use crate::mesh_config::MeshConfig;
@@ -32,7 +32,7 @@ impl Default for Options {
 pub struct Parsed {
     /// The good objects, in the order written; a problem in one never costs another.
     pub objects: Vec<Arc<Object>>,
-    /// In the order found; errors are about objects (or documents) that are not in `objects`, unless they are kept.
+    /// Document by document, in the order of lines; errors are about objects (or documents) that are not in `objects`, unless they are kept.
     pub problems: Vec<Problem>,
 }
 
@@ -228,8 +228,10 @@ impl Reader<'_> {
     }
 
     fn problems(&self, context: Context, object: &str) -> Vec<Problem> {
-        let findings = context.into_findings().into_iter();
+        let mut findings = context.into_findings();
+        findings.sort_by_key(|finding| finding.at);
         findings
+            .into_iter()
             .map(|finding| Problem {
                 severity: finding.severity,
                 ..self.problem(finding.at, Some(object), &finding.path, finding.message)
@@ -307,12 +309,12 @@ fn decode_mesh(text: &str, options: &Options, context: &mut Context) -> MeshConf
 }
 
 fn unknown_kind(meta: &Meta, node: &Node, context: &mut Context) {
-    let groups = kinds::groups_of(&meta.kind);
-    let hint = match groups.first() {
-        Some(group) => {
-            format!("; there is one in {}", if group.is_empty() { "the core group (v1)" } else { group })
-        }
-        None => String::new(),
+    let group = kinds::groups_of(&meta.kind).first().copied();
+    let hint = match (group, closest(&meta.kind, &kinds::kinds_in(&meta.api_version))) {
+        (Some(""), _) => "; there is one in v1".to_owned(),
+        (Some(group), _) => format!("; there is one in {group}"),
+        (None, Some(kind)) => format!("; did you mean {kind}?"),
+        (None, None) => String::new(),
     };
     let at = place(node, "kind");
     context.in_field("kind", |context| {

@@ -81,7 +81,21 @@ impl<'n> Fields<'n> {
 
 /// Whether `key` is the field declared as `name`: as it is, or in lowerCamelCase as proto3 JSON makes it.
 pub(crate) fn is_written(key: &str, name: &str) -> bool {
-    key == name || (name.contains('_') && key == written(name))
+    if key == name {
+        return true;
+    }
+    let mut key = key.bytes();
+    let mut name = name.bytes();
+    while let Some(byte) = name.next() {
+        let expected = match byte {
+            b'_' => name.next().map(|byte| byte.to_ascii_uppercase()),
+            _ => Some(byte),
+        };
+        if key.next() != expected {
+            return false;
+        }
+    }
+    key.next().is_none()
 }
 
 /// `mirror_percentage` to `mirrorPercentage`; names declared in camelCase stay.
@@ -102,7 +116,7 @@ fn written(name: &str) -> String {
 }
 
 /// The declared name that a mistyped one probably means.
-fn closest(key: &str, names: &[&str]) -> Option<String> {
+pub(crate) fn closest(key: &str, names: &[&str]) -> Option<String> {
     if key.len() > 64 {
         return None;
     }

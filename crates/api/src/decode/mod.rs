@@ -10,7 +10,7 @@ mod primitives;
 
 pub(crate) use context::{Context, Finding};
 pub(crate) use duration::parse_duration;
-pub(crate) use fields::{Fields, Unknown, is_written};
+pub(crate) use fields::{Fields, Unknown, closest, is_written};
 pub(crate) use primitives::{Base64, decode_name};
 
 use crate::yaml::Node;

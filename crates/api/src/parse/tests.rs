@@ -99,17 +99,17 @@ spec:
     assert_eq!(
         printed(text),
         [
+            "app.yaml:6:3: DestinationRule/default/r spec.trafficPolcy: unknown field; did you mean \"trafficPolicy\"?",
             "app.yaml:8:28: DestinationRule/default/r spec.trafficPolicy.loadBalancer.simple: must be one of UNSPECIFIED, \
              LEAST_CONN, RANDOM, PASSTHROUGH, ROUND_ROBIN, LEAST_REQUEST, not string \"RANDM\"",
             "app.yaml:10:29: DestinationRule/default/r spec.trafficPolicy.connectionPool.tcp.maxConnections: must be an \
              integer, not string \"5\"; write it without quotes",
             "app.yaml:10:50: DestinationRule/default/r spec.trafficPolicy.connectionPool.tcp.connectTimeout: must be a \
              duration such as 1.5s, 100ms or 1h, not number 5",
-            "app.yaml:11:43: DestinationRule/default/r spec.trafficPolicy.connectionPool.http.maxRetries: must be an \
-             integer from -2147483648 to 2147483647, not 99999999999",
             "app.yaml:11:27: DestinationRule/default/r spec.trafficPolicy.connectionPool.http.idleTimeout: must be a \
              duration such as 1.5s, 100ms or 1h, not \"1d\": the unit must be one of ns, us, ms, s, m, h",
-            "app.yaml:6:3: DestinationRule/default/r spec.trafficPolcy: unknown field; did you mean \"trafficPolicy\"?",
+            "app.yaml:11:43: DestinationRule/default/r spec.trafficPolicy.connectionPool.http.maxRetries: must be an \
+             integer from -2147483648 to 2147483647, not 99999999999",
         ]
     );
 }
@@ -137,7 +137,7 @@ fn kinds_that_are_not_acted_on_are_known_and_others_are_errors() {
     assert_eq!(
         printed(&object("networking.istio.io/v1", "VirtualServce")),
         [
-            "app.yaml:2:7: VirtualServce/default/a kind: no kind \"VirtualServce\" is known in \"networking.istio.io/v1\""
+            "app.yaml:2:7: VirtualServce/default/a kind: no kind \"VirtualServce\" is known in \"networking.istio.io/v1\"; did you mean VirtualService?"
         ]
     );
     assert_eq!(

@@ -14,13 +14,14 @@ use super::{Key, Node, Position, Value, scalar};
 pub struct Limits {
     /// Levels of lists and mappings.
     pub depth: usize,
-    /// Values, counting each use of an alias: a few lines of aliases of aliases would otherwise be gigabytes.
-    pub nodes: usize,
+    /// Values that come of anchors and aliases: a few lines of aliases of aliases would otherwise be gigabytes. What is
+    /// written out is bounded by the text itself.
+    pub expanded: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { depth: 100, nodes: 1_000_000 }
+        Self { depth: 100, expanded: 200_000 }
     }
 }
 
@@ -185,7 +186,9 @@ struct Builder<'s> {
     open: Vec<Frame>,
     /// Finished anchored values with their number of nodes.
     anchors: HashMap<usize, (Node, usize)>,
+    /// So far, and of them by anchors and aliases.
     nodes: usize,
+    expanded: usize,
     root: Option<Node>,
     /// Where the last event was a value left out: `key:` and nothing.
     left_out: Option<usize>,
@@ -227,6 +230,7 @@ impl<'s> Builder<'s> {
             open: Vec::new(),
             anchors: HashMap::new(),
             nodes: 0,
+            expanded: 0,
             root: None,
             left_out: None,
         }
@@ -242,7 +246,7 @@ impl<'s> Builder<'s> {
                 return Ok(Some(self.root.take().unwrap_or(Node { at, value: Value::Null })));
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.count(1, at)?;
+                self.nodes = self.nodes.saturating_add(1);
                 let value = scalar_value(&text, style, tag.as_deref())
                     .map_err(|message| SyntaxError { at, message })?;
                 if span.is_empty() && style == ScalarStyle::Plain {
@@ -264,7 +268,7 @@ impl<'s> Builder<'s> {
                 };
                 // The value keeps the place where it was written: that is what has to be changed.
                 let (node, size) = (node.clone(), *size);
-                self.count(size, at)?;
+                self.expand(size, at)?;
                 self.place(node, false, None)?;
             }
             Event::SequenceStart(anchor, _) => {
@@ -300,7 +304,7 @@ impl<'s> Builder<'s> {
             let message = format!("nested deeper than {} levels", self.limits.depth);
             return Err(SyntaxError { at, message });
         }
-        self.count(1, at)?;
+        self.nodes = self.nodes.saturating_add(1);
         self.open.push(Frame { at, anchor, nodes_before: self.nodes, bracketed, kind });
         Ok(())
     }
@@ -340,7 +344,7 @@ impl<'s> Builder<'s> {
         };
         let node = Node { at: frame.at, value };
         if frame.anchor != 0 {
-            self.anchor(frame.anchor, &node, self.nodes - frame.nodes_before + 1)?;
+            self.anchor(frame.anchor, &node, self.nodes.saturating_sub(frame.nodes_before) + 1)?;
         }
         self.place(node, false, None)
     }
@@ -407,15 +411,16 @@ impl<'s> Builder<'s> {
     }
 
     fn anchor(&mut self, anchor: usize, node: &Node, size: usize) -> Result<(), SyntaxError> {
-        self.count(size, node.at)?;
+        self.expand(size, node.at)?;
         self.anchors.insert(anchor, (node.clone(), size));
         Ok(())
     }
 
-    fn count(&mut self, nodes: usize, at: Position) -> Result<(), SyntaxError> {
+    fn expand(&mut self, nodes: usize, at: Position) -> Result<(), SyntaxError> {
         self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > self.limits.nodes {
-            let message = format!("holds more than {} values (aliases count in full)", self.limits.nodes);
+        self.expanded = self.expanded.saturating_add(nodes);
+        if self.expanded > self.limits.expanded {
+            let message = format!("anchors and aliases make more than {} values", self.limits.expanded);
             return Err(SyntaxError { at, message });
         }
         Ok(())
