@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::http_route::check_retry;
 use super::rules::Rules;
-use super::virtual_service::check_retry;
 use super::{export_to, names, traffic_policy, values};
 use crate::mesh_config::{
     ConnectionSettings, KeyAccelerator, MeshConfig, PrivateKeyProvider, ProxyConfig, Tracing,

@@ -7,6 +7,7 @@ mod destination_rule;
 mod export_to;
 mod gateway;
 mod headers;
+mod http_route;
 mod mesh;
 mod names;
 mod not_acted_on;
