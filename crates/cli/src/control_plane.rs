@@ -1,0 +1,97 @@
+//! `filamesh control`: the control plane as a process of its own.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use control::{ControlOptions, Listen};
+use serde_json::json;
+
+use crate::exit::{Code, Failure, Outcome};
+use crate::mesh_process::remove_tree;
+use crate::output::{Format, event, say};
+
+/// Run a control plane: delta ADS for proxies, HTTP for people
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  filamesh control --config ./mesh --xds 127.0.0.1:15010 --http 127.0.0.1:15014")]
+pub struct Control {
+    /// Istio and Kubernetes YAML or JSON, watched
+    #[arg(long, required = true, value_name = "DIR")]
+    config: Vec<PathBuf>,
+    /// What must outlive a restart is kept here
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where delta ADS listens
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15010")]
+    xds: SocketAddr,
+    /// Where the API, metrics and debug pages listen
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15014")]
+    http: SocketAddr,
+    /// Istio's MeshConfig
+    #[arg(long, value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    /// End when standard input does: the parent is gone
+    #[arg(long, hide = true)]
+    lifeline: bool,
+    /// What to remove when the parent is gone without having done it
+    #[arg(long, hide = true)]
+    remove_when_orphaned: Vec<PathBuf>,
+}
+
+pub fn run(args: Control) -> Outcome {
+    let began = Instant::now();
+    for dir in &args.config {
+        if !dir.is_dir() {
+            return Err(Failure::input(format!("--config {}: not a directory", dir.display())));
+        }
+    }
+    let state_dir = crate::mesh::make_state_dir(args.state_dir.as_deref(), "control")?;
+    let stop = crate::signals::Stop::take();
+    if args.lifeline {
+        let remove = args.remove_when_orphaned.clone();
+        crate::lifeline::watch(move || {
+            clear(&remove);
+            std::process::exit(0);
+        });
+    }
+    let running = control::serve(ControlOptions {
+        config_dirs: args.config.clone(),
+        mesh_config: args.mesh_config.clone(),
+        state_dir: state_dir.clone(),
+        xds: Listen::Address(args.xds),
+        http: Listen::Address(args.http),
+        log: |line| say(line),
+    })
+    .map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
+    let startup = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (xds, http) = (running.xds(), format!("http://{}", running.http()));
+    if args.output == Format::Json {
+        event(&json!({
+            "event": "ready", "startup_ms": startup, "state_dir": state_dir, "config_dir": args.config.first(),
+            "control": {"pid": std::process::id(), "xds": xds.to_string(), "http": http},
+        }))?;
+    } else {
+        say(format_args!("control plane ready after {startup} ms: xDS {xds}, {http}"));
+    }
+    stop.wait();
+    running.stop();
+    Ok(())
+}
+
+/// The supervisor was killed: its other children are ending and may still write a last file.
+fn clear(paths: &[PathBuf]) {
+    let deadline = Instant::now() + Duration::from_millis(1500);
+    loop {
+        for path in paths {
+            remove_tree(path);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        let gone = paths.iter().all(|p| !p.exists());
+        if Instant::now() > deadline || (gone && Instant::now() > deadline - Duration::from_millis(900)) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Small requests to our own HTTP endpoints: the control plane's API, a proxy's admin port.
+use std::time::Duration;
+
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
+use crate::exit::{Code, Failure};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A config dump of ten thousand services fits.
+const LIMIT: usize = 1 << 30;
+
+/// GET, the body of a 200.
+pub fn get(url: &str) -> Result<Bytes, Failure> {
+    match request(Method::GET, url)? {
+        (200, body) => Ok(body),
+        (status, body) => Err(Failure::new(
+            Code::Failure,
+            format!("{url} answered {status}: {}", String::from_utf8_lossy(&body).trim()),
+        )),
+    }
+}
+
+/// GET, the body of a 200 as JSON.
+pub fn get_json(url: &str) -> Result<serde_json::Value, Failure> {
+    serde_json::from_slice(&get(url)?)
+        .map_err(|e| Failure::new(Code::Failure, format!("{url} did not answer JSON: {e}")))
+}
+
+/// Any request without a body: the status and the body.
+pub fn request(method: Method, url: &str) -> Result<(u16, Bytes), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::io("cannot start", &e))?;
+    runtime.block_on(async {
+        let unreachable = |why: String| Failure::unreachable(format!("{url} is not reachable: {why}"));
+        let request = Request::builder()
+            .method(method)
+            .uri(url)
+            .body(Full::<Bytes>::default())
+            .map_err(|e| Failure::usage(format!("{url}: {e}")))?;
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let exchange = async {
+            let reply = client.request(request).await.map_err(|e| unreachable(root(&e)))?;
+            let status = reply.status().as_u16();
+            let body = Limited::new(reply.into_body(), LIMIT)
+                .collect()
+                .await
+                .map_err(|e| unreachable(e.to_string()))?;
+            Ok((status, body.to_bytes()))
+        };
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(unreachable(format!("no answer in {} s", TIMEOUT.as_secs()))))
+    })
+}
+
+/// The innermost reason: "connection refused", not "client error".
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,66 @@
+//! A steady load on one address: open loop, so that a slow answer does not hide the next request.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// Counted by the load's thread, read by anybody.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub sent: AtomicU64,
+    pub failed: AtomicU64,
+}
+
+/// Requests in flight at the most; beyond that a request is counted as failed without being sent.
+const IN_FLIGHT: usize = 256;
+
+/// Sends `rps` requests a second to the address from a thread of its own, until the process ends.
+pub fn start(address: Uri, rps: f64) -> Arc<Counts> {
+    let counts = Arc::new(Counts::default());
+    let shared = Arc::clone(&counts);
+    std::thread::spawn(move || {
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            runtime.block_on(send(address, rps, shared));
+        }
+    });
+    counts
+}
+
+async fn send(address: Uri, rps: f64, counts: Arc<Counts>) {
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(16).build_http();
+    let mut tick = interval(Duration::from_secs_f64(1.0 / rps));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let permits = Arc::new(tokio::sync::Semaphore::new(IN_FLIGHT));
+    loop {
+        tick.tick().await;
+        counts.sent.fetch_add(1, Ordering::Relaxed);
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
+        let (client, counts, address) = (client.clone(), Arc::clone(&counts), address.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let exchange = async {
+                let request = Request::get(address)
+                    .header("user-agent", "filamesh-demo-load")
+                    .body(Empty::<Bytes>::new())
+                    .ok()?;
+                let reply = client.request(request).await.ok()?;
+                let good = reply.status().is_success();
+                reply.into_body().collect().await.ok()?;
+                good.then_some(())
+            };
+            if !matches!(tokio::time::timeout_at(deadline, exchange).await, Ok(Some(()))) {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+}

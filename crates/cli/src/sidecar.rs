@@ -1,0 +1,222 @@
+//! A proxy fed by a control plane: the data plane's threads, the ADS client, the admin port, the mesh's DNS.
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use capture::DnsSockets;
+use capture::dns::NameTable;
+use model::config::{Config, Resource};
+use proxy::{Admin, NodeIdentity, ProxyHandle, ProxyOptions, Runtime};
+use tokio::sync::{oneshot, watch};
+use xds::delta_client::{Address, Client, Consumer, Options, Refusal, Update};
+use xds::type_url;
+
+use crate::exit::{Code, Failure};
+use crate::node::Identity;
+use crate::output::say;
+
+/// The mesh's domain; names in it are never asked of anybody else.
+const DOMAIN: &str = "cluster.local";
+/// How long the control plane may take to hear that we leave.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// What a sidecar or gateway is started with.
+pub struct Settings {
+    pub identity: Identity,
+    pub control: Address,
+    /// Where the last good configuration is kept.
+    pub state_dir: Option<PathBuf>,
+    pub options: ProxyOptions,
+    /// A listening socket for the admin endpoints.
+    pub admin: std::net::TcpListener,
+    /// Where the application's DNS queries arrive.
+    pub dns: DnsSockets,
+}
+
+/// A running proxy. [`Sidecar::stop`] ends it in order; dropped, it ends at once.
+pub struct Sidecar {
+    runtime: Option<Runtime>,
+    handle: ProxyHandle,
+    ready: Receiver<()>,
+    leave: Option<oneshot::Sender<()>>,
+    left: Receiver<()>,
+}
+
+impl Sidecar {
+    /// Starts everything; the configuration comes later (see [`Sidecar::wait_ready`]).
+    pub fn start(settings: Settings) -> Result<Sidecar, Failure> {
+        let node = NodeIdentity {
+            id: settings.identity.id(),
+            cluster: settings.identity.cluster(),
+            metadata: Some(settings.identity.metadata()),
+        };
+        let options = ProxyOptions { node: node.clone(), ..settings.options };
+        let runtime = Runtime::start(options).map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
+        let handle = runtime.handle();
+        let admin = Arc::new(Admin::new(handle.clone(), node));
+        admin.add(settings.admin).map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
+        let cache = match &settings.state_dir {
+            Some(dir) => {
+                std::fs::create_dir_all(dir).map_err(|e| {
+                    Failure::io(format!("cannot make the state directory {}", dir.display()), &e)
+                })?;
+                Some(dir.join("last-good.xds"))
+            }
+            None => None,
+        };
+        let (became_ready, ready) = channel();
+        let (leave, asked_to_leave) = oneshot::channel();
+        let (has_left, left) = channel();
+        let (names, table) = watch::channel(None);
+        let applier = Applier {
+            config: Config::new(),
+            handle: handle.clone(),
+            admin: Arc::clone(&admin),
+            names,
+            seen: Seen::default(),
+            became_ready: Some(became_ready),
+            complaints: HashMap::new(),
+        };
+        let client = Options { address: settings.control, node: settings.identity.node(), cache };
+        let dns = settings.dns;
+        let work = async move {
+            let client = Client::start(client, applier, |line| say(line));
+            if !(dns.udp.is_empty() && dns.tcp.is_empty()) {
+                let upstream = capture::dns::Upstream::host();
+                tokio::spawn(async move {
+                    if let Err(error) = capture::dns::serve(dns, table, upstream, Arc::default()).await {
+                        say(format_args!("mesh DNS ended: {error}"));
+                    }
+                });
+            }
+            tokio::select! {
+                () = admin.serve() => {}
+                _ = asked_to_leave => {}
+            }
+            // Not connected, or not in time: the control plane will notice all the same.
+            let _ = client.goodbye(GOODBYE).await;
+            let _ = has_left.send(());
+        };
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(work),
+                Err(error) => say(format_args!("no thread for the control side: {error}")),
+            })
+            .map_err(|e| Failure::io("cannot start a thread", &e))?;
+        Ok(Sidecar { runtime: Some(runtime), handle, ready, leave: Some(leave), left })
+    }
+
+    /// Waits for the first whole configuration, from the control plane or from disk.
+    pub fn wait_ready(&self, limit: Duration) -> bool {
+        self.ready.recv_timeout(limit).is_ok()
+    }
+
+    pub fn handle(&self) -> &ProxyHandle {
+        &self.handle
+    }
+
+    /// Waits until somebody asks the proxy to quit through its admin port.
+    pub fn left(&self) -> &Receiver<()> {
+        &self.left
+    }
+
+    /// Tells the control plane that this workload goes, so that nobody calls it any more.
+    pub fn leave(&mut self) {
+        if let Some(leave) = self.leave.take()
+            && leave.send(()).is_ok()
+        {
+            let _ = self.left.recv_timeout(GOODBYE * 2);
+        }
+    }
+
+    /// Lets what is under way end, then stops.
+    pub fn stop(mut self) {
+        self.leave();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.stop();
+        }
+    }
+}
+
+/// The types that must have come once before a proxy is ready.
+#[derive(Default)]
+struct Seen {
+    clusters: bool,
+    listeners: bool,
+}
+
+/// Turns what comes over ADS into the configuration of the data plane.
+struct Applier {
+    config: Config,
+    handle: ProxyHandle,
+    admin: Arc<Admin>,
+    names: watch::Sender<Option<Arc<NameTable>>>,
+    seen: Seen,
+    became_ready: Option<Sender<()>>,
+    /// Listeners that could not be opened, and what was said of it: once, until it changes.
+    complaints: HashMap<String, String>,
+}
+
+impl Consumer for Applier {
+    fn apply(&mut self, update: &Update) -> Vec<Refusal> {
+        let resources: Vec<Resource> = update
+            .resources
+            .iter()
+            .map(|r| Resource { name: r.name.clone(), version: r.version.clone(), body: r.body.clone() })
+            .collect();
+        let rejections = self.config.apply(update.type_url, &resources, &update.removed);
+        self.admin.update_raw(|raw| raw.apply(update.type_url, &resources, &update.removed, &rejections));
+        match update.type_url {
+            type_url::NAME_TABLE => self.take_names(update),
+            type_url::CLUSTER => self.seen.clusters = true,
+            type_url::LISTENER => self.seen.listeners = true,
+            _ => {}
+        }
+        let applied = self.handle.apply(self.config.snapshot());
+        self.complain(applied.errors.iter().map(ToString::to_string).collect());
+        if self.seen.clusters && self.seen.listeners && self.config.missing().is_empty() {
+            self.admin.set_ready(true);
+            if let Some(ready) = self.became_ready.take() {
+                let _ = ready.send(());
+            }
+        }
+        rejections.into_iter().map(|r| Refusal { name: r.resource, reason: r.reason }).collect()
+    }
+
+    fn wanted(&self, type_url: &str) -> Vec<String> {
+        let subscriptions = self.config.subscriptions();
+        let names = match type_url {
+            type_url::ENDPOINT => subscriptions.endpoints,
+            type_url::ROUTE => subscriptions.routes,
+            _ => return Vec::new(),
+        };
+        names.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl Applier {
+    fn take_names(&self, update: &Update) {
+        for resource in &update.resources {
+            // What does not decode was refused by `config` already.
+            let Ok(table) = xds::unpack::<xds::nds::NameTable>(&resource.body) else { continue };
+            let entries = table
+                .table
+                .into_iter()
+                .map(|(name, info)| (name, info.ips.iter().filter_map(|ip| ip.parse().ok()).collect()));
+            self.names.send_replace(Some(Arc::new(NameTable::new(DOMAIN, entries))));
+        }
+    }
+
+    fn complain(&mut self, errors: Vec<String>) {
+        let now: HashMap<String, String> = errors.into_iter().map(|e| (e.clone(), e)).collect();
+        for error in now.values() {
+            if !self.complaints.contains_key(error) {
+                say(error);
+            }
+        }
+        self.complaints = now;
+    }
+}
