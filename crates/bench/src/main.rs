@@ -1,0 +1,312 @@
+//! `./bench`: see the library for the method.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use bench::contenders::Contender;
+use bench::cores::Cores;
+use bench::demo::Demo;
+use bench::hop::{self, Plan, Shape};
+use bench::load::{self, Load};
+use bench::machine::{Machine, Watch};
+use bench::report::Report;
+use bench::rivals::Programs;
+use bench::upstream::{self, Service};
+use bench::{hold, idle, propagation, scheduling};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Compare filamesh with Envoy, nginx, HAProxy and the floor; weigh it; time a change.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  ./bench                                  everything, under 10 minutes
+  ./bench --quick                          the same goals, under 2 minutes
+  ./bench --scenario h1 --only envoy,filamesh,floor --rounds 9
+  ./bench --json figures.json              every round's figures"
+)]
+struct Cli {
+    #[command(subcommand)]
+    tool: Option<Tool>,
+    #[command(flatten)]
+    comparison: Comparison,
+}
+
+#[derive(Debug, Args)]
+struct Comparison {
+    /// What to measure
+    #[arg(long, value_enum, default_value_t = Scenario::All)]
+    scenario: Scenario,
+    /// Only these contenders: direct, envoy, envoy-telemetry, nginx, haproxy, filamesh, filamesh-bare, floor
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    only: Vec<Contender>,
+    /// Rounds of every contender [default: 5, quick: 3]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: Option<u16>,
+    /// Seconds of each window [default: 2, quick: 1]
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Fewer and shorter rounds, without POST and 64 KiB
+    #[arg(long)]
+    quick: bool,
+    /// Write every figure there, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    H1,
+    Post,
+    #[value(name = "64k")]
+    Large,
+    Idle,
+    Propagation,
+    All,
+}
+
+/// The pieces, which the comparison starts as processes of their own.
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// Load an address and print what was measured as JSON
+    Load(LoadArgs),
+    /// Answer requests: ADDRESS=BYTES for each port
+    Upstream { services: Vec<Service> },
+    /// Hold idle connections until standard input ends
+    Hold {
+        target: SocketAddr,
+        #[arg(long)]
+        connections: usize,
+    },
+    /// Become a command, on a core and in a scheduling class
+    Place(PlaceArgs),
+}
+
+#[derive(Debug, Args)]
+struct LoadArgs {
+    target: SocketAddr,
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    #[arg(long, default_value_t = 0.25)]
+    warm_up: f64,
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Requests a second, open loop
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Bytes of each request's body
+    #[arg(long, default_value_t = 0)]
+    body: usize,
+    /// Measure the CPU time of this process and its descendants
+    #[arg(long, value_name = "PID")]
+    watch: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct PlaceArgs {
+    #[arg(long)]
+    core: Option<usize>,
+    #[arg(long)]
+    real_time: bool,
+    /// End when this process does
+    #[arg(long, value_name = "PID")]
+    parent: u32,
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.tool {
+        None => compare(&cli.comparison),
+        Some(Tool::Load(args)) => load_once(&args),
+        Some(Tool::Upstream { services }) => upstream::serve(&services).map(|()| true),
+        Some(Tool::Hold { target, connections }) => {
+            scheduling::raise_file_limit();
+            hold::hold(target, connections, Duration::from_secs(60)).map(|()| true)
+        }
+        Some(Tool::Place(args)) => {
+            scheduling::become_command(&args.command, args.core, args.real_time, args.parent).map(|()| true)
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("bench: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load_once(args: &LoadArgs) -> anyhow::Result<bool> {
+    let bounded = |what: &str, value: f64, most: f64| {
+        anyhow::ensure!(value > 0.0 && value <= most, "--{what} {value}: more than 0 and at most {most}");
+        Ok(())
+    };
+    bounded("seconds", args.seconds, 600.0)?;
+    bounded("warm-up", args.warm_up, 60.0)?;
+    if let Some(rate) = args.rate {
+        bounded("rate", rate, 1e6)?;
+    }
+    anyhow::ensure!(args.target.ip().is_loopback(), "{}: load goes to loopback addresses only", args.target);
+    anyhow::ensure!(args.body <= 16 << 20, "--body {}: at most 16 MiB", args.body);
+    let measured = load::run(&Load {
+        target: args.target,
+        connections: args.connections,
+        warm_up: args.warm_up,
+        seconds: args.seconds,
+        rate: args.rate,
+        body: args.body,
+        watch: args.watch,
+    })?;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &measured)?;
+    writeln!(out)?;
+    Ok(true)
+}
+
+/// True if everything asked for was measured, rivals that cannot be had aside.
+fn compare(args: &Comparison) -> anyhow::Result<bool> {
+    let seconds = args.seconds.unwrap_or(if args.quick { 1.0 } else { 2.0 });
+    anyhow::ensure!((0.1..=60.0).contains(&seconds), "--seconds {seconds}: from 0.1 to 60");
+    let rounds = usize::from(args.rounds.unwrap_or(if args.quick { 3 } else { 5 }));
+    let contenders: Vec<Contender> = Contender::ALL
+        .into_iter()
+        .filter(|contender| args.only.is_empty() || args.only.contains(contender))
+        .collect();
+    let (target, workspace) = directories()?;
+    let programs = Programs::prepare(&contenders, &target, &workspace);
+    let files = scheduling::raise_file_limit();
+    let cores = Cores::choose()?;
+    let real_time = real_time_allowed();
+    let directory = RunDirectory::make(&target.join("bench"))?;
+    let plan = Plan {
+        contenders: &contenders,
+        programs: &programs,
+        rounds,
+        seconds,
+        cores,
+        real_time,
+        directory: &directory.0,
+        files,
+    };
+    let mut report = Report {
+        machine: Machine::read(cores, real_time, files),
+        versions: programs.versions(),
+        rounds,
+        seconds,
+        hops: vec![],
+        idle: vec![],
+        demo: None,
+        propagation: None,
+        noise: None,
+        missing: vec![],
+        failed: vec![],
+        goals: vec![],
+    };
+    let watch = Watch::begin(cores);
+    let wants = |scenario| args.scenario == scenario || args.scenario == Scenario::All;
+    let shapes: [(Scenario, &[Shape]); 3] =
+        [(Scenario::H1, &hop::H1), (Scenario::Post, &hop::POST), (Scenario::Large, &hop::LARGE)];
+    for (scenario, shapes) in shapes {
+        let in_quick = scenario == Scenario::H1 || args.scenario == scenario;
+        if wants(scenario) && (!args.quick || in_quick) {
+            match plan.measure(shapes, &mut report.missing) {
+                Ok(outcomes) => report.hops.extend(outcomes),
+                Err(e) => report.failed.push(format!("{e:#}")),
+            }
+        }
+    }
+    if wants(Scenario::Idle) {
+        let counts: &[usize] = if args.quick { &[1000] } else { &[1000, 9000] };
+        let affordable = idle::affordable(counts, files);
+        if affordable != counts {
+            eprintln!("idle: {files} open files allow only {affordable:?} connections, not {counts:?}");
+        }
+        match idle::measure(&plan, &affordable, &mut report.missing) {
+            Ok(entries) => report.idle = entries,
+            Err(e) => report.failed.push(format!("idle: {e:#}")),
+        }
+    }
+    if wants(Scenario::Idle) || wants(Scenario::Propagation) {
+        let changes = wants(Scenario::Propagation).then_some(if args.quick { 10 } else { 20 });
+        if let Err(e) = demo(&programs, &directory.0, changes, &mut report) {
+            report.failed.push(format!("demo: {e:#}"));
+        }
+    }
+    report.noise = Some(watch.end(cores));
+    report.goals = report.goals();
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", report.text())?;
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
+    }
+    Ok(report.failed.is_empty() && !report.missing.iter().any(|missing| missing.ours))
+}
+
+fn demo(
+    programs: &Programs,
+    directory: &Path,
+    changes: Option<usize>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    eprintln!("demo: starting");
+    let filamesh = programs.filamesh.clone().map_err(anyhow::Error::msg)?;
+    let demo = Demo::start(&filamesh, directory)?;
+    report.demo = Some(demo.weigh());
+    if let Some(changes) = changes {
+        eprintln!("propagation: {changes} changes");
+        report.propagation = Some(propagation::measure(&demo.ready, changes).context("propagation")?);
+    }
+    Ok(())
+}
+
+/// The build directory, two above this program, and the project's.
+fn directories() -> anyhow::Result<(PathBuf, PathBuf)> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(2).context("this program lies in no build directory")?.to_owned();
+    Ok((target, std::env::current_dir()?))
+}
+
+/// Tried in a process of its own: this one must stay ordinary.
+fn real_time_allowed() -> bool {
+    let Ok(program) = std::env::current_exe() else { return false };
+    let parent = std::process::id().to_string();
+    std::process::Command::new(program)
+        .args(["place", "--real-time", "--parent", &parent, "--", "true"])
+        .stderr(std::process::Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Configurations and logs of one run; gone at its end.
+struct RunDirectory(PathBuf);
+
+impl RunDirectory {
+    fn make(parent: &Path) -> anyhow::Result<RunDirectory> {
+        // Left by runs that were killed.
+        for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let pid = name.to_str().and_then(|name| name.strip_prefix("run-"));
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let directory = parent.join(format!("run-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        Ok(RunDirectory(directory))
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,209 @@
+//! What `/proc` says about processes and the machine. Reading fails soft: a process that is gone used nothing.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::Duration;
+
+/// CPU time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cpu {
+    pub user: Duration,
+    pub system: Duration,
+}
+
+impl Cpu {
+    pub fn since(&self, before: Cpu) -> Cpu {
+        Cpu { user: self.user.saturating_sub(before.user), system: self.system.saturating_sub(before.system) }
+    }
+}
+
+/// One line of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stat {
+    parent: u32,
+    user_ticks: u64,
+    system_ticks: u64,
+}
+
+/// CPU time of a process and all its living descendants so far.
+pub fn cpu_of_tree(root: u32) -> Cpu {
+    let all = processes();
+    let (mut user, mut system) = (0, 0);
+    for pid in tree_in(&all, root) {
+        if let Some(stat) = all.get(&pid) {
+            user += stat.user_ticks;
+            system += stat.system_ticks;
+        }
+    }
+    let hertz = rustix::param::clock_ticks_per_second().max(1);
+    let time = |ticks: u64| Duration::from_secs_f64(ticks as f64 / hertz as f64);
+    Cpu { user: time(user), system: time(system) }
+}
+
+/// A process and all its living descendants, itself first.
+pub fn tree(root: u32) -> Vec<u32> {
+    tree_in(&processes(), root)
+}
+
+/// Memory of a process in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Resident set.
+    pub resident: u64,
+    /// Resident, with shared pages divided among those who share them: these may be added up.
+    pub proportional: u64,
+    /// Pages of its own that are no file's: what it allocated.
+    pub anonymous: u64,
+}
+
+/// `None` if the process is gone.
+pub fn memory(pid: u32) -> Option<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let resident = kibibytes(&status, "VmRSS:")? * 1024;
+    let anonymous = kibibytes(&status, "RssAnon:").unwrap_or(0) * 1024;
+    // Absent where the kernel is built without it, denied for other users' processes.
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let proportional = kibibytes(&rollup, "Pss:").map_or(resident, |pss| pss * 1024);
+    Some(Memory { resident, proportional, anonymous })
+}
+
+/// The sum over a process and its descendants.
+pub fn memory_of_tree(root: u32) -> Memory {
+    let mut sum = Memory::default();
+    for memory in tree(root).into_iter().filter_map(memory) {
+        sum.resident += memory.resident;
+        sum.proportional += memory.proportional;
+        sum.anonymous += memory.anonymous;
+    }
+    sum
+}
+
+/// Ticks of one processor, or of all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ticks {
+    pub idle: u64,
+    pub steal: u64,
+    pub total: u64,
+}
+
+impl Ticks {
+    pub fn since(&self, before: Ticks) -> Ticks {
+        Ticks {
+            idle: self.idle.saturating_sub(before.idle),
+            steal: self.steal.saturating_sub(before.steal),
+            total: self.total.saturating_sub(before.total),
+        }
+    }
+
+    pub fn busy_share(&self) -> f64 {
+        1.0 - self.idle as f64 / self.total.max(1) as f64
+    }
+
+    pub fn steal_share(&self) -> f64 {
+        self.steal as f64 / self.total.max(1) as f64
+    }
+}
+
+/// Of `cpu0` and the like; of all, for `cpu`.
+pub fn ticks(name: &str) -> Option<Ticks> {
+    ticks_in(&fs::read_to_string("/proc/stat").ok()?, name)
+}
+
+fn processes() -> HashMap<u32, Stat> {
+    let mut all = HashMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if let Some(stat) = fs::read_to_string(entry.path().join("stat")).ok().and_then(|text| stat_in(&text))
+        {
+            all.insert(pid, stat);
+        }
+    }
+    all
+}
+
+fn tree_in(all: &HashMap<u32, Stat>, root: u32) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        let mut children: Vec<u32> = all
+            .iter()
+            .filter(|(pid, stat)| stat.parent == parent && !found.contains(pid))
+            .map(|(pid, _)| *pid)
+            .collect();
+        children.sort_unstable();
+        found.extend(children);
+        next += 1;
+    }
+    found
+}
+
+/// The program's name may hold spaces and parentheses: fields are counted from the last one. proc(5).
+fn stat_in(text: &str) -> Option<Stat> {
+    let (_, fields) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        user_ticks: fields.get(11)?.parse().ok()?,
+        system_ticks: fields.get(12)?.parse().ok()?,
+    })
+}
+
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// user nice system idle iowait irq softirq steal guest guest_nice; guest is in user already. proc(5).
+fn ticks_in(text: &str, name: &str) -> Option<Ticks> {
+    let line = text.lines().find(|line| line.split_ascii_whitespace().next() == Some(name))?;
+    let fields: Vec<u64> =
+        line.split_ascii_whitespace().skip(1).take(8).map_while(|field| field.parse().ok()).collect();
+    Some(Ticks { idle: fields.get(3)? + fields.get(4)?, steal: *fields.get(7)?, total: fields.iter().sum() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_with_a_hostile_name() {
+        let text = "17 (a) S 1 (b) R 4 17 17 0 -1 4194304 100 0 0 0 250 75 0 0 20 0 1 0 5 1 1\n";
+        assert_eq!(stat_in(text), Some(Stat { parent: 4, user_ticks: 250, system_ticks: 75 }));
+        assert_eq!(stat_in("17 (cut) S 1"), None);
+        assert_eq!(stat_in(""), None);
+    }
+
+    #[test]
+    fn trees() {
+        let stat = |parent| Stat { parent, user_ticks: 0, system_ticks: 0 };
+        let all = HashMap::from([(2, stat(1)), (3, stat(2)), (4, stat(2)), (5, stat(4)), (6, stat(1))]);
+        assert_eq!(tree_in(&all, 2), [2, 3, 4, 5]);
+        assert_eq!(tree_in(&all, 6), [6]);
+        // A process that is its own parent ends the walk.
+        assert_eq!(tree_in(&HashMap::from([(7, stat(7))]), 7), [7]);
+    }
+
+    #[test]
+    fn processor_ticks() {
+        let text = "cpu  10 0 10 70 5 0 1 4 3 0\ncpu0 1 0 1 7 0 0 0 1 0 0\nintr 5\n";
+        let all = ticks_in(text, "cpu").unwrap();
+        assert_eq!(all, Ticks { idle: 75, steal: 4, total: 100 });
+        assert_eq!(all.steal_share(), 0.04);
+        assert_eq!(all.busy_share(), 0.25);
+        assert_eq!(ticks_in(text, "cpu0").map(|t| t.total), Some(10));
+        assert_eq!(ticks_in(text, "cpu1"), None);
+        assert_eq!(ticks_in("cpu 1 2", "cpu"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_and_used_time() {
+        let memory = memory(std::process::id()).unwrap();
+        assert!(memory.resident > 100_000 && memory.anonymous <= memory.resident, "{memory:?}");
+        let before = cpu_of_tree(std::process::id());
+        let mut sum = 0_u64;
+        while cpu_of_tree(std::process::id()).since(before).user.is_zero() {
+            sum = (0..1_000_000_u64).fold(sum, |sum, n| sum.wrapping_mul(31) ^ n);
+        }
+        assert_ne!(sum, 1);
+    }
+}

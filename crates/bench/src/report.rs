@@ -1,0 +1,391 @@
+//! What is printed: tables, the machine's noise, what is missing, goals.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::demo::Weights;
+use crate::hop::{Entry, IdleEntry, Missing, Outcome};
+use crate::load::Measured;
+use crate::machine::{Machine, Noise};
+use crate::propagation::Propagation;
+use crate::statistics::ratio;
+use crate::table::{Table, figure};
+
+const MIB: f64 = 1024.0 * 1024.0;
+/// Ratios are given to these, where they ran.
+const BASES: [&str; 5] = ["envoy", "envoy-telemetry", "nginx", "haproxy", "floor"];
+
+/// Everything a run measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub versions: Vec<(&'static str, String)>,
+    pub rounds: usize,
+    pub seconds: f64,
+    pub hops: Vec<Outcome>,
+    pub idle: Vec<IdleEntry>,
+    pub demo: Option<Weights>,
+    pub propagation: Option<Propagation>,
+    pub noise: Option<Noise>,
+    pub missing: Vec<Missing>,
+    /// Scenarios that could not be run, and why.
+    pub failed: Vec<String>,
+    pub goals: Vec<Goal>,
+}
+
+/// A figure the project has promised.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Goal {
+    pub what: &'static str,
+    pub limit: f64,
+    pub unit: &'static str,
+    /// `None`: not measured in this run.
+    pub measured: Option<f64>,
+}
+
+impl Goal {
+    pub fn met(&self) -> Option<bool> {
+        self.measured.map(|measured| measured <= self.limit)
+    }
+}
+
+impl Report {
+    /// Filled from what was measured.
+    pub fn goals(&self) -> Vec<Goal> {
+        let h1 = self.hops.iter().find(|outcome| outcome.scenario == "h1");
+        let against = |base: &str| {
+            let outcome = h1?;
+            ratio(cpu(outcome.entry("filamesh")?)?, cpu(outcome.entry(base)?)?)
+        };
+        vec![
+            Goal {
+                what: "CPU of one hop, our log and metrics on, to Envoy without log",
+                limit: 0.35,
+                unit: "x",
+                measured: against("envoy"),
+            },
+            Goal {
+                what: "memory of an idle sidecar (RSS, the heaviest of the demo)",
+                limit: 12.0,
+                unit: " MiB",
+                measured: self
+                    .demo
+                    .as_ref()
+                    .and_then(Weights::heaviest_sidecar)
+                    .map(|bytes| bytes as f64 / MIB),
+            },
+            Goal {
+                what: "file change to last proxy, the slowest",
+                limit: 1000.0,
+                unit: " ms",
+                measured: self.propagation.as_ref().and_then(Propagation::last).map(|last| last.max),
+            },
+        ]
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        self.write_machine(out)?;
+        for outcome in &self.hops {
+            outcome.write(out, self.rounds, self.seconds)?;
+        }
+        if !self.idle.is_empty() {
+            write_idle(out, &self.idle)?;
+        }
+        if let Some(weights) = &self.demo {
+            write_demo(out, weights)?;
+        }
+        if let Some(propagation) = &self.propagation {
+            write_propagation(out, propagation)?;
+        }
+        if let Some(noise) = &self.noise {
+            write_noise(out, noise)?;
+        }
+        for missing in &self.missing {
+            writeln!(out, "SKIPPED: {} ({})", missing.contender, missing.reason)?;
+        }
+        for failed in &self.failed {
+            writeln!(out, "FAILED: {failed}")?;
+        }
+        writeln!(out, "\ngoals")?;
+        for goal in &self.goals {
+            writeln!(out, "  {goal}")?;
+        }
+        Ok(())
+    }
+
+    fn write_machine(&self, out: &mut String) -> std::fmt::Result {
+        let Machine { kernel, processor, cores, proxy_core, load_core, congestion_control, .. } =
+            &self.machine;
+        writeln!(out, "machine: {processor}, {cores} cores, Linux {kernel}, TCP {congestion_control}")?;
+        let class =
+            if self.machine.real_time { "SCHED_FIFO" } else { "ordinary scheduling: not allowed SCHED_FIFO" };
+        writeln!(out, "proxies on core {proxy_core}, load and upstream on core {load_core} ({class})")?;
+        if proxy_core == load_core {
+            writeln!(out, "WARNING: one core for all: proxies and load wait for each other")?;
+        }
+        for (name, version) in &self.versions {
+            writeln!(out, "{name}: {version}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Goal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Goal { what, limit, unit, .. } = self;
+        match (self.measured, self.met()) {
+            (Some(measured), Some(met)) => {
+                let verdict = if met { "met" } else { "MISSED" };
+                write!(f, "{verdict:<6}  {what}: {}{unit} (goal <= {limit}{unit})", precise(measured))
+            }
+            _ => write!(f, "-       {what}: not measured in this run (goal <= {limit}{unit})"),
+        }
+    }
+}
+
+impl Outcome {
+    pub fn entry(&self, contender: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.contender == contender)
+    }
+
+    fn write(&self, out: &mut String, rounds: usize, seconds: f64) -> std::fmt::Result {
+        writeln!(out, "\n{}: {} ({rounds} rounds of {seconds} s, medians)", self.scenario, self.what)?;
+        let bases: Vec<(&str, f64)> =
+            BASES.iter().filter_map(|base| Some((*base, cpu(self.entry(base)?)?))).collect();
+        let mut header = vec!["", "CPU us", "min..max", "user/sys"];
+        let ratios: Vec<String> = bases.iter().map(|(base, _)| format!("/{base}")).collect();
+        header.extend(ratios.iter().map(String::as_str));
+        header.extend(["req/s", "p50 us", "p99 us", "RSS MiB", "errors"]);
+        let mut table = Table::new(&header);
+        for entry in &self.entries {
+            let median =
+                |figure: fn(&Measured) -> Option<f64>| entry.spread(figure).map(|spread| spread.median);
+            let spread = entry.spread(Measured::cpu_us);
+            let mut row = vec![
+                entry.contender.to_owned(),
+                figure(spread.map(|s| s.median), 1),
+                spread.map_or_else(|| "-".to_owned(), |s| format!("{:.1}..{:.1}", s.min, s.max)),
+                match (median(|m| m.user_us), median(|m| m.system_us)) {
+                    (Some(user), Some(system)) => format!("{user:.1}/{system:.1}"),
+                    _ => "-".to_owned(),
+                },
+            ];
+            for (_, base) in &bases {
+                row.push(figure(spread.and_then(|s| ratio(s.median, *base)), 2));
+            }
+            row.push(figure(median(|m| Some(m.rps)), 0));
+            row.push(figure(median(|m| Some(m.p50_us)), 0));
+            row.push(figure(median(|m| Some(m.p99_us)), 0));
+            row.push(figure(entry.resident.map(|bytes| bytes as f64 / MIB), 1));
+            row.push(entry.errors().to_string());
+            table.row(row);
+        }
+        write!(out, "{table}")?;
+        for entry in &self.entries {
+            if let Some(error) = entry.rounds.iter().find_map(|round| round.first_error.as_ref()) {
+                writeln!(out, "  {}: {} errors, the first: {error}", entry.contender, entry.errors())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cpu(entry: &Entry) -> Option<f64> {
+    entry.spread(Measured::cpu_us).map(|spread| spread.median)
+}
+
+fn write_idle(out: &mut String, entries: &[IdleEntry]) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\nidle: memory of one hop's proxy, at rest and with idle connections that made one request each"
+    )?;
+    let mut counts: Vec<usize> =
+        entries.iter().flat_map(|e| e.held.iter().map(|(count, _)| *count)).collect();
+    counts.sort_unstable();
+    counts.dedup();
+    let mut header = vec!["".to_owned(), "RSS MiB".to_owned(), "own MiB".to_owned()];
+    for count in &counts {
+        header.extend([format!("{count}: MiB"), "KiB each".to_owned()]);
+    }
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut table = Table::new(&header);
+    for entry in entries {
+        let mut row = vec![
+            entry.contender.to_owned(),
+            figure(Some(entry.resident as f64 / MIB), 1),
+            figure(Some(entry.anonymous as f64 / MIB), 1),
+        ];
+        for count in &counts {
+            let held = entry.held.iter().find(|(held, _)| held == count);
+            row.push(figure(held.map(|(_, resident)| *resident as f64 / MIB), 1));
+            row.push(figure(entry.per_connection(*count).map(|bytes| bytes / 1024.0), 2));
+        }
+        table.row(row);
+    }
+    write!(out, "{table}")
+}
+
+fn write_demo(out: &mut String, weights: &Weights) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\ndemo at rest: MiB resident, with shared pages divided (PSS), and of its own (anonymous)"
+    )?;
+    let mut table = Table::new(&["", "RSS", "PSS", "own"]);
+    for weight in weights.sidecars.iter().chain([&weights.control, &weights.whole]) {
+        let mib = |bytes: u64| figure(Some(bytes as f64 / MIB), 1);
+        table.row(vec![
+            weight.name.clone(),
+            mib(weight.resident),
+            mib(weight.proportional),
+            mib(weight.anonymous),
+        ]);
+    }
+    write!(out, "{table}")?;
+    writeln!(out, "  ({} processes in all, applications included)", weights.processes)
+}
+
+fn write_propagation(out: &mut String, propagation: &Propagation) -> std::fmt::Result {
+    use crate::statistics::Spread;
+    writeln!(
+        out,
+        "\npropagation: milliseconds from the rename of a file, {} changes",
+        propagation.acted.len()
+    )?;
+    let mut table = Table::new(&["", "median", "min", "max"]);
+    let rows = [
+        ("requests follow it", Spread::of(propagation.acted.iter().copied())),
+        ("all proxies confirmed it", Spread::of(propagation.confirmed.iter().copied())),
+        ("the later of both", propagation.last()),
+    ];
+    for (name, spread) in rows {
+        table.row(vec![
+            name.to_owned(),
+            figure(spread.map(|s| s.median), 1),
+            figure(spread.map(|s| s.min), 1),
+            figure(spread.map(|s| s.max), 1),
+        ]);
+    }
+    write!(out, "{table}")
+}
+
+fn write_noise(out: &mut String, noise: &Noise) -> std::fmt::Result {
+    writeln!(out, "\nnoise")?;
+    for (when, spread) in [("before", noise.calibration_before), ("after", noise.calibration_after)] {
+        if let Some(spread) = spread {
+            let width = spread.width() * 100.0;
+            writeln!(
+                out,
+                "  the same work {when}: {:.1} ms ({:.1}..{:.1}, spread {width:.0} %)",
+                spread.median, spread.min, spread.max
+            )?;
+        }
+    }
+    let percent = |share: f64| share * 100.0;
+    writeln!(
+        out,
+        "  stolen time {:.2} %, load average at the end {}",
+        percent(noise.steal),
+        noise.load_average
+    )?;
+    writeln!(
+        out,
+        "  the proxies' core was {:.0} % busy with others just before",
+        percent(noise.busy_before)
+    )?;
+    if noise.busy_before > 0.1 || noise.steal > 0.01 {
+        writeln!(out, "  WARNING: the machine was not quiet; trust ratios of CPU, not rates or latencies")?;
+    }
+    Ok(())
+}
+
+/// Two significant decimals for a ratio, one for larger figures.
+fn precise(value: f64) -> String {
+    if value < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(cpu: f64) -> Measured {
+        Measured {
+            replies: 1000,
+            errors: 0,
+            first_error: None,
+            seconds: 1.0,
+            rps: 1000.0,
+            user_us: Some(cpu / 4.0),
+            system_us: Some(cpu * 3.0 / 4.0),
+            p50_us: 50.0,
+            p90_us: 60.0,
+            p99_us: 90.0,
+            p999_us: 99.0,
+            max_us: 100.0,
+        }
+    }
+
+    fn entry(contender: &'static str, cpu: &[f64]) -> Entry {
+        Entry { contender, rounds: cpu.iter().map(|cpu| measured(*cpu)).collect(), resident: Some(1 << 20) }
+    }
+
+    fn report(entries: Vec<Entry>) -> Report {
+        let mut report = Report {
+            machine: Machine {
+                kernel: "6".into(),
+                processor: "P".into(),
+                cores: 2,
+                proxy_core: 0,
+                load_core: 1,
+                real_time: true,
+                congestion_control: "cubic".into(),
+                open_files: 1024,
+            },
+            versions: vec![],
+            rounds: 3,
+            seconds: 1.0,
+            hops: vec![Outcome { scenario: "h1", what: "a hop", entries }],
+            idle: vec![],
+            demo: None,
+            propagation: None,
+            noise: None,
+            missing: vec![Missing { contender: "nginx", ours: false, reason: "not installed".into() }],
+            failed: vec![],
+            goals: vec![],
+        };
+        report.goals = report.goals();
+        report
+    }
+
+    #[test]
+    fn ratios_are_of_medians_and_decide_the_goal() {
+        let report = report(vec![entry("envoy", &[40.0, 39.0, 90.0]), entry("filamesh", &[10.0, 7.0, 8.0])]);
+        let goal = &report.goals[0];
+        assert_eq!((goal.measured, goal.met()), (Some(0.2), Some(true)));
+        let text = report.text();
+        let row = text.lines().find(|line| line.trim_start().starts_with("filamesh ")).unwrap();
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(&cells[..5], ["filamesh", "8.0", "7.0..10.0", "2.0/6.0", "0.20"], "{text}");
+        assert!(text.contains("SKIPPED: nginx (not installed)"), "{text}");
+        assert!(text.contains("met     CPU of one hop"), "{text}");
+    }
+
+    #[test]
+    fn a_goal_without_its_rival_is_not_decided() {
+        let report = report(vec![entry("filamesh", &[8.0])]);
+        assert_eq!(report.goals[0].met(), None);
+        assert!(report.text().contains("not measured in this run"));
+    }
+
+    #[test]
+    fn a_missed_goal_says_so() {
+        let goal = Goal { what: "w", limit: 12.0, unit: " MiB", measured: Some(14.26) };
+        assert_eq!(goal.to_string(), "MISSED  w: 14.3 MiB (goal <= 12 MiB)");
+    }
+}

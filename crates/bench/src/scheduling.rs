@@ -1,0 +1,67 @@
+//! Where and how a process runs: core, real-time class, and that it ends with the one who started it.
+// The one call without a safe wrapper among our dependencies: sched_setscheduler(2).
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::Context;
+use rustix::process::Signal;
+use rustix::thread::CpuSet;
+
+/// Cores this process may run on.
+pub fn allowed_cores() -> io::Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+}
+
+/// Pins this process to one core.
+pub fn pin(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// First in, first out, at the lowest real-time priority. Needs a privilege.
+pub fn make_real_time() -> io::Result<()> {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the structure outlives the call, which only reads it; 0 is this thread.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// As many open files as this user may have; returned.
+pub fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Refused only if the kernel's own bound is lower; then what there was stays.
+    let _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Becomes `command`, placed as asked. Returns only if that fails.
+pub fn become_command(
+    command: &[String],
+    core: Option<usize>,
+    real_time: bool,
+    parent: u32,
+) -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have died before the call above.
+    let alive =
+        rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().unsigned_abs() == parent);
+    anyhow::ensure!(alive, "started by a process that has ended");
+    raise_file_limit();
+    if let Some(core) = core {
+        pin(core).with_context(|| format!("core {core}"))?;
+    }
+    if real_time {
+        make_real_time().context("SCHED_FIFO")?;
+    }
+    let (program, arguments) = command.split_first().context("no command")?;
+    Err(Command::new(program).args(arguments).exec()).with_context(|| program.clone())
+}
