@@ -42,7 +42,7 @@ struct Comparison {
     /// What to measure
     #[arg(long, value_enum, default_value_t = Scenario::All)]
     scenario: Scenario,
-    /// Only these contenders: direct, envoy, envoy-telemetry, nginx, haproxy, filamesh, filamesh-bare, floor
+    /// Only these contenders: direct, envoy, envoy-log, nginx, haproxy, filamesh, filamesh-bare, floor
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<Contender>,
     /// Rounds of every contender [default: 5, quick: 3]

@@ -14,7 +14,7 @@ use crate::table::{Table, figure};
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// Ratios are given to these, where they ran.
-const BASES: [&str; 5] = ["envoy", "envoy-telemetry", "nginx", "haproxy", "floor"];
+const BASES: [&str; 5] = ["envoy", "envoy-log", "nginx", "haproxy", "floor"];
 
 /// Everything a run measured.
 #[derive(Debug, Clone, Serialize)]

@@ -25,7 +25,7 @@ impl Programs {
         let unless_unwanted = |wanted: bool, find: &dyn Fn() -> Result<PathBuf, String>| {
             if wanted { find() } else { Err("not asked for".to_owned()) }
         };
-        let either = wants(Contender::Envoy) || wants(Contender::EnvoyTelemetry);
+        let either = wants(Contender::Envoy) || wants(Contender::EnvoyLog);
         Programs {
             envoy: unless_unwanted(either, &|| envoy(&target.join("peers"))),
             nginx: unless_unwanted(wants(Contender::Nginx), &|| debian("nginx", "nginx-light")),
@@ -50,6 +50,8 @@ impl Programs {
                 let said = [output.stdout, output.stderr].concat();
                 let said = String::from_utf8_lossy(&said);
                 let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("?");
+                // Some begin with their path or their own name.
+                let line = line.rsplit_once("version:").map_or(line, |(_, version)| version);
                 versions.push((name, line.trim().to_owned()));
             }
         }

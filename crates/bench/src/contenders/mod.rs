@@ -20,7 +20,7 @@ pub enum Contender {
     /// Without an access log, and with Envoy's own counters only.
     Envoy,
     /// With Istio's access log, and the metrics of Istio as far as this build of Envoy can make them.
-    EnvoyTelemetry,
+    EnvoyLog,
     Nginx,
     Haproxy,
     /// With Istio's access log and Istio's metrics.
@@ -34,7 +34,7 @@ impl Contender {
     pub const ALL: [Contender; 8] = [
         Contender::Direct,
         Contender::Envoy,
-        Contender::EnvoyTelemetry,
+        Contender::EnvoyLog,
         Contender::Nginx,
         Contender::Haproxy,
         Contender::Filamesh,
@@ -46,7 +46,7 @@ impl Contender {
         match self {
             Contender::Direct => "direct",
             Contender::Envoy => "envoy",
-            Contender::EnvoyTelemetry => "envoy-telemetry",
+            Contender::EnvoyLog => "envoy-log",
             Contender::Nginx => "nginx",
             Contender::Haproxy => "haproxy",
             Contender::Filamesh => "filamesh",
@@ -64,7 +64,7 @@ impl Contender {
     fn program(self, programs: &Programs) -> Result<PathBuf, String> {
         match self {
             Contender::Direct => Err("no program".to_owned()),
-            Contender::Envoy | Contender::EnvoyTelemetry => programs.envoy.clone(),
+            Contender::Envoy | Contender::EnvoyLog => programs.envoy.clone(),
             Contender::Nginx => programs.nginx.clone(),
             Contender::Haproxy => programs.haproxy.clone(),
             Contender::Filamesh | Contender::FilameshBare => programs.filamesh.clone(),
@@ -155,8 +155,7 @@ impl Hop {
 
     /// Whether it wrote the access log it was told to write. `None` if it was told nothing.
     pub fn logs(&self) -> Option<bool> {
-        let told =
-            matches!(self.contender, Contender::EnvoyTelemetry | Contender::Filamesh | Contender::Floor);
+        let told = matches!(self.contender, Contender::EnvoyLog | Contender::Filamesh | Contender::Floor);
         told.then(|| std::fs::metadata(&self.access_log).is_ok_and(|file| file.len() > 0))
     }
 }
@@ -178,7 +177,7 @@ fn command(
     let program = text(program);
     Ok(match contender {
         Contender::Direct => (vec![program], vec![]),
-        Contender::Envoy | Contender::EnvoyTelemetry => {
+        Contender::Envoy | Contender::EnvoyLog => {
             let telemetry = match contender {
                 Contender::Envoy => Telemetry::Off,
                 _ => Telemetry::Envoy { access_log: text(access_log) },
