@@ -5,6 +5,7 @@
 //! | [`serve()`] | a running control plane |
 //! | [`options`] | what it is started with, why it did not start |
 //! | [`source`] | directories of YAML, watched; objects written as files |
+//! | `sources_seen` | which directories were read before a restart |
 //! | `mesh_file` | the mesh configuration from a file of its own |
 //! | [`node`] | who is at the other end of a stream |
 //! | [`workload`] | an instance as it registers |
@@ -27,6 +28,7 @@ pub mod registrations;
 pub mod scope;
 mod serve;
 pub mod source;
+mod sources_seen;
 pub mod status;
 pub mod translate;
 pub mod workload;

@@ -11,10 +11,11 @@ use tokio::runtime::Runtime;
 
 use crate::options::{ControlOptions, Listen, ServeError};
 use crate::push::Shared;
-use crate::push::engine::{Engine, open_mesh_file};
+use crate::push::engine::{Engine, Inputs, open_mesh_file};
 use crate::push::published::Published;
 use crate::registrations::Registrations;
 use crate::source::{Directory, Watch};
+use crate::sources_seen::SourcesSeen;
 use crate::translate::Options;
 use crate::world::Settings;
 use crate::{ads, status};
@@ -51,17 +52,26 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
     let mesh_file =
         open_mesh_file(mesh_config).map_err(|(path, reason)| ServeError::MeshConfig { path, reason })?;
     let registrations = Registrations::open(&state_dir, Instant::now(), log)
-        .map_err(|error| ServeError::StateDir { path: state_dir, error })?;
+        .map_err(|error| ServeError::StateDir { path: state_dir.clone(), error })?;
 
     let (events, received) = channel();
     let shared = Arc::new(Shared::new(Published::default(), events, log));
     let reader = shared.clone();
     let (watch, reading) =
-        Watch::start(Directory::new(config_dirs), log, move |reading| reader.read(reading))
+        Watch::start(Directory::new(config_dirs.clone()), log, move |reading| reader.read(reading))
             .map_err(ServeError::Threads)?;
     // Kubernetes Services get automatic addresses: there is no API server here that would have given them any.
     let settings = Settings { assign_addresses: true, ..Settings::default() };
-    let engine = Engine::new(shared.clone(), registrations, reading, mesh_file, settings, Options::default());
+    let inputs = Inputs {
+        registrations,
+        directories: config_dirs,
+        reading,
+        seen: SourcesSeen::open(&state_dir),
+        mesh_file,
+        settings,
+        options: Options::default(),
+    };
+    let engine = Engine::new(shared.clone(), inputs);
     let engine = std::thread::Builder::new()
         .name("push".into())
         .spawn(move || engine.run(&received))

@@ -414,3 +414,25 @@ fn who_is_not_served_is_told_why() {
         assert!(status.message().contains("delta"), "{status}");
     });
 }
+
+/// A volume that is mounted late must not look like an empty configuration.
+#[test]
+fn a_control_plane_that_is_back_before_its_directory_takes_nothing_away() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let mut plane = Plane::start(&[("web.yaml", service("web"))]);
+    let proxy = plane.connect(sidecar(plane.xds, "web", 1));
+    proxy.held.has("RDS", "80");
+    until("in step", || synced(&plane, 1).then_some(()));
+    plane.stop();
+    let elsewhere = plane.dir.path().join("elsewhere");
+    std::fs::rename(plane.config(), &elsewhere).unwrap();
+    let held = proxy.held.lock(|s| (s.received, s.resources.len()));
+    plane.restart();
+    until("the stream", || plane.get("/filamesh/v1/proxies").as_array().map(Vec::len).filter(|n| *n == 1));
+    assert_eq!(plane.request("GET", "/ready").0, 503);
+    std::fs::rename(&elsewhere, plane.config()).unwrap();
+    until("in step", || synced(&plane, 1).then_some(()));
+    assert_eq!(plane.request("GET", "/ready").0, 200);
+    assert_eq!(proxy.held.lock(|s| (s.received, s.resources.len())), held);
+}

@@ -17,6 +17,7 @@ use super::published::{ObjectKey, Published, object_key};
 use crate::mesh_file::MeshFile;
 use crate::registrations::{Registrations, StreamId};
 use crate::source::Reading;
+use crate::sources_seen::SourcesSeen;
 use crate::translate::{self, ClassKey, Options, Profile, Proxy, Resources};
 use crate::world::{Note, Settings, World};
 
@@ -40,17 +41,26 @@ pub(crate) enum Event {
 /// Everything a state is made from, and the newest one.
 pub(crate) struct Engine {
     shared: Arc<Shared>,
-    registrations: Registrations,
-    reading: Reading,
+    inputs: Inputs,
     readings: u64,
-    mesh_file: Option<MeshFile>,
-    settings: Settings,
-    options: Options,
+    /// Nothing is served: what was configured before the restart cannot be read yet.
+    waiting: bool,
     state: State,
     interner: Interner,
     buffer: Vec<u8>,
     /// Lines that were logged, so that each is logged once.
     told: BTreeSet<String>,
+}
+
+/// What a state is made from.
+pub(crate) struct Inputs {
+    pub(crate) registrations: Registrations,
+    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) reading: Reading,
+    pub(crate) seen: SourcesSeen,
+    pub(crate) mesh_file: Option<MeshFile>,
+    pub(crate) settings: Settings,
+    pub(crate) options: Options,
 }
 
 /// The newest state.
@@ -73,6 +83,8 @@ type Class = (ClassKey, Profile);
 struct Changes {
     /// The world, because of something noticed at this time.
     world: Option<Instant>,
+    /// The objects, maybe.
+    read: bool,
     /// Only what is shown.
     shown: bool,
     new_peers: Vec<Arc<Peer>>,
@@ -86,16 +98,10 @@ impl Changes {
 }
 
 impl Engine {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        registrations: Registrations,
-        reading: Reading,
-        mesh_file: Option<MeshFile>,
-        settings: Settings,
-        options: Options,
-    ) -> Self {
-        let since = reading.since;
-        let world = World::build(Vec::new(), Vec::new(), MeshConfig::istio_default(), settings.clone());
+    pub(crate) fn new(shared: Arc<Shared>, inputs: Inputs) -> Self {
+        let since = inputs.reading.since;
+        let mesh = MeshConfig::istio_default();
+        let world = World::build(Vec::new(), Vec::new(), mesh, inputs.settings.clone());
         let state = State {
             generation: 0,
             since,
@@ -107,17 +113,17 @@ impl Engine {
         };
         let mut engine = Self {
             shared,
-            registrations,
-            reading,
+            inputs,
             readings: 1,
-            mesh_file,
-            settings,
-            options,
+            waiting: false,
             state,
             interner: Interner::default(),
             buffer: Vec::new(),
             told: BTreeSet::new(),
         };
+        engine.look_for_sources();
+        engine.state.generation += 1;
+        engine.date_objects();
         engine.rebuild(since);
         engine.publish();
         engine
@@ -128,8 +134,8 @@ impl Engine {
         loop {
             let mut changes = Changes::default();
             let now = Instant::now();
-            let expiry = self.registrations.deadline(now);
-            let mesh_look = self.mesh_file.as_ref().map(|_| next_mesh_look);
+            let expiry = self.inputs.registrations.deadline(now);
+            let mesh_look = self.inputs.mesh_file.as_ref().map(|_| next_mesh_look);
             let wake = [expiry, mesh_look].into_iter().flatten().min();
             let wait = wake.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(now));
             match events.recv_timeout(wait) {
@@ -141,21 +147,21 @@ impl Engine {
                 self.take(event, &mut changes);
             }
             if changes.stop {
-                self.registrations.persist(self.shared.log);
+                self.inputs.registrations.persist(self.shared.log);
                 return;
             }
             let now = Instant::now();
-            if self.registrations.expire(now) {
+            if self.inputs.registrations.expire(now) {
                 changes.world(now);
             }
             if now >= next_mesh_look {
                 next_mesh_look = now + MESH_FILE;
-                if self.mesh_file.as_mut().is_some_and(|file| file.look(self.shared.log)) {
+                if self.inputs.mesh_file.as_mut().is_some_and(|file| file.look(self.shared.log)) {
                     changes.world(now);
                 }
             }
             self.apply(changes);
-            self.registrations.persist(self.shared.log);
+            self.inputs.registrations.persist(self.shared.log);
         }
     }
 
@@ -163,35 +169,36 @@ impl Engine {
         match event {
             Event::Read(reading) => {
                 self.readings += 1;
-                if reading.says_the_same(&self.reading) {
+                if reading.says_the_same(&self.inputs.reading) {
                     changes.shown = true;
                 } else {
                     changes.world(reading.since);
                 }
-                self.reading = *reading;
+                self.inputs.reading = *reading;
+                changes.read = true;
             }
             Event::Connected(peer, since) => {
                 if let Some(workload) = &peer.node.workload {
                     changes.shown = true;
-                    if self.registrations.connect(peer.id, workload.clone()) {
+                    if self.inputs.registrations.connect(peer.id, workload.clone()) {
                         changes.world(since);
                     }
                 }
                 changes.new_peers.push(peer);
             }
             Event::Disconnected(stream) => {
-                self.registrations.disconnect(stream, Instant::now());
+                self.inputs.registrations.disconnect(stream, Instant::now());
                 self.state.own.remove(&stream);
                 changes.new_peers.retain(|p| p.id != stream);
                 changes.shown = true;
             }
             Event::Left(stream, since) => {
-                if self.registrations.leave(stream) {
+                if self.inputs.registrations.leave(stream) {
                     changes.world(since);
                 }
             }
             Event::Remove { namespace, name, answer, since } => {
-                let removed = self.registrations.remove(&namespace, &name);
+                let removed = self.inputs.registrations.remove(&namespace, &name);
                 if removed > 0 {
                     changes.world(since);
                 }
@@ -202,8 +209,15 @@ impl Engine {
         }
     }
 
-    fn apply(&mut self, changes: Changes) {
+    fn apply(&mut self, mut changes: Changes) {
+        if changes.read && self.look_for_sources() {
+            changes.world(self.inputs.reading.since);
+        }
         if let Some(since) = changes.world {
+            self.state.generation += 1;
+            if changes.read {
+                self.date_objects();
+            }
             self.rebuild(since);
             let peers = self.shared.peers();
             self.offer(&peers, true);
@@ -218,21 +232,32 @@ impl Engine {
         self.interner.sweep();
     }
 
+    /// Whether what was waited for is there.
+    fn look_for_sources(&mut self) -> bool {
+        let Inputs { seen, directories, reading, .. } = &mut self.inputs;
+        let waiting = seen.is_waiting(directories, reading, self.shared.log);
+        let back = std::mem::replace(&mut self.waiting, waiting) && !waiting;
+        if back {
+            (self.shared.log)("every directory that was read before is there again: serving");
+        }
+        back
+    }
+
     /// Makes the world of the moment.
     fn rebuild(&mut self, since: Instant) {
         let start = Instant::now();
-        let objects: Vec<Arc<Object>> = self.reading.objects.iter().map(|l| l.object.clone()).collect();
+        let objects: Vec<Arc<Object>> =
+            self.inputs.reading.objects.iter().map(|l| l.object.clone()).collect();
         let mesh = self.mesh(&objects);
-        self.state.generation += 1;
         self.state.since = since;
-        self.date_objects();
-        self.state.world = World::build(objects, self.registrations.workloads(), mesh, self.settings.clone());
+        self.state.world =
+            World::build(objects, self.inputs.registrations.workloads(), mesh, self.inputs.settings.clone());
         self.state.notes = self.state.world.notes().iter().cloned().collect();
         self.shared.metrics.world_built(start.elapsed());
     }
 
     fn mesh(&self, objects: &[Arc<Object>]) -> MeshConfig {
-        if let Some(file) = &self.mesh_file {
+        if let Some(file) = &self.inputs.mesh_file {
             return file.config().clone();
         }
         let in_objects = objects.iter().find_map(|o| match &o.spec {
@@ -245,8 +270,8 @@ impl Engine {
     /// Notes in which generation each object came to say what it says.
     fn date_objects(&mut self) {
         let generation = self.state.generation;
-        let mut dated = HashMap::with_capacity(self.reading.objects.len());
-        for loaded in &self.reading.objects {
+        let mut dated = HashMap::with_capacity(self.inputs.reading.objects.len());
+        for loaded in &self.inputs.reading.objects {
             let (key, hash) = (object_key(&loaded.object), loaded.object.content_hash());
             let since = match self.state.objects.get(&key) {
                 Some((known, since)) if *known == hash => *since,
@@ -260,11 +285,14 @@ impl Engine {
     /// Gives these streams the resources of the newest state, class by class. With `anew` nothing that was made
     /// before is taken for granted.
     fn offer(&mut self, peers: &[Arc<Peer>], anew: bool) {
+        if self.waiting {
+            return;
+        }
         let start = Instant::now();
         let older = if anew { std::mem::take(&mut self.state.classes) } else { HashMap::new() };
         for peer in peers {
             let proxy = self.proxy(peer);
-            let options = peer.node.options(&self.options);
+            let options = peer.node.options(&self.inputs.options);
             let class = (translate::class_key(&self.state.world, &proxy, &options), peer.node.profile);
             let shared = match self.state.classes.get(&class) {
                 Some(layer) => layer.clone(),
@@ -297,26 +325,27 @@ impl Engine {
     }
 
     fn publish(&mut self) {
-        let mut problems = self.reading.problems.clone();
+        let mut problems = self.inputs.reading.problems.clone();
         let notes: Vec<Problem> = self.state.notes.iter().filter_map(|n| self.problem(n)).collect();
         problems.extend(notes);
         self.tell(&problems);
-        let objects = Arc::new(self.reading.objects.clone());
-        self.shared.metrics.counted(&self.reading.objects);
+        let objects = Arc::new(self.inputs.reading.objects.clone());
+        self.shared.metrics.counted(&self.inputs.reading.objects);
         self.shared.published.store(Arc::new(Published {
             generation: self.state.generation,
+            waiting: self.waiting,
             readings: self.readings,
             objects,
             problems: Arc::new(problems),
             since: self.state.objects.clone(),
-            workloads: self.registrations.status(),
+            workloads: self.inputs.registrations.status(),
         }));
         self.shared.progressed();
     }
 
     /// A note with the place it is about. `None` for what the source has told already: kinds nothing acts on.
     fn problem(&self, note: &Note) -> Option<Problem> {
-        let object = self.reading.objects.iter().map(|l| &l.object).find(|o| o.id() == note.object);
+        let object = self.inputs.reading.objects.iter().map(|l| &l.object).find(|o| o.id() == note.object);
         if object.is_some_and(|o| matches!(o.spec, Spec::Unsupported)) {
             return None;
         }

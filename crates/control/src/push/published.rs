@@ -12,6 +12,8 @@ use crate::status::shapes::{ObjectState, ObjectStatus, Place, WorkloadStatus};
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     pub(crate) generation: u64,
+    /// Nothing is served yet: see `sources_seen`.
+    pub(crate) waiting: bool,
     /// Counts readings of the source, also those that say the same.
     pub(crate) readings: u64,
     pub(crate) objects: Arc<Vec<Loaded>>,

@@ -94,7 +94,8 @@ impl Directory {
             }
         }
         merged.problems.extend(ignored_kinds(&merged.objects));
-        Reading { objects: merged.objects, problems: merged.problems, since }
+        let unread = self.roots.iter().filter(|r| !r.seen).map(|r| r.path.clone()).collect();
+        Reading { objects: merged.objects, problems: merged.problems, unread, since }
     }
 }
 

@@ -19,6 +19,7 @@ mod tests;
 mod tree;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,6 +35,8 @@ pub struct Reading {
     pub objects: Vec<Loaded>,
     /// Errors and warnings, in the order of the files.
     pub problems: Vec<Problem>,
+    /// Directories that could not be read even once: what they hold is not known, which is not that it is nothing.
+    pub unread: Vec<PathBuf>,
     /// When the first change since the last reading was noticed.
     pub since: Instant,
 }

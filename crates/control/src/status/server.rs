@@ -62,8 +62,12 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Answer {
         return failure(StatusCode::METHOD_NOT_ALLOWED, "only GET");
     }
     match path.as_str() {
+        "/healthz" => text("ok\n"),
+        "/ready" if shared.published.load().waiting => {
+            failure(StatusCode::SERVICE_UNAVAILABLE, "waiting for a configuration directory")
+        }
         // Listening starts when the first state is there.
-        "/healthz" | "/ready" => text("ok\n"),
+        "/ready" => text("ok\n"),
         "/metrics" => {
             let mut answer = text(shared.metrics.text(shared.peers().len()));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
