@@ -18,8 +18,9 @@ use xds::{Message, cluster, core, hcm, listener, tcp_proxy, type_url};
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 pub struct Plane {
-    pub dir: TempDir,
+    /// Before the directory: fields are dropped in order.
     pub running: Option<Running>,
+    pub dir: TempDir,
     pub xds: SocketAddr,
     pub http: SocketAddr,
 }
