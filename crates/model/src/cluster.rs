@@ -266,10 +266,10 @@ impl Cluster {
         unknown_filters(&message.filters)?;
         let kind = kind(message)?;
         let options = protocol_options(message)?;
-        let common = options.common_http_protocol_options.clone().unwrap_or_default();
+        let common = options.common_http_protocol_options.unwrap_or_default();
         let upstream = options.upstream_http_protocol_options.clone().unwrap_or_default();
         let (protocol, http1) = protocol(message, &options)?;
-        let lb = message.common_lb_config.clone().unwrap_or_default();
+        let lb = message.common_lb_config.unwrap_or_default();
         let idle = proto::optional_duration(common.idle_timeout.as_ref()).at("idle_timeout")?;
         let connect = proto::optional_duration(message.connect_timeout.as_ref()).at("connect_timeout")?;
         if connect.is_some_and(|c| c.is_zero()) {

@@ -263,7 +263,7 @@ impl HttpConnection {
         if message.represent_ipv4_remote_address_as_ipv4_mapped_ipv6 {
             return refuse!("is not supported").at("represent_ipv4_remote_address_as_ipv4_mapped_ipv6");
         }
-        let common = message.common_http_protocol_options.clone().unwrap_or_default();
+        let common = message.common_http_protocol_options.unwrap_or_default();
         Ok(HttpConnection {
             stat_prefix: message.stat_prefix.as_str().into(),
             codec: match message.codec_type() {
@@ -452,7 +452,7 @@ fn tracing(message: &message::Tracing) -> Tracing {
 
 fn forwarded(message: &xds::hcm::HttpConnectionManager) -> Compiled<Forwarded> {
     use message::ForwardClientCertDetails as D;
-    let details = message.set_current_client_cert_details.clone().unwrap_or_default();
+    let details = message.set_current_client_cert_details.unwrap_or_default();
     let internal = match &message.internal_address_config {
         None => None,
         Some(config) => {

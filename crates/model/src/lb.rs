@@ -303,7 +303,7 @@ fn loads(counts: &[(u64, u64)], overprovisioning: u64, panic_threshold: f64) -> 
         let mut left = 100;
         for (load, health) in loads.iter_mut().zip(&health) {
             // To the nearest, as the documented table has it.
-            *load = ((health * 100 + available / 2) / available).min(left);
+            *load = (health * 100 + available / 2).checked_div(available).unwrap_or(0).min(left);
             left -= *load;
         }
         // What rounding left goes to the first priority that has any health.

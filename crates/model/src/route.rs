@@ -21,12 +21,14 @@ use crate::route_table::RoutePlace;
 use crate::string_match::RegexRewrite;
 use crate::virtual_host::VirtualHost;
 
+/// In C's order, what every look-up reads first: among 10 000 routes a cache line is what a look-up costs.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Route {
-    /// Often empty.
-    pub name: Arc<str>,
     pub rule: RouteMatch,
     pub action: Action,
+    /// Often empty.
+    pub name: Arc<str>,
     pub request_headers: HeaderPlan,
     pub response_headers: HeaderPlan,
     /// The route's own, else the virtual host's.
@@ -42,7 +44,7 @@ pub struct Route {
 #[derive(Debug)]
 pub enum Action {
     Forward(Box<Forward>),
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     Respond(DirectResponse),
 }
 
@@ -62,6 +64,7 @@ pub struct RouteFilters {
 
 /// How a request is sent on.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Forward {
     pub target: Target,
     pub path: PathRewrite,
@@ -227,7 +230,9 @@ impl Route {
                 }
                 Action::Forward(Box::new(Forward::compile(route, host, names).at("route")?))
             }
-            Some(A::Redirect(redirect)) => Action::Redirect(Redirect::compile(redirect).at("redirect")?),
+            Some(A::Redirect(redirect)) => {
+                Action::Redirect(Box::new(Redirect::compile(redirect).at("redirect")?))
+            }
             Some(A::DirectResponse(response)) => {
                 Action::Respond(DirectResponse::compile(response).at("direct_response")?)
             }
@@ -339,7 +344,7 @@ impl Forward {
             None => Some(Duration::from_secs(15)),
             Some(timeout) => Some(timeout).filter(|t| !t.is_zero()),
         };
-        let stream = message.max_stream_duration.clone().unwrap_or_default();
+        let stream = message.max_stream_duration.unwrap_or_default();
         let grpc_max = match proto::optional_duration(stream.grpc_timeout_header_max.as_ref())
             .at("max_stream_duration.grpc_timeout_header_max")?
         {

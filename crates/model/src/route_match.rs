@@ -15,8 +15,8 @@ use crate::view::{RequestView, query};
 pub struct RouteMatch {
     pub(crate) path: PathMatch,
     case_sensitive: bool,
-    headers: Vec<HeaderMatch>,
-    query_parameters: Vec<QueryMatch>,
+    headers: Box<[HeaderMatch]>,
+    query_parameters: Box<[QueryMatch]>,
     grpc: bool,
     fraction: Option<Fraction>,
 }
@@ -60,15 +60,16 @@ impl RouteMatch {
         if !message.dynamic_metadata.is_empty() {
             return refuse!("is not supported").at("dynamic_metadata");
         }
-        let fraction = match &message.runtime_fraction {
-            None => None,
-            Some(f) => Some(f.default_value.as_ref().map_or(Fraction::ALWAYS, proto::fraction)),
+        let always = |f: &xds::core::RuntimeFractionalPercent| {
+            f.default_value.as_ref().map_or(Fraction::ALWAYS, proto::fraction)
         };
+        let fraction = message.runtime_fraction.as_ref().map(always);
         Ok(RouteMatch {
             path,
             case_sensitive: message.case_sensitive.unwrap_or(true),
-            headers: each("headers", &message.headers, HeaderMatch::compile)?,
-            query_parameters: each("query_parameters", &message.query_parameters, QueryMatch::compile)?,
+            headers: each("headers", &message.headers, HeaderMatch::compile)?.into(),
+            query_parameters: each("query_parameters", &message.query_parameters, QueryMatch::compile)?
+                .into(),
             grpc: message.grpc.is_some(),
             fraction,
         })

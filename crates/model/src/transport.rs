@@ -60,10 +60,27 @@ pub struct CommonTls {
     pub trusted_ca: Option<Arc<str>>,
     /// The peer's names accepted; empty = any the trust bundle vouches for.
     #[serde(skip)]
-    pub subject_names: Vec<StringMatch>,
+    pub subject_names: Vec<SubjectName>,
     pub min_version: TlsVersion,
     pub max_version: TlsVersion,
     pub cipher_suites: Vec<String>,
+}
+
+/// A name a peer's certificate may have.
+#[derive(Debug)]
+pub struct SubjectName {
+    /// `None` = of any kind (the older `match_subject_alt_names`).
+    pub kind: Option<SubjectKind>,
+    pub value: StringMatch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubjectKind {
+    Email,
+    Dns,
+    /// SPIFFE ids.
+    Uri,
+    IpAddress,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -139,11 +156,11 @@ fn common(message: Option<&xds::tls::CommonTlsContext>) -> Compiled<CommonTls> {
     let mut trusted_ca = sds.map(|s| Arc::from(s.name.as_str()));
     if let Some(validation) = validation {
         for (i, matcher) in validation.match_typed_subject_alt_names.iter().enumerate() {
-            let matcher = matcher.matcher.clone().unwrap_or_default();
-            subject_names.push(StringMatch::compile(&matcher).at_index("match_typed_subject_alt_names", i)?);
+            subject_names.push(subject(matcher).at_index("match_typed_subject_alt_names", i)?);
         }
         for (i, matcher) in validation.match_subject_alt_names.iter().enumerate() {
-            subject_names.push(StringMatch::compile(matcher).at_index("match_subject_alt_names", i)?);
+            let value = StringMatch::compile(matcher).at_index("match_subject_alt_names", i)?;
+            subject_names.push(SubjectName { kind: None, value });
         }
         if let Some(ca) = &validation.trusted_ca {
             trusted_ca = Some(format!("file-root:{}", source_name(ca).at("trusted_ca")?).into());
@@ -152,6 +169,19 @@ fn common(message: Option<&xds::tls::CommonTlsContext>) -> Compiled<CommonTls> {
     let (min_version, max_version, cipher_suites) = versions(message.tls_params.as_ref()).at("tls_params")?;
     let alpn = message.alpn_protocols.iter().map(|p| p.as_str().into()).collect();
     Ok(CommonTls { alpn, certificates, trusted_ca, subject_names, min_version, max_version, cipher_suites })
+}
+
+fn subject(message: &xds::tls::SubjectAltNameMatcher) -> Compiled<SubjectName> {
+    use xds::tls::subject_alt_name_matcher::SanType;
+    let kind = match message.san_type() {
+        SanType::Email => SubjectKind::Email,
+        SanType::Dns => SubjectKind::Dns,
+        SanType::Uri => SubjectKind::Uri,
+        SanType::IpAddress => SubjectKind::IpAddress,
+        other => return refuse!("{} is not supported", other.as_str_name()).at("san_type"),
+    };
+    let Some(matcher) = &message.matcher else { return refuse!("is required").at("matcher") };
+    Ok(SubjectName { kind: Some(kind), value: StringMatch::compile(matcher).at("matcher")? })
 }
 
 fn file_certificate(certificate: &xds::tls::TlsCertificate) -> Compiled<Arc<str>> {

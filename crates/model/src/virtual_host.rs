@@ -12,13 +12,15 @@ use crate::retry::RetryPolicy;
 use crate::route::{HostDefaults, Route, RouteFilters};
 use crate::view::{RequestView, path_only};
 
+/// In C's order, what every look-up reads first.
 #[derive(Debug)]
+#[repr(C)]
 pub struct VirtualHost {
+    pub routes: Box<[Route]>,
+    index: Option<Box<RouteIndex>>,
+    pub require_tls: TlsRequirement,
     pub name: Arc<str>,
     pub domains: Box<[Domain]>,
-    pub routes: Box<[Route]>,
-    index: Option<RouteIndex>,
-    pub require_tls: TlsRequirement,
     pub request_headers: HeaderPlan,
     pub response_headers: HeaderPlan,
     /// Tell the upstream `x-envoy-attempt-count`.
@@ -166,7 +168,7 @@ impl VirtualHost {
 }
 
 impl RouteIndex {
-    fn over(routes: &[Route]) -> Option<RouteIndex> {
+    fn over(routes: &[Route]) -> Option<Box<RouteIndex>> {
         if routes.iter().filter(|r| r.rule.exact_path().is_some()).count() < INDEX_FROM {
             return None;
         }
@@ -177,7 +179,7 @@ impl RouteIndex {
                 None => index.others.push(i),
             }
         }
-        Some(index)
+        Some(Box::new(index))
     }
 
     /// The routes of this very path and all others, merged back into list order.
