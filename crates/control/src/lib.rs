@@ -19,6 +19,8 @@
 //! | `metrics` | istiod's metric names |
 
 mod ads;
+#[doc(hidden)]
+pub mod fuzzing;
 mod mesh_file;
 mod metrics;
 pub mod node;

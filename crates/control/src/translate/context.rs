@@ -92,12 +92,13 @@ impl<'a> Context<'a> {
         self.proxy.meta("HTTP10") == Some("1")
     }
 
-    /// Whether automatic addresses are what the client's DNS answers with.
+    /// Whether automatic addresses are what the client's DNS answers with: always where we give them out, else if the
+    /// proxy says so.
     pub fn uses_automatic_addresses(&self) -> bool {
-        self.proxy.meta_flag("DNS_CAPTURE")
-            && self.proxy.meta_flag("DNS_AUTO_ALLOCATE")
-            && (self.world.settings.assign_addresses
-                || self.options.env.get("PILOT_ENABLE_IP_AUTOALLOCATE").is_some_and(|value| value == "false"))
+        let by_istio =
+            self.options.env.get("PILOT_ENABLE_IP_AUTOALLOCATE").is_some_and(|value| value == "false");
+        self.world.settings.assign_addresses
+            || (by_istio && self.proxy.meta_flag("DNS_CAPTURE") && self.proxy.meta_flag("DNS_AUTO_ALLOCATE"))
     }
 
     pub fn address_of<'s>(&self, service: &'s Service) -> &'s str {

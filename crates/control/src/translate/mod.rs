@@ -33,7 +33,6 @@ use std::fmt::Write;
 use xds::route::RouteConfiguration;
 use xds::{cluster::Cluster, endpoint::ClusterLoadAssignment, listener::Listener, nds::NameTable};
 
-use crate::world::service::Resolution;
 use crate::world::{Note, World};
 use context::Context;
 
@@ -122,7 +121,7 @@ pub fn class_key(world: &World, proxy: &Proxy, options: &Options) -> ClassKey {
         // Writing to a text cannot fail.
         let _ = write!(key, " {what}={value:?}");
     };
-    // Labels nobody asks about do not matter, but localities may ask about any.
+    // Labels nobody asks about do not matter.
     let asked: Vec<_> =
         context.labels.iter().filter(|(label, _)| world.selecting_labels.contains(*label)).collect();
     say("labels", &asked);
@@ -141,7 +140,7 @@ pub fn class_key(world: &World, proxy: &Proxy, options: &Options) -> ClassKey {
     say("metadata", &metadata);
     say("v6", &context.is_ipv6());
     // Whoever stands behind a headless service has no listener for itself.
-    if is_headless_endpoint(world, proxy.address()) {
+    if world.services.is_headless_endpoint(proxy.address()) {
         say("address", &proxy.address());
     }
     if proxy.kind == ProxyKind::Gateway {
@@ -152,13 +151,4 @@ pub fn class_key(world: &World, proxy: &Proxy, options: &Options) -> ClassKey {
         say("ports", &ports);
     }
     ClassKey(key)
-}
-
-fn is_headless_endpoint(world: &World, address: &str) -> bool {
-    world
-        .services
-        .all()
-        .iter()
-        .filter(|service| service.resolution == Resolution::Passthrough)
-        .any(|service| service.endpoints.iter().any(|endpoint| endpoint.address == address))
 }

@@ -118,7 +118,7 @@ impl World {
                 _ => {}
             }
         }
-        let selecting_labels = selecting_labels(&objects);
+        let selecting_labels = selecting_labels(&objects, &mesh);
         notes.sort();
         notes.dedup();
         Self {
@@ -151,8 +151,9 @@ impl World {
     }
 }
 
-fn selecting_labels(objects: &[Arc<Object>]) -> BTreeSet<String> {
+fn selecting_labels(objects: &[Arc<Object>], mesh: &MeshConfig) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
+    let mut failover: Vec<_> = mesh.locality_lb_setting.iter().collect();
     let mut add = |labels: &BTreeMap<String, String>| keys.extend(labels.keys().cloned());
     for object in objects {
         match &object.spec {
@@ -166,6 +167,12 @@ fn selecting_labels(objects: &[Arc<Object>]) -> BTreeSet<String> {
             }
             Spec::DestinationRule(spec) => {
                 spec.workload_selector.iter().for_each(|selector| add(&selector.match_labels));
+                let policies = spec.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+                for policy in spec.traffic_policy.iter().chain(policies) {
+                    let of_ports = policy.port_level_settings.iter().map(|port| &port.load_balancer);
+                    let settings = std::iter::once(&policy.load_balancer).chain(of_ports).flatten();
+                    failover.extend(settings.filter_map(|one| one.locality_lb_setting.as_ref()));
+                }
             }
             Spec::Sidecar(spec) => {
                 spec.workload_selector.iter().for_each(|selector| add(&selector.labels));
@@ -174,5 +181,8 @@ fn selecting_labels(objects: &[Arc<Object>]) -> BTreeSet<String> {
             _ => {}
         }
     }
+    // `key` compares the client's own label, `key=value` asks about none of the client's.
+    let asked = failover.iter().flat_map(|setting| &setting.failover_priority);
+    keys.extend(asked.filter(|label| !label.contains('=')).cloned());
     keys
 }

@@ -1,13 +1,13 @@
 //! All services, by age, by who sees them, by host.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use api::{MeshConfig, Object, Spec};
 
 use super::instances::{self, Instance, Instances};
 use super::kubernetes::{Registrar, Slices};
-use super::service::{Resolution, Service};
+use super::service::{Registry, Resolution, Service};
 use super::{Settings, Visible, addresses, service_entry};
 use crate::workload::Workload;
 
@@ -17,6 +17,12 @@ pub struct Services {
     visible: Visible<Arc<Service>>,
     /// The oldest of each host and namespace.
     by_host: HashMap<String, BTreeMap<String, Arc<Service>>>,
+    /// Kubernetes Services by their namespace.
+    of_namespace: HashMap<String, Vec<Arc<Service>>>,
+    /// ServiceEntries by the addresses of their endpoints.
+    entries_at: HashMap<String, Vec<Arc<Service>>>,
+    /// Addresses of endpoints of services without an address of their own.
+    headless: HashSet<String>,
 }
 
 impl Services {
@@ -28,6 +34,21 @@ impl Services {
     /// What a namespace sees: its private ones, those exported to it by name, the public ones.
     pub fn seen_from(&self, namespace: &str) -> impl Iterator<Item = &Arc<Service>> {
         self.visible.seen_from(namespace)
+    }
+
+    /// The Kubernetes Services of a namespace, oldest first.
+    pub fn of_namespace(&self, namespace: &str) -> &[Arc<Service>] {
+        self.of_namespace.get(namespace).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The ServiceEntries with an endpoint at this address, oldest first.
+    pub fn entries_at(&self, address: &str) -> &[Arc<Service>] {
+        self.entries_at.get(address).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether a service that is called by its endpoints' addresses has one here.
+    pub fn is_headless_endpoint(&self, address: &str) -> bool {
+        self.headless.contains(address)
     }
 
     /// The services of a host, by namespace.
@@ -100,7 +121,7 @@ pub(super) fn services(
             _ => {}
         }
     }
-    let hosts: std::collections::HashSet<String> = all.iter().map(|service| service.host.clone()).collect();
+    let hosts: HashSet<String> = all.iter().map(|service| service.host.clone()).collect();
     all.extend(registrar.implied(workloads, |host| hosts.contains(host)));
 
     all.sort_by_cached_key(|service| {
@@ -115,7 +136,7 @@ pub(super) fn services(
 fn assign_addresses(all: &mut [Service], settings: &Settings) {
     addresses::assign(all);
     for service in all.iter_mut() {
-        if service.registry == super::service::Registry::Kubernetes {
+        if service.registry == Registry::Kubernetes {
             // Only where nobody else gives Services their addresses.
             let automatic = service.automatic_address.take();
             if let Some(address) = automatic.filter(|_| settings.assign_addresses) {
@@ -166,6 +187,21 @@ fn index(all: Vec<Service>) -> Services {
             .or_default()
             .entry(service.namespace.clone())
             .or_insert_with(|| service.clone());
+        match service.registry {
+            Registry::Kubernetes => {
+                services.of_namespace.entry(service.namespace.clone()).or_default().push(service.clone());
+            }
+            Registry::ServiceEntry => {
+                let addresses: BTreeSet<&str> =
+                    service.endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect();
+                for address in addresses {
+                    services.entries_at.entry(address.to_owned()).or_default().push(service.clone());
+                }
+            }
+        }
+        if service.resolution == Resolution::Passthrough {
+            services.headless.extend(service.endpoints.iter().map(|endpoint| endpoint.address.clone()));
+        }
         services.all.push(service);
     }
     services

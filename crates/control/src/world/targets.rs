@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::Spec;
+use api::kubernetes::PortReference;
 
 use super::World;
 use super::instances::Instance;
-use super::service::{Port, Registry, Service};
+use super::service::{Endpoint, Port, Service};
 
 /// One port of a service, and where the workload serves it.
 #[derive(Debug, Clone)]
@@ -39,21 +40,13 @@ impl World {
         let labels = itself.map_or(asker.labels, |instance| &*instance.labels);
         let namespace = itself.map_or(asker.namespace, |instance| &instance.namespace);
         let mut targets = Vec::new();
-        for service in self.services.all() {
-            match service.registry {
-                Registry::Kubernetes => {
-                    self.kubernetes_targets(service, namespace, labels, itself, &mut targets);
-                }
-                Registry::ServiceEntry => {
-                    for endpoint in service.endpoints.iter() {
-                        if asker.addresses.iter().any(|address| *address == endpoint.address)
-                            && let Some(port) = service.port(endpoint.service_port)
-                        {
-                            let (service, port) = (service.clone(), port.clone());
-                            targets.push(Target { service, port, target_port: endpoint.port });
-                        }
-                    }
-                }
+        for service in self.services.of_namespace(namespace) {
+            kubernetes_targets(service, labels, itself, &mut targets);
+        }
+        for address in &asker.addresses {
+            for service in self.services.entries_at(address) {
+                let own = service.endpoints.iter().filter(|endpoint| endpoint.address == **address);
+                targets.extend(own.filter_map(|endpoint| target(service, endpoint)));
             }
         }
         targets.sort_by(|left, right| {
@@ -62,58 +55,43 @@ impl World {
         });
         targets
     }
+}
 
-    fn kubernetes_targets(
-        &self,
-        service: &Arc<Service>,
-        namespace: &str,
-        labels: &BTreeMap<String, String>,
-        itself: Option<&Instance>,
-        targets: &mut Vec<Target>,
-    ) {
-        if service.namespace != namespace {
-            return;
+fn kubernetes_targets(
+    service: &Arc<Service>,
+    labels: &BTreeMap<String, String>,
+    itself: Option<&Instance>,
+    targets: &mut Vec<Target>,
+) {
+    let selected = !service.selector.is_empty() && api::selector::matches(&service.selector, labels);
+    let spec = service.object.as_ref().and_then(|object| match &object.spec {
+        Spec::Service(spec) if selected => Some(spec),
+        _ => None,
+    });
+    let Some(spec) = spec else {
+        // A workload may name a service that has no selector for it, or no object at all.
+        if itself.is_some_and(Instance::is_registered) {
+            let own = service.endpoints.iter().filter(|endpoint| is(itself, &endpoint.address));
+            targets.extend(own.filter_map(|endpoint| target(service, endpoint)));
         }
-        let selected = !service.selector.is_empty() && api::selector::matches(&service.selector, labels);
-        let Some(Spec::Service(spec)) = service.object.as_ref().map(|object| &object.spec) else {
-            // Implied by workloads: those that named it.
-            let endpoints = service.endpoints.iter();
-            targets.extend(endpoints.filter(|endpoint| is(itself, &endpoint.address)).filter_map(
-                |endpoint| {
-                    Some(Target {
-                        service: service.clone(),
-                        port: service.port(endpoint.service_port)?.clone(),
-                        target_port: endpoint.port,
-                    })
-                },
-            ));
-            return;
+        return;
+    };
+    for (port, written) in service.ports.iter().zip(&spec.ports) {
+        let target_port = match (itself, &written.target_port) {
+            (Some(instance), target) => instance.kubernetes_port(written.port, &written.name, target),
+            (None, PortReference::Number(number)) => Some((*number).into()),
+            // Only the Pod knows its ports' names.
+            (None, PortReference::Name(_)) => None,
         };
-        if !selected {
-            // A workload may name a service whose selector does not know it.
-            let named = service.endpoints.iter().filter(|endpoint| is(itself, &endpoint.address));
-            let registered = itself.is_some_and(Instance::is_registered);
-            targets.extend(named.filter(|_| registered).filter_map(|endpoint| {
-                Some(Target {
-                    service: service.clone(),
-                    port: service.port(endpoint.service_port)?.clone(),
-                    target_port: endpoint.port,
-                })
-            }));
-            return;
-        }
-        for (port, written) in service.ports.iter().zip(&spec.ports) {
-            let target_port = match (itself, &written.target_port) {
-                (Some(instance), target) => instance.kubernetes_port(written.port, &written.name, target),
-                (None, api::kubernetes::PortReference::Number(number)) => Some((*number).into()),
-                // Only the Pod knows its ports' names.
-                (None, api::kubernetes::PortReference::Name(_)) => None,
-            };
-            if let Some(target_port) = target_port {
-                targets.push(Target { service: service.clone(), port: port.clone(), target_port });
-            }
+        if let Some(target_port) = target_port {
+            targets.push(Target { service: service.clone(), port: port.clone(), target_port });
         }
     }
+}
+
+fn target(service: &Arc<Service>, endpoint: &Endpoint) -> Option<Target> {
+    let port = service.port(endpoint.service_port)?.clone();
+    Some(Target { service: service.clone(), port, target_port: endpoint.port })
 }
 
 fn is(itself: Option<&Instance>, address: &str) -> bool {

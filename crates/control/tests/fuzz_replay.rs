@@ -1,0 +1,164 @@
+//! The fuzz targets over their corpora and over generated configurations.
+
+use control::fuzzing::fuzz_translate;
+use proptest::prelude::*;
+
+#[test]
+fn the_corpus_is_translated() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/translate");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).expect("the corpus is there").flatten() {
+        fuzz_translate(&std::fs::read(entry.path()).expect("an input is readable"));
+        seen += 1;
+    }
+    assert!(seen > 0, "no inputs in {}", folder.display());
+}
+
+/// Names few enough that objects meet each other.
+fn name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "web"])
+}
+
+fn namespace() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["default", "prod", "istio-system"])
+}
+
+fn host() -> impl Strategy<Value = String> {
+    prop_oneof![
+        name().prop_map(str::to_owned),
+        (name(), namespace()).prop_map(|(name, namespace)| format!("{name}.{namespace}.svc.cluster.local")),
+        prop::sample::select(vec![
+            "*",
+            "*.example.com",
+            "x.example.com",
+            "*.prod.svc.cluster.local",
+            "10.1.2.3"
+        ])
+        .prop_map(str::to_owned),
+    ]
+}
+
+fn port() -> impl Strategy<Value = u16> {
+    prop::sample::select(vec![0, 80, 443, 8080, 3306, 15001])
+}
+
+fn protocol() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["http", "tcp", "tls", "https", "grpc", "mongo", "x", ""])
+}
+
+fn service() -> impl Strategy<Value = String> {
+    let address = prop::sample::select(vec!["None", "10.1.0.1", "10.1.0.2", "", "fd00::1"]);
+    (name(), namespace(), address, prop::collection::vec((port(), protocol()), 0..4)).prop_map(
+        |(name, namespace, address, ports)| {
+            let ports: Vec<String> = ports
+                .iter()
+                .enumerate()
+                .map(|(at, (port, protocol))| format!("{{port: {port}, name: '{protocol}-{at}'}}"))
+                .collect();
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+                 spec: {{clusterIP: '{address}', selector: {{app: {name}}}, ports: [{}]}}\n",
+                ports.join(", ")
+            )
+        },
+    )
+}
+
+fn pod() -> impl Strategy<Value = String> {
+    (name(), namespace(), 1..5u8).prop_map(|(name, namespace, last)| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}-{last}, namespace: {namespace}, labels: {{app: {name}, \
+             security.istio.io/tlsMode: istio}}}}\nstatus: {{phase: Running, podIP: 10.0.0.{last}}}\n"
+        )
+    })
+}
+
+fn service_entry() -> impl Strategy<Value = String> {
+    let resolution = prop::sample::select(vec!["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"]);
+    let addresses = prop::sample::select(vec!["[]", "[10.9.0.1]", "[10.9.0.0/16, 10.9.0.2]", "['fd00::/8']"]);
+    let endpoints = prop::sample::select(vec!["[]", "[{address: 10.0.0.5}]", "[{address: x.example.com}]"]);
+    (name(), namespace(), host(), resolution, addresses, endpoints, port(), protocol()).prop_map(
+        |(name, namespace, host, resolution, addresses, endpoints, port, protocol)| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: se-{name}, namespace: \
+                 {namespace}}}\nspec: {{hosts: ['{host}'], resolution: {resolution}, addresses: {addresses}, endpoints: \
+                 {endpoints}, ports: [{{number: {port}, name: p, protocol: '{protocol}'}}]}}\n"
+            )
+        },
+    )
+}
+
+fn rule() -> impl Strategy<Value = String> {
+    let body = (name(), port(), host(), host()).prop_map(|(name, port, first, second)| {
+        format!(
+            "http: [{{match: [{{uri: {{prefix: /{name}}}, port: {port}}}, {{headers: {{x: {{}}}}}}], route: \
+             [{{destination: {{host: '{first}'}}, weight: 1}}, {{destination: {{host: '{second}', subset: v1}}, weight: 0}}]}}, \
+             {{delegate: {{name: vs-{name}}}}}, {{route: [{{destination: {{host: '{second}', port: {{number: {port}}}}}}}]}}], \
+             tls: [{{match: [{{sniHosts: ['{first}']}}], route: [{{destination: {{host: '{second}'}}}}]}}], \
+             tcp: [{{match: [{{port: {port}}}], route: [{{destination: {{host: '{first}'}}}}]}}]"
+        )
+    });
+    let hosts = prop::collection::vec(host(), 0..3);
+    let gateways = prop::sample::select(vec!["[]", "[mesh]", "[gw]", "[prod/gw-a, mesh]"]);
+    (name(), namespace(), hosts, gateways, body).prop_map(|(name, namespace, hosts, gateways, body)| {
+        let hosts: Vec<String> = hosts.iter().map(|host| format!("'{host}'")).collect();
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: vs-{name}, namespace: \
+             {namespace}}}\nspec: {{hosts: [{}], gateways: {gateways}, {body}}}\n",
+            hosts.join(", ")
+        )
+    })
+}
+
+fn policies() -> impl Strategy<Value = String> {
+    let mode = prop::sample::select(vec!["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]);
+    (name(), namespace(), host(), mode, port()).prop_map(|(name, namespace, host, mode, port)| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: dr-{name}, namespace: \
+             {namespace}}}\nspec: {{host: '{host}', trafficPolicy: {{outlierDetection: {{}}, portLevelSettings: [{{port: \
+             {{number: {port}}}, tls: {{mode: SIMPLE}}}}]}}, subsets: [{{name: v1, labels: {{version: v1}}}}]}}\n---\n\
+             apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: pa-{name}, namespace: \
+             {namespace}}}\nspec: {{selector: {{matchLabels: {{app: {name}}}}}, mtls: {{mode: {mode}}}, portLevelMtls: \
+             {{8080: {{mode: {mode}}}}}}}\n---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: \
+             sc-{name}, namespace: {namespace}}}\nspec: {{workloadSelector: {{labels: {{app: client}}}}, egress: [{{port: \
+             {{number: {port}, protocol: HTTP}}, hosts: ['./*']}}, {{hosts: ['*/{host}']}}]}}\n"
+        )
+    })
+}
+
+fn gateway() -> impl Strategy<Value = String> {
+    let tls = prop::sample::select(vec![
+        "",
+        "tls: {httpsRedirect: true}",
+        "tls: {mode: SIMPLE, credentialName: c}",
+        "tls: {mode: PASSTHROUGH}",
+        "tls: {mode: AUTO_PASSTHROUGH}",
+        "tls: {mode: ISTIO_MUTUAL}",
+    ]);
+    let server = (port(), protocol(), host(), tls).prop_map(|(port, protocol, host, tls)| {
+        format!(
+            "{{port: {{number: {port}, protocol: '{protocol}', name: p-{port}}}, hosts: ['{host}'], {tls}}}"
+        )
+    });
+    (name(), namespace(), prop::collection::vec(server, 1..4)).prop_map(|(name, namespace, servers)| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gw-{name}, namespace: {namespace}}}\n\
+             spec: {{selector: {{app: gateway}}, servers: [{}]}}\n",
+            servers.join(", ")
+        )
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_configuration_is_translated(
+        documents in prop::collection::vec(
+            prop_oneof![service(), pod(), service_entry(), rule(), policies(), gateway()],
+            0..12,
+        ),
+    ) {
+        fuzz_translate(documents.join("---\n").as_bytes());
+    }
+}
