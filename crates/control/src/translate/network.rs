@@ -127,7 +127,7 @@ fn apply_rule(context: &Context<'_>, proxy: &mut TcpProxy, rule: Option<&Destina
         .or_else(|| policy.and_then(|policy| policy.tunnel.as_ref()));
     if let Some(tunnel) = tunnel {
         proxy.tunneling_config = Some(tunneling(tunnel));
-        if let (true, Some(object)) = (context.is_live(), rule.objects.first()) {
+        if let (true, Some(object)) = (context.is_live(), rule.objects.get(rule.policy_object)) {
             context.note(Note::on(
                 object,
                 "spec.trafficPolicy.tunnel",

@@ -17,8 +17,9 @@ pub struct DestinationRule {
     pub namespace: String,
     pub visibility: Visibility,
     pub selector: Option<PolicySelector>,
-    /// With the path it was written at and in which of the objects.
     pub traffic_policy: Option<TrafficPolicy>,
+    /// Which of `objects` wrote it.
+    pub policy_object: usize,
     pub subsets: Vec<Subset>,
     /// Index into `objects` for every subset.
     pub subset_objects: Vec<usize>,
@@ -51,6 +52,7 @@ impl DestinationRules {
                 namespace: namespace.to_owned(),
                 selector: rule.workload_selector.clone(),
                 traffic_policy: rule.traffic_policy.clone(),
+                policy_object: 0,
                 subset_objects: vec![0; rule.subsets.len()],
                 subsets: rule.subsets.clone(),
                 visibility,
@@ -110,5 +112,6 @@ fn merge(rules: &mut Rules, host: &str, incoming: DestinationRule) {
     }
     if existing.traffic_policy.is_none() {
         existing.traffic_policy = incoming.traffic_policy;
+        existing.policy_object = at;
     }
 }

@@ -341,7 +341,7 @@ impl Maker<'_> {
                     rule.subset_objects.get(at).and_then(|object| rule.objects.get(*object)),
                     format!("spec.subsets[{}]", self.subset_index(at)),
                 ),
-                None => (rule.objects.first(), "spec.trafficPolicy".to_owned()),
+                None => (rule.objects.get(rule.policy_object), "spec.trafficPolicy".to_owned()),
             };
             if let Some(object) = object {
                 istio.fields.insert("config".into(), text(config_path(object)));
@@ -370,7 +370,7 @@ impl Maker<'_> {
     }
 
     fn note_policy(&self, policy: &Policy<'_>) {
-        let Some(object) = self.rule.and_then(|rule| rule.objects.first()) else { return };
+        let Some(object) = self.rule.and_then(|rule| rule.objects.get(rule.policy_object)) else { return };
         if !self.context.is_live() {
             return;
         }
