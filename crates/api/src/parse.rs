@@ -126,8 +126,11 @@ impl Reader<'_> {
         if let Some(spec) = spec {
             object.spec = spec;
         }
-        if self.options.validate && !context.has_errors() {
-            crate::validate::object(&object, node, &mut context);
+        if self.options.validate && (readable || !context.has_errors()) {
+            // What could not be read has its default, about which there is nothing to say.
+            let mut judged = Context::default();
+            crate::validate::object(&object, node, &mut judged);
+            context.adopt_unrelated(judged);
         }
         let id = object_id(&object.meta.kind, object.namespace(), &object.meta.name);
         if !context.has_errors() || (self.options.keep_invalid && readable) {
@@ -300,8 +303,10 @@ fn decode_mesh(text: &str, options: &Options, context: &mut Context) -> MeshConf
             if let Some(decoded) = MeshConfig::decode(&node, context) {
                 config = decoded;
             }
-            if options.validate && !context.has_errors() {
-                crate::validate::mesh_config(&config, &node, context);
+            if options.validate {
+                let mut judged = context.sibling();
+                crate::validate::mesh_config(&config, &node, &mut judged);
+                context.adopt_unrelated(judged);
             }
         }
     }

@@ -33,14 +33,36 @@ impl Context {
         Self { proto_json: true, name_unknown: true, ..Self::default() }
     }
 
+    /// Another one at the same place, with nothing found.
+    pub(crate) fn sibling(&self) -> Self {
+        Self { path: self.path.clone(), ..Self::default() }
+    }
+
     /// Everything found from now on is below `path`.
     pub(crate) fn start_at(&mut self, path: &str) {
         path.clone_into(&mut self.path);
     }
 
+    /// Takes over what was found about other fields than those with findings here already, their parents and children.
+    pub(crate) fn adopt_unrelated(&mut self, other: Self) {
+        let is_within = |inner: &str, outer: &str| {
+            inner
+                .strip_prefix(outer)
+                .is_some_and(|rest| rest.is_empty() || outer.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let known: Vec<String> = self.findings.iter().map(|finding| finding.path.clone()).collect();
+        for finding in other.findings {
+            if !known.iter().any(|path| is_within(path, &finding.path) || is_within(&finding.path, path)) {
+                self.adopt(finding);
+            }
+        }
+    }
+
     /// Takes over what another context found.
     pub(crate) fn adopt(&mut self, finding: Finding) {
-        self.findings.push(finding);
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(finding);
+        }
     }
 
     pub(crate) fn in_field<T>(&mut self, name: &str, inner: impl FnOnce(&mut Self) -> T) -> T {

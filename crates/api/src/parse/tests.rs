@@ -17,7 +17,7 @@ metadata:
   name: reviews
   namespace: prod
   creationTimestamp: 2026-01-31T12:00:00Z
-  labels: {app.kubernetes.io/name: 页面}
+  annotations: {example.com/name: 页面}
 spec:
   hosts: [reviews]
   http:
@@ -36,7 +36,7 @@ fn an_object_as_written() {
     assert_eq!(parsed.problems, []);
     let object = &parsed.objects[0];
     assert_eq!((object.name(), object.namespace()), ("reviews", "prod"));
-    assert_eq!(object.meta.labels.values().next().map(String::as_str), Some("页面"));
+    assert_eq!(object.meta.annotations.values().next().map(String::as_str), Some("页面"));
     assert!(object.meta.creation_timestamp.is_some());
     let Spec::VirtualService(service) = &object.spec else {
         panic!("a VirtualService");
@@ -59,7 +59,7 @@ fn fields_know_their_lines() {
         ("spec.http[0].timeout", 17, 5),
         ("spec.http[0].retries.attempts", 11, 5),
         ("spec.http[7]", 10, 3),
-        ("metadata.labels[app.kubernetes.io/name]", 7, 12),
+        ("metadata.annotations[example.com/name]", 7, 17),
         ("nothing", 1, 1),
     ] {
         let place = object.position(path);
@@ -73,7 +73,7 @@ fn the_hash_is_of_what_is_said() {
     let same = "# comment\n{kind: VirtualService, apiVersion: networking.istio.io/v1, spec: {http: [{timeout: \"1.5s\", \
                 route: [{destination: {subset: v2, host: reviews}}], match: [{headers: {x-user: {}}, \
                 uri: {prefix: /v2}, name: null}]}], hosts: [reviews]}, metadata: {name: reviews, namespace: prod, \
-                resourceVersion: \"5\", labels: {app.kubernetes.io/name: 页面}, \
+                resourceVersion: \"5\", annotations: {example.com/name: 页面}, \
                 creationTimestamp: 2026-01-31T12:00:00Z}, status: {x: 1}}";
     assert_eq!(hash(GOOD), hash(same));
     assert_eq!(parse(GOOD).objects, parse(same).objects);
@@ -220,4 +220,41 @@ fn invalid_objects_are_kept_on_request() {
     let options = Options { keep_invalid: true, ..Options::default() };
     let parsed = parse_documents("app.yaml", &text, &options);
     assert_eq!((parsed.objects.len(), parsed.problems.len()), (1, 1));
+}
+
+#[test]
+fn generated_names_are_not_finished() {
+    let text = "apiVersion: v1\nkind: Namespace\nmetadata: {generateName: a-}\n";
+    assert_eq!((printed(text).len(), parse(text).objects[0].name()), (0, "a-"));
+    assert_eq!(printed(&text.replace("generateName", "name")).len(), 1);
+}
+
+/// Rules are judged even where something else could not be read, but not about what was not read.
+#[test]
+fn wrong_types_do_not_hide_broken_rules() {
+    let text = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: 页面}
+spec:
+  hosts: [a b]
+  http:
+  - route:
+    - destination: {host: a, subset: v 1}
+      weight: five
+    - destination: {host: b}
+    timeout: 0s
+    retrys: {}
+";
+    let paths: Vec<_> =
+        parse(text).problems.into_iter().map(|problem| (problem.line, problem.path)).collect();
+    let expected = [
+        (3, "metadata.name"),
+        (5, "spec.hosts[0]"),
+        (8, "spec.http[0].route[0].destination.subset"),
+        (9, "spec.http[0].route[0].weight"),
+        (11, "spec.http[0].timeout"),
+        (12, "spec.http[0].retrys"),
+    ];
+    assert_eq!(paths, expected.map(|(line, path)| (line, path.to_owned())));
 }

@@ -25,7 +25,7 @@ mod workload;
 
 use crate::decode::Context;
 use crate::mesh_config::MeshConfig;
-use crate::object::{Object, Spec};
+use crate::object::{Meta, Object, Spec};
 use crate::yaml::Node;
 use rules::Rules;
 
@@ -35,6 +35,7 @@ pub(crate) fn object(object: &Object, document: &Node, context: &mut Context) {
         return not_acted_on::check(object, document, context);
     }
     let mut rules = Rules::new(document, context);
+    rules.field("metadata", |rules| metadata(&object.meta, rules));
     rules.field("spec", |rules| match &object.spec {
         Spec::VirtualService(spec) => virtual_service::check(spec, object, rules),
         Spec::DestinationRule(spec) => destination_rule::check(spec, object, rules),
@@ -52,6 +53,18 @@ pub(crate) fn object(object: &Object, document: &Node, context: &mut Context) {
         | Spec::MeshConfig(_)
         | Spec::Unsupported => {}
     });
+}
+
+/// Kubernetes' rules for names and labels, of the kinds that are read.
+fn metadata(meta: &Meta, rules: &mut Rules<'_, '_>) {
+    // A generated name is finished by the API server.
+    if rules.has("name") {
+        rules.require_field("name", names::object_name(&meta.name));
+    }
+    if let Some(namespace) = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
+        rules.require_field("namespace", names::namespace(namespace));
+    }
+    selectors::labels("labels", &meta.labels, rules);
 }
 
 pub(crate) fn mesh_config(config: &MeshConfig, document: &Node, context: &mut Context) {

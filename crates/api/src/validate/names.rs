@@ -15,6 +15,30 @@ pub(super) fn is_dns_label(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
+/// An object's name: a DNS subdomain of RFC 1123, in small letters.
+pub(super) fn object_name(name: &str) -> Checked {
+    if name.len() <= 253 && name.split('.').all(is_small_label) {
+        return Ok(());
+    }
+    Err(format!("{:?} is not an object's name (small letters, digits, '-' and '.')", shorten(name)))
+}
+
+/// A namespace's name: a DNS label in small letters.
+pub(super) fn namespace(name: &str) -> Checked {
+    if name.len() <= 63 && is_small_label(name) {
+        return Ok(());
+    }
+    Err(format!("{:?} is not a namespace (small letters, digits and '-')", shorten(name)))
+}
+
+fn is_small_label(label: &str) -> bool {
+    let small = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = label.as_bytes();
+    bytes.first().is_some_and(small)
+        && bytes.last().is_some_and(small)
+        && bytes.iter().all(|byte| small(byte) || *byte == b'-')
+}
+
 /// A label that may be `*`, `*label` or `*-label`.
 fn is_wildcard_label(text: &str) -> bool {
     match text.strip_prefix('*') {

@@ -56,8 +56,10 @@ fn judge<T: Decode>(document: &Node, context: &mut Context, check: impl FnOnce(&
     let empty = Node { at: document.at, value: Value::Mapping(Vec::new()) };
     let spec = document.field("spec").filter(|spec| !spec.is_null()).unwrap_or(&empty);
     let decoded = context.in_field("spec", |context| T::decode(spec, context));
-    if let Some(decoded) = decoded.filter(|_| !context.has_errors()) {
-        Rules::new(document, context).field("spec", |rules| check(&decoded, rules));
+    if let Some(decoded) = decoded {
+        let mut judged = Context::default();
+        Rules::new(document, &mut judged).field("spec", |rules| check(&decoded, rules));
+        context.adopt_unrelated(judged);
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 pub(super) use http_route::check as check_http_route;
 
 use crate::gateway_api::{Gateway, Listener, ListenerTlsMode, ReferenceGrant};
+use crate::validate::names::object_name;
 use crate::validate::rules::Rules;
 use crate::validate::values;
 use crate::yaml::shorten;
@@ -31,7 +32,7 @@ pub(super) fn check_gateway(gateway: &Gateway, rules: &mut Rules<'_, '_>) {
 }
 
 fn check_listener(listener: &Listener, rules: &mut Rules<'_, '_>) {
-    rules.require_field("name", subdomain(&listener.name));
+    rules.require_field("name", object_name(&listener.name));
     rules.require_field("port", values::port(listener.port));
     let protocol = listener.protocol.as_str();
     if !listener.hostname.is_empty() {
@@ -62,24 +63,9 @@ pub(super) fn check_reference_grant(grant: &ReferenceGrant, rules: &mut Rules<'_
     }
 }
 
-/// A DNS subdomain (RFC 1123), in lower case.
-fn subdomain(text: &str) -> Result<(), String> {
-    let label = |label: &str| {
-        let edge =
-            |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        edge(label.as_bytes().first())
-            && edge(label.as_bytes().last())
-            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    };
-    if text.len() <= 253 && text.split('.').all(label) {
-        return Ok(());
-    }
-    Err(format!("{:?} is not a name (small letters, digits, '-' and '.')", shorten(text)))
-}
-
 /// A subdomain, or `*.` and one.
 fn hostname(text: &str) -> Result<(), String> {
-    subdomain(text.strip_prefix("*.").unwrap_or(text))
+    object_name(text.strip_prefix("*.").unwrap_or(text))
 }
 
 /// A kind's name: letters, digits and '-'.

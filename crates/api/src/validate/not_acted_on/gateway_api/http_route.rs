@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{hostname, kind, subdomain};
+use super::{hostname, kind};
 use crate::gateway_api::{
     HeaderFilter, HttpBackendReference, HttpFilterType, HttpPathMatch, HttpRoute, HttpRouteFilter,
     HttpRouteMatch, HttpRouteRule, PathMatchType, PathModifier, PathModifierType,
 };
+use crate::validate::names::object_name;
 use crate::validate::rules::Rules;
 use crate::validate::{headers, values};
 use crate::yaml::shorten;
@@ -177,7 +178,7 @@ fn check_filter(filter: &HttpRouteFilter, rules: &mut Rules<'_, '_>) {
             rules.field_error("scheme", format!("must be http or https, not {:?}", shorten(scheme)));
         }
         if let Some(name) = &redirect.hostname {
-            rules.require_field("hostname", subdomain(name));
+            rules.require_field("hostname", object_name(name));
         }
         if let Some(port) = redirect.port {
             rules.require_field("port", values::port(port));
@@ -191,7 +192,7 @@ fn check_filter(filter: &HttpRouteFilter, rules: &mut Rules<'_, '_>) {
     });
     rules.optional("urlRewrite", filter.url_rewrite.as_ref(), |rules, rewrite| {
         if let Some(name) = &rewrite.hostname {
-            rules.require_field("hostname", subdomain(name));
+            rules.require_field("hostname", object_name(name));
         }
         rules.optional("path", rewrite.path.as_ref(), check_path_modifier);
     });
