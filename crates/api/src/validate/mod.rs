@@ -70,3 +70,6 @@ fn metadata(meta: &Meta, rules: &mut Rules<'_, '_>) {
 pub(crate) fn mesh_config(config: &MeshConfig, document: &Node, context: &mut Context) {
     mesh::check(config, &mut Rules::new(document, context));
 }
+
+#[cfg(test)]
+mod tests;
