@@ -57,6 +57,8 @@ pub struct Config {
     host_versions: BTreeMap<String, String>,
     listener_index: Arc<Listeners>,
     dirty: Dirty,
+    /// What listeners and clusters that went, or changed, referred to.
+    released: Subscriptions,
     latest: Arc<Snapshot>,
 }
 
@@ -120,9 +122,7 @@ impl Config {
                 rejections.push(refusal.reject(resource.name.clone()));
             }
         }
-        for name in removed {
-            self.remove(type_url, name);
-        }
+        self.remove(type_url, removed);
         rejections
     }
 
@@ -143,16 +143,14 @@ impl Config {
         }
     }
 
-    /// Everything the configuration refers to: what to be subscribed to.
+    /// Everything the configuration refers to: what to be subscribed to. What a listener's older version
+    /// still serves from is part of it until the newer one is warm.
     pub fn subscriptions(&self) -> Subscriptions {
         let mut names = Subscriptions::default();
-        for entry in self.listeners.values() {
-            for chain in entry.compiled.all_chains() {
-                if let NetworkAction::Http(http) = &chain.action
-                    && let RouteSource::Rds { name, .. } = &http.routes
-                {
-                    names.routes.insert(name.clone());
-                }
+        let newest = self.listeners.values().map(|entry| &entry.compiled);
+        for listener in newest.chain(self.active_listeners.values()) {
+            names.routes.extend(rds_names(listener).cloned());
+            for chain in listener.all_chains() {
                 if let Some(tls) = chain.transport.tls() {
                     names.secrets.extend(tls.common.secrets().cloned());
                 }
@@ -186,6 +184,7 @@ impl Config {
             return self.latest.clone();
         }
         self.activate_listeners();
+        self.forget_released();
         if self.dirty.listeners {
             self.listener_index = Arc::new(Listeners::new(self.active_listeners.values().cloned().collect()));
         }
@@ -232,21 +231,35 @@ impl Config {
             if self.active_listeners.get(name).is_some_and(|active| Arc::ptr_eq(active, newest)) {
                 continue;
             }
-            let warm = newest.all_chains().all(|chain| match &chain.action {
-                NetworkAction::Http(http) => match &http.routes {
-                    RouteSource::Inline(_) => true,
-                    RouteSource::Rds { name, .. } => self.routes.contains_key(name),
-                },
-                _ => true,
-            });
+            let warm = rds_names(newest).all(|name| self.routes.contains_key(name));
             if warm {
-                self.active_listeners.insert(name.clone(), newest.clone());
+                if let Some(older) = self.active_listeners.insert(name.clone(), newest.clone()) {
+                    self.released.routes.extend(rds_names(&older).cloned());
+                }
                 self.dirty.listeners = true;
             }
         }
-        let before = self.active_listeners.len();
-        self.active_listeners.retain(|name, _| self.listeners.contains_key(name));
-        self.dirty.listeners |= before != self.active_listeners.len();
+        let listeners = &self.listeners;
+        for (_, gone) in self.active_listeners.extract_if(.., |name, _| !listeners.contains_key(name)) {
+            self.released.routes.extend(rds_names(&gone).cloned());
+            self.dirty.listeners = true;
+        }
+    }
+
+    /// Drops route configurations and endpoints whose last listener or cluster went: they are no longer
+    /// subscribed to, and would be stale if one came back.
+    fn forget_released(&mut self) {
+        let released = std::mem::take(&mut self.released);
+        if released.is_empty() {
+            return;
+        }
+        let used = self.subscriptions();
+        for name in released.routes.difference(&used.routes) {
+            take(&mut self.routes, name);
+        }
+        for name in released.endpoints.difference(&used.endpoints) {
+            take(&mut self.endpoints, name);
+        }
     }
 
     pub(crate) fn add(&mut self, type_url: &str, resource: &Resource, fixed: bool) -> Compiled<()> {
@@ -257,20 +270,30 @@ impl Config {
         match type_url {
             type_url::LISTENER => {
                 let names = &mut self.names;
-                put(&mut self.listeners, resource, fixed, |_| {
+                let mut before = Vec::new();
+                put(&mut self.listeners, resource, fixed, |previous| {
                     fields::check("envoy.config.listener.v3.Listener", bytes)?;
                     let message: xds::listener::Listener = decode(bytes)?;
                     let listener = Listener::compile(&message, names)?;
                     listener.refuse_ambiguous()?;
+                    before = previous.into_iter().flat_map(rds_names).cloned().collect();
                     Ok((message.name, listener))
                 })?;
+                // Also of a version that never became active.
+                self.released.routes.extend(before);
             }
             type_url::CLUSTER => {
+                let before =
+                    self.clusters.get(resource.name.as_str()).and_then(|e| e.compiled.eds_name.clone());
                 put(&mut self.clusters, resource, fixed, |_| {
                     fields::check("envoy.config.cluster.v3.Cluster", bytes)?;
                     let message: xds::cluster::Cluster = decode(bytes)?;
                     Ok((message.name.clone(), Cluster::compile(&message)?))
                 })?;
+                let after = self.clusters.get(resource.name.as_str()).map(|e| &e.compiled.eds_name);
+                if after != Some(&before) {
+                    self.released.endpoints.extend(before);
+                }
                 self.names.cluster(&resource.name);
             }
             type_url::ENDPOINT => {
@@ -301,22 +324,54 @@ impl Config {
         Ok(())
     }
 
-    fn remove(&mut self, type_url: &str, name: &str) {
-        fn take<T>(entries: &mut BTreeMap<Arc<str>, Entry<T>>, name: &str) -> bool {
-            entries.get(name).is_some_and(|e| !e.fixed) && entries.remove(name).is_some()
-        }
-        let gone = match type_url {
-            type_url::LISTENER => take(&mut self.listeners, name),
-            type_url::CLUSTER => take(&mut self.clusters, name),
-            type_url::ENDPOINT => take(&mut self.endpoints, name),
-            type_url::ROUTE => take(&mut self.routes, name),
-            type_url::NAME_TABLE if self.host_versions.remove(name).is_some() => {
-                self.hosts = Arc::default();
-                true
-            }
-            _ => false,
+    /// Envoy ignores the removal of a route configuration or of endpoints that are in use, and so do we: the
+    /// last known good stays.
+    fn remove(&mut self, type_url: &str, removed: &[String]) {
+        let used = match removed.is_empty() {
+            true => return,
+            false => self.subscriptions(),
         };
-        self.dirty.any |= gone;
+        for name in removed.iter().map(String::as_str) {
+            let gone = match type_url {
+                type_url::LISTENER => take(&mut self.listeners, name).is_some(),
+                type_url::CLUSTER => match take(&mut self.clusters, name) {
+                    Some(cluster) => {
+                        self.released.endpoints.extend(cluster.eds_name.clone());
+                        true
+                    }
+                    None => false,
+                },
+                type_url::ENDPOINT if used.endpoints.contains(name) => false,
+                type_url::ENDPOINT => take(&mut self.endpoints, name).is_some(),
+                type_url::ROUTE if used.routes.contains(name) => false,
+                type_url::ROUTE => take(&mut self.routes, name).is_some(),
+                type_url::NAME_TABLE if self.host_versions.remove(name).is_some() => {
+                    self.hosts = Arc::default();
+                    true
+                }
+                _ => false,
+            };
+            self.dirty.any |= gone;
+        }
+    }
+}
+
+/// Route configurations a listener refers to.
+fn rds_names(listener: &Listener) -> impl Iterator<Item = &Arc<str>> {
+    listener.all_chains().filter_map(|chain| match &chain.action {
+        NetworkAction::Http(http) => match &http.routes {
+            RouteSource::Rds { name, .. } => Some(name),
+            RouteSource::Inline(_) => None,
+        },
+        _ => None,
+    })
+}
+
+/// The entry, taken out, unless it is the bootstrap's.
+fn take<T>(entries: &mut BTreeMap<Arc<str>, Entry<T>>, name: &str) -> Option<Arc<T>> {
+    match entries.get(name) {
+        Some(entry) if !entry.fixed => entries.remove(name).map(|entry| entry.compiled),
+        _ => None,
     }
 }
 

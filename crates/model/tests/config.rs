@@ -335,3 +335,47 @@ fn a_host_picks_its_transport_and_labels_by_its_metadata() {
     assert_eq!(plain.health, model::endpoints::HostHealth::Unhealthy);
     assert_eq!(&*entry.cluster.service.as_ref().unwrap().host, "a.ns.svc");
 }
+
+/// Envoy: "Server sent a delta RDS update attempting to remove a resource. Ignoring."
+#[test]
+fn what_is_in_use_cannot_be_removed_and_what_is_no_longer_used_is_forgotten() {
+    let mut config = Config::new();
+    config.apply(type_url::CLUSTER, &[cluster("c", json!({}))], &[]);
+    config.apply(type_url::LISTENER, &[http_listener("l", "80")], &[]);
+    config.apply(type_url::ENDPOINT, &[assignment("c", &["10.0.0.1"]), assignment("early", &[])], &[]);
+    config.apply(type_url::ROUTE, &[table("80", "c")], &[]);
+    config.snapshot();
+    config.apply(type_url::ENDPOINT, &[], &["c".into()]);
+    config.apply(type_url::ROUTE, &[], &["80".into()]);
+    assert!(config.missing().is_empty());
+    assert!(config.snapshot().listener("l").is_some());
+    config.apply(type_url::CLUSTER, &[], &["c".into()]);
+    config.apply(type_url::LISTENER, &[], &["l".into()]);
+    let snapshot = config.snapshot();
+    assert!(snapshot.clusters().next().is_none() && snapshot.route_tables().next().is_none());
+    // Back again, it waits for fresh endpoints; what came before its cluster is still there.
+    config.apply(type_url::CLUSTER, &[cluster("c", json!({})), cluster("early", json!({}))], &[]);
+    assert_eq!(config.missing().endpoints.iter().map(|n| &**n).collect::<Vec<_>>(), ["c"]);
+}
+
+/// Istio's NDS; `*.` is its form of a wildcard service entry.
+#[test]
+fn a_name_table_answers_exact_names_and_wildcards() {
+    let value = json!({"table": {"Web.default.svc.cluster.local": {"ips": ["10.0.0.1", "fd00::1"]},
+        "*.example.com": {"ips": ["240.240.0.1", "no address"]}}});
+    let mut config = Config::new();
+    let nds = resource("", &message::<xds::nds::NameTable>(value));
+    assert!(config.apply(type_url::NAME_TABLE, &[nds], &[]).is_empty());
+    let snapshot = config.snapshot();
+    let of = |name: &str| snapshot.host_names().addresses(name).map_or(0, <[_]>::len);
+    let cases = [
+        ("web.default.svc.cluster.local", 2),
+        ("a.example.com", 1),
+        ("b.a.example.com", 1),
+        ("example.com", 0),
+        ("x", 0),
+    ];
+    for (name, count) in cases {
+        assert_eq!(of(name), count, "{name}");
+    }
+}
