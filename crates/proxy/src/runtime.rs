@@ -383,6 +383,11 @@ impl ProxyHandle {
         self.inner.shared.writers.sync();
     }
 
+    /// Access-log lines that a disk did not take.
+    pub fn lost_log_lines(&self) -> u64 {
+        self.inner.shared.writers.lost()
+    }
+
     /// Asks every worker and collects the answers.
     fn ask<T>(&self, question: impl Fn(Sender<T>) -> Command) -> Vec<T> {
         let (answer, answers) = channel();

@@ -115,7 +115,9 @@ fn local_replies_are_worded_as_envoys() {
         (
             "/uf",
             503,
-            format!("{reset}remote connection failure, transport failure reason: delayed connect error: Connection refused"),
+            format!(
+                "{reset}remote connection failure, transport failure reason: delayed connect error: Connection refused"
+            ),
             "UF",
         ),
         ("/uc", 503, format!("{reset}connection termination"), "UC"),
@@ -141,9 +143,12 @@ fn bodies_pass_however_they_are_framed() {
     ];
     for answer in answers {
         let until_close = !answer.contains("content-length") && !answer.contains("chunked");
-        let host = Host::start(move |connection| {
-            while connection.request().is_some() && connection.say(answer) && !until_close {}
-        });
+        let host =
+            Host::start(
+                move |connection| {
+                    while connection.request().is_some() && connection.say(answer) && !until_close {}
+                },
+            );
         let proxy = Proxy::start(http_listener(http(to("up"))), &[cluster("up", &[host.address])]);
         let mut client = proxy.client();
         for _ in 0..2 {
@@ -230,7 +235,8 @@ fn a_websocket_becomes_a_pipe() {
     let host = Host::start(|connection| {
         let head = connection.request().unwrap();
         assert_eq!(header(&head, "upgrade"), Some("websocket"));
-        connection.say("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n");
+        connection
+            .say("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n");
         loop {
             let bytes = connection.read_some();
             if bytes.is_empty() {
@@ -250,7 +256,9 @@ fn a_websocket_becomes_a_pipe() {
     assert_eq!(&got, b"ABC");
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.rest(), b"bye");
-    eventually("the tunnel is counted", || proxy.count("istio_requests_total", &["response_code=\"101\""]) == 1);
+    eventually("the tunnel is counted", || {
+        proxy.count("istio_requests_total", &["response_code=\"101\""]) == 1
+    });
 }
 
 #[test]
@@ -261,7 +269,11 @@ fn what_is_not_http_enough_is_refused() {
         ("GET / HTTP/1.0\r\n\r\n", 426, ""),
         ("GET / HTTP/1.1\r\n\r\n", 400, ""),
         ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400, "Bad Request"),
-        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400, "Bad Request"),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+            400,
+            "Bad Request",
+        ),
         ("GET / HTTP/1.1\r\nhost: a\r\nupgrade: other\r\nconnection: upgrade\r\n\r\n", 403, ""),
     ] {
         let mut client = proxy.client();
@@ -292,7 +304,9 @@ fn a_client_over_the_edge_is_not_believed() {
     assert_eq!(header(&sent, "x-forwarded-for"), Some("9.9.9.9, 127.0.0.1"), "{sent}");
     assert_eq!(header(&sent, "x-forwarded-proto"), Some("http"));
     assert_ne!(header(&sent, "x-request-id"), Some("mine"));
-    for name in ["x-envoy-internal", "x-envoy-upstream-rq-timeout-ms", "x-envoy-original-path", "x-envoy-retry-on"] {
+    for name in
+        ["x-envoy-internal", "x-envoy-upstream-rq-timeout-ms", "x-envoy-original-path", "x-envoy-retry-on"]
+    {
         assert_eq!(header(&sent, name), None, "{name}");
     }
 }
@@ -318,15 +332,19 @@ fn faults_are_injected_by_their_dice() {
     let host = Host::saying("x");
     let fault = |delay: u32, abort: u32| {
         let percent = |n: u32| json!({ "numerator": n, "denominator": "HUNDRED" });
-        typed("envoy.extensions.filters.http.fault.v3.HTTPFault", json!({
+        typed(
+            "envoy.extensions.filters.http.fault.v3.HTTPFault",
+            json!({
             "delay": { "fixed_delay": "0.05s", "percentage": percent(delay) },
-            "abort": { "http_status": 418, "percentage": percent(abort) } }))
+            "abort": { "http_status": 418, "percentage": percent(abort) } }),
+        )
     };
     let route = |path: &str, config| {
         json!({ "match": { "path": path }, "route": { "cluster": "up" },
             "typed_per_filter_config": { "envoy.filters.http.fault": config } })
     };
-    let routes = json!([route("/abort", fault(0, 100)), route("/delay", fault(100, 0)), route("/none", fault(0, 0))]);
+    let routes =
+        json!([route("/abort", fault(0, 100)), route("/delay", fault(100, 0)), route("/none", fault(0, 0))]);
     let proxy = Proxy::start(http_listener(http(routes)), &[cluster("up", &[host.address])]);
     let aborted = proxy.get("/abort");
     assert_eq!((aborted.status, aborted.body.as_str()), (418, "fault filter abort"));

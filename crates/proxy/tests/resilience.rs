@@ -57,7 +57,8 @@ fn a_retriable_status_is_tried_again_with_the_whole_body() {
             connection.say(&format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n"));
         }
     });
-    let policy = json!({ "retry_on": "5xx", "num_retries": 3, "retry_back_off": { "base_interval": "0.001s" } });
+    let policy =
+        json!({ "retry_on": "5xx", "num_retries": 3, "retry_back_off": { "base_interval": "0.001s" } });
     let proxy = Proxy::start(http_listener(http(retried(policy))), &[cluster("up", &[host.address])]);
     let answer = proxy.client().ask("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello");
     assert_eq!(answer.status, 200);
@@ -77,7 +78,9 @@ fn a_connection_that_died_while_kept_is_replaced_for_requests_that_may_be_sent_t
             // Close on the next request, before answering it.
             connection.request();
         } else {
-            while connection.request().is_some() && connection.say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n") {}
+            while connection.request().is_some()
+                && connection.say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            {}
         }
     });
     for (method, status) in [("GET", 200), ("POST", 503)] {
@@ -156,7 +159,9 @@ fn breakers_queue_one_and_refuse_the_next() {
     eventually("the first arrives", || host.requests.lock().unwrap().len() == 1);
     let mut second = proxy.client();
     second.say(request);
-    eventually("the second waits", || proxy.count("envoy_cluster_upstream_rq_pending_total", &["\"up\""]) == 2);
+    eventually("the second waits", || {
+        proxy.count("envoy_cluster_upstream_rq_pending_total", &["\"up\""]) == 2
+    });
     let third = proxy.client().ask(request);
     assert_eq!((third.status, third.header("x-envoy-overloaded")), (503, Some("true")));
     assert!(third.body.ends_with("reset reason: overflow"), "{}", third.body);
@@ -234,7 +239,8 @@ fn a_big_upload_arrives_whole_at_a_slow_host() {
         let text = format!("{BODY}");
         connection.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()));
     });
-    let proxy = Proxy::start(http_listener(http(retried(istio_retries()))), &[cluster("up", &[host.address])]);
+    let proxy =
+        Proxy::start(http_listener(http(retried(istio_retries()))), &[cluster("up", &[host.address])]);
     let mut client = proxy.client();
     client.say(&format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {BODY}\r\n\r\n"));
     let mut writer = client.stream.try_clone().unwrap();

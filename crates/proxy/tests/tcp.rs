@@ -5,13 +5,15 @@ use common::*;
 use serde_json::{Value, json};
 
 fn tcp(extra: Value) -> Value {
-    let mut filter = typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", json!({ "stat_prefix": "tcp" }));
+    let mut filter =
+        typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", json!({ "stat_prefix": "tcp" }));
     for (key, value) in extra.as_object().unwrap() {
         filter[key] = value.clone();
     }
     let mut listener = listener("main", filter);
     let filters = listener["filter_chains"][0]["filters"].as_array_mut().unwrap();
-    filters.insert(0, json!({ "name": "istio.stats", "typed_config": typed("stats.PluginConfig", json!({})) }));
+    filters
+        .insert(0, json!({ "name": "istio.stats", "typed_config": typed("stats.PluginConfig", json!({})) }));
     listener
 }
 
@@ -39,7 +41,8 @@ fn each_direction_ends_by_itself_and_is_counted() {
             "path": file.path().to_str().unwrap(),
             "log_format": { "text_format_source": { "inline_string":
                 "%RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_CLUSTER_RAW% %UPSTREAM_HOST%\n" } } })) }]);
-    let proxy = Proxy::start(tcp(json!({ "cluster": "up", "access_log": log })), &[cluster("up", &[host.address])]);
+    let proxy =
+        Proxy::start(tcp(json!({ "cluster": "up", "access_log": log })), &[cluster("up", &[host.address])]);
     let mut client = proxy.client();
     client.say("hello ");
     client.say("there");

@@ -81,7 +81,11 @@ pub fn bootstrap(listener: &Value, clusters: &[Value]) -> xds::bootstrap::Bootst
 
 impl Proxy {
     pub fn start(listener: Value, clusters: &[Value]) -> Proxy {
-        Proxy::with(listener, clusters, ProxyOptions { drain: Duration::from_secs(1), ..ProxyOptions::default() })
+        Proxy::with(
+            listener,
+            clusters,
+            ProxyOptions { drain: Duration::from_secs(1), ..ProxyOptions::default() },
+        )
     }
 
     pub fn with(listener: Value, clusters: &[Value], options: ProxyOptions) -> Proxy {

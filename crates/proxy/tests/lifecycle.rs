@@ -1,0 +1,278 @@
+//! Configurations that change, listeners that come and go, proxies that stop.
+mod common;
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use common::*;
+use model::config::{Config, Resource};
+use proxy::{
+    Admin, Application, Binding, NodeIdentity, ProxyOptions, Runtime, Source, StaticError, start_static,
+};
+use serde_json::{Value, json};
+
+fn resource<M: xds::Name + Default>(value: &Value, name: &str) -> Resource {
+    let message: M = xds::json::from_json(value).unwrap();
+    Resource { name: name.into(), version: "1".into(), body: xds::pack(&message) }
+}
+
+fn set_cluster(config: &mut Config, name: &str, hosts: &[SocketAddr]) {
+    let added = [resource::<xds::cluster::Cluster>(&cluster(name, hosts), name)];
+    assert_eq!(config.apply(xds::type_url::CLUSTER, &added, &[]), []);
+}
+
+fn set_listener(config: &mut Config, value: &Value) {
+    let added = [resource::<xds::listener::Listener>(value, "main")];
+    assert_eq!(config.apply(xds::type_url::LISTENER, &added, &[]), []);
+}
+
+fn listener_to(cluster: &str, address: SocketAddr) -> Value {
+    let mut listener = http_listener(http(to(cluster)));
+    listener["address"]["socket_address"]["port_value"] = address.port().into();
+    listener
+}
+
+/// The configuration changes a hundred times under load, and nobody notices.
+#[test]
+fn a_change_under_load_fails_no_request() {
+    let (a, b) = (Host::saying("a"), Host::saying("b"));
+    let address = nobody();
+    let runtime = Runtime::start(ProxyOptions { workers: 2, ..ProxyOptions::default() }).unwrap();
+    let handle = runtime.handle();
+    let mut config = Config::new();
+    let mut go = |cluster: &str, hosts: &[SocketAddr]| {
+        set_cluster(&mut config, cluster, hosts);
+        set_listener(&mut config, &listener_to(cluster, address));
+        let applied = handle.apply(config.snapshot());
+        assert!(applied.everywhere && applied.errors.is_empty(), "{applied:?}");
+    };
+    go("a", &[a.address]);
+    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, asked) = (stop.clone(), asked.clone());
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address);
+                while !stop.load(SeqCst) {
+                    let answer = client.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+                    assert_eq!(answer.status, 200);
+                    asked.fetch_add(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    for round in 1..51 {
+        let before = asked.load(SeqCst);
+        go("b", &[b.address]);
+        let hosts = [a.address, b.address];
+        go("a", hosts.get(..1 + round % 2).unwrap());
+        eventually("requests go on", || asked.load(SeqCst) > before);
+    }
+    stop.store(true, SeqCst);
+    for client in clients {
+        client.join().unwrap();
+    }
+    // A new connection sees the last of them; the old ones keep the chain they came by.
+    assert_eq!(Client::connect(address).ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").body, "a");
+    runtime.stop();
+}
+
+#[test]
+fn a_removed_listener_takes_no_more_connections() {
+    let host = Host::saying("a");
+    let address = nobody();
+    let runtime = Runtime::start(ProxyOptions::default()).unwrap();
+    let mut config = Config::new();
+    set_cluster(&mut config, "a", &[host.address]);
+    set_listener(&mut config, &listener_to("a", address));
+    runtime.handle().apply(config.snapshot());
+    let mut client = Client::connect(address);
+    assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
+    config.apply(xds::type_url::LISTENER, &[], &["main".into()]);
+    runtime.handle().apply(config.snapshot());
+    eventually("closed", || std::net::TcpStream::connect(address).is_err());
+    // What was accepted goes on.
+    assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
+}
+
+#[test]
+fn a_port_in_use_is_said_in_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = listener_to("a", taken.local_addr().unwrap());
+    let started = start_static(&bootstrap(&listener, &[cluster("a", &[])]), ProxyOptions::default());
+    let Err(error @ StaticError::Listen(_)) = started else { panic!("it started") };
+    let text = error.to_string();
+    assert!(text.contains("main: 127.0.0.1:") && text.contains("already in use"), "{text}");
+    assert!(!text.contains('\n'));
+}
+
+#[test]
+fn draining_ends_connections_with_their_answer() {
+    let host = Host::start(|connection| {
+        while let Some(head) = connection.request() {
+            if head.contains("/slow") {
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            connection.say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let proxy = Proxy::start(http_listener(http(to("up"))), &[cluster("up", &[host.address])]);
+    let (mut idle, mut busy) = (proxy.client(), proxy.client());
+    assert_eq!(idle.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").header("connection"), None);
+    busy.say("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n");
+    eventually("under way", || host.last_request().contains("/slow"));
+    proxy.handle().drain();
+    assert_eq!(idle.rest(), b"");
+    let answer = busy.answer();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert_eq!(busy.rest(), b"");
+    proxy.proxy.runtime.stop();
+}
+
+/// A sidecar on a laptop: inbound on the workload's own address, the application behind it on loopback, reached by a
+/// socket made elsewhere.
+#[test]
+fn what_is_for_the_workloads_own_address_goes_to_the_application() {
+    let application = Host::saying("app");
+    let own: std::net::IpAddr = "127.77.3.4".parse().unwrap();
+    let made = Arc::new(AtomicUsize::new(0));
+    let counter = made.clone();
+    let sockets = move |_| {
+        counter.fetch_add(1, SeqCst);
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).map(OwnedFd::from)
+    };
+    let mut inbound = http_listener(http(to("inbound|80||")));
+    inbound["name"] = "virtualInbound".into();
+    inbound["traffic_direction"] = "INBOUND".into();
+    let binding = Binding::Address(SocketAddr::new(own, application.address.port()));
+    let options = ProxyOptions {
+        bindings: [("virtualInbound".to_owned(), vec![binding])].into_iter().collect(),
+        application: Some(Application {
+            addresses: vec![own],
+            target: "127.0.0.1".parse().unwrap(),
+            sockets: Some(Arc::new(sockets)),
+        }),
+        ..ProxyOptions::default()
+    };
+    let original = json!({ "name": "inbound|80||", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": "1s" });
+    let proxy = Proxy::with(inbound, &[original], options);
+    assert_eq!(proxy.address, SocketAddr::new(own, application.address.port()));
+    assert_eq!(proxy.get("/").body, "app");
+    assert_eq!(made.load(SeqCst), 1);
+}
+
+/// Connections to mesh peers come from the workload's own address, others do not.
+#[test]
+fn peers_see_the_workloads_address() {
+    let host = Host::start(|connection| {
+        while connection.request().is_some() {
+            let peer = connection.stream.peer_addr().unwrap().ip().to_string();
+            connection.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{peer}", peer.len()));
+        }
+    });
+    let listener = TcpListener::bind(("127.77.9.9", 0)).unwrap();
+    let inside = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (stream, peer) = listener.accept().unwrap();
+        let mut client = Client { stream, buffer: vec![] };
+        read_head(&mut client.stream, &mut client.buffer).unwrap();
+        let peer = peer.ip().to_string();
+        client.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{peer}", peer.len()));
+    });
+    let routes = json!([
+        { "match": { "path": "/in" }, "route": { "cluster": "in" } },
+        { "match": { "path": "/out" }, "route": { "cluster": "out" } },
+    ]);
+    let options = ProxyOptions {
+        source: Some(Source {
+            address: "127.77.0.7".parse().unwrap(),
+            network: ("127.77.0.0".parse().unwrap(), 16),
+        }),
+        ..ProxyOptions::default()
+    };
+    let clusters = [cluster("in", &[inside]), cluster("out", &[host.address])];
+    let proxy = Proxy::with(http_listener(http(routes)), &clusters, options);
+    assert_eq!(proxy.get("/in").body, "127.77.0.7");
+    assert_eq!(proxy.get("/out").body, "127.0.0.1");
+}
+
+#[test]
+fn names_of_dns_clusters_are_resolved() {
+    let host = Host::saying("named");
+    let mut named = cluster("up", &[host.address]);
+    named["type"] = "STRICT_DNS".into();
+    named["dns_lookup_family"] = "V4_ONLY".into();
+    named["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"] =
+        "localhost".into();
+    let proxy = Proxy::start(http_listener(http(to("up"))), &[named]);
+    assert_eq!(proxy.get("/").body, "named");
+}
+
+#[test]
+fn the_admin_shows_what_is_in_use() {
+    let host = Host::saying("x");
+    let runtime = Runtime::start(ProxyOptions::default()).unwrap();
+    let admin = Admin::new(runtime.handle(), NodeIdentity { id: "me".into(), ..NodeIdentity::default() });
+    admin.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = admin.address().unwrap();
+    let server = admin.clone();
+    std::thread::spawn(move || {
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio.block_on(server.serve());
+    });
+    let ask = |method: &str, path: &str| {
+        Client::connect(address).ask(&format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+    };
+    assert_eq!(
+        (ask("GET", "/ready").status, ask("GET", "/ready").body.as_str()),
+        (503, "PRE_INITIALIZING\n")
+    );
+
+    let listen = nobody();
+    let mut config = Config::new();
+    let mut apply = |url: &str, added: Vec<Resource>| {
+        let refused = config.apply(url, &added, &[]);
+        admin.update_raw(|raw| raw.apply(url, &added, &[], &refused));
+    };
+    apply(
+        xds::type_url::CLUSTER,
+        vec![resource::<xds::cluster::Cluster>(&cluster("a", &[host.address]), "a")],
+    );
+    let main = resource::<xds::listener::Listener>(&listener_to("a", listen), "main");
+    let mut broken = main.clone();
+    broken.body.value = vec![0xff];
+    apply(xds::type_url::LISTENER, vec![main]);
+    apply(xds::type_url::LISTENER, vec![broken]);
+    runtime.handle().apply(config.snapshot());
+    admin.set_ready(true);
+    assert_eq!(Client::connect(listen).ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
+
+    assert_eq!(ask("GET", "/ready").body, "LIVE\n");
+    let dump: Value = serde_json::from_str(&ask("GET", "/config_dump").body).unwrap();
+    let dumped = |part: usize| dump["configs"][part].clone();
+    assert_eq!(dumped(0)["dynamic_active_clusters"][0]["cluster"]["name"], "a");
+    let listener = &dumped(1)["dynamic_listeners"][0];
+    assert_eq!(listener["active_state"]["listener"]["name"], "main");
+    assert_eq!(listener["client_status"], "NACKED");
+    let clusters = ask("GET", "/clusters").body;
+    assert!(clusters.contains(&format!("a::{}::rq_total::1\n", host.address)), "{clusters}");
+    let clusters: Value = serde_json::from_str(&ask("GET", "/clusters?format=json").body).unwrap();
+    assert_eq!(
+        clusters["cluster_statuses"][0]["host_statuses"][0]["health_status"]["eds_health_status"],
+        "HEALTHY"
+    );
+    assert_eq!(ask("GET", "/listeners").body, format!("main::{listen}\n"));
+    assert!(ask("GET", "/stats").body.contains("cluster.a.upstream_rq_total: 1\n"));
+    assert!(ask("GET", "/stats/prometheus").body.contains("istio_requests_total{"));
+    assert_eq!(ask("GET", "/quitquitquit").status, 405);
+    assert_eq!(ask("GET", "/nothing").status, 404);
+    let elsewhere = Client::connect(address).ask("GET /stats HTTP/1.1\r\nhost: evil.example\r\n\r\n");
+    assert_eq!(elsewhere.status, 403);
+    assert_eq!(ask("POST", "/drain_listeners").status, 200);
+    eventually("closed", || std::net::TcpStream::connect(listen).is_err());
+    assert_eq!(ask("GET", "/ready").body, "DRAINING\n");
+}
