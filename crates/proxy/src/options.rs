@@ -140,6 +140,8 @@ pub struct Shared {
     pub introduction: Option<crate::peer::Introduction>,
     pub upstream_limits: wire::h1::Limits,
     pub workers: Vec<crate::worker::command::Mailbox>,
+    /// Sockets a worker may hold before it takes no more connections.
+    pub max_sockets: usize,
     /// Access-log lines that were dropped.
     pub dropped_lines: telemetry::Counter,
     /// The listeners' sockets are gone or going: answers say `connection: close`.

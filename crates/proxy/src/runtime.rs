@@ -81,7 +81,7 @@ impl Runtime {
     /// Starts the workers. They serve nothing until a configuration is applied.
     pub fn start(options: ProxyOptions) -> Result<Runtime, StartError> {
         // Best effort: what is possible is possible.
-        let _ = raise_file_limit();
+        let files = raise_file_limit().unwrap_or(1024);
         let registry = Registry::new(metrics::Limits::default());
         let envoy = EnvoyStats::new(&registry);
         let istio = IstioMetrics::new(&registry, options.principals);
@@ -115,6 +115,8 @@ impl Runtime {
             introduction: crate::peer::Introduction::of(&options.node),
             upstream_limits: wire::h1::Limits { allow_http10: true, ..wire::h1::Limits::default() },
             workers: mailboxes.clone(),
+            // Half of the descriptors are left to connections to hosts and to all else, as Envoy's edge guide has it.
+            max_sockets: usize::try_from(files / 2).unwrap_or(usize::MAX) / options.workers.max(1),
             dropped_lines,
             draining: Default::default(),
             warned: Mutex::default(),

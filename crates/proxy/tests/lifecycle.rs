@@ -276,3 +276,26 @@ fn the_admin_shows_what_is_in_use() {
     eventually("closed", || std::net::TcpStream::connect(listen).is_err());
     assert_eq!(ask("GET", "/ready").body, "DRAINING\n");
 }
+
+/// A kept-alive connection is served by the newest configuration from its next request on.
+#[test]
+fn an_old_connection_follows_the_new_configuration() {
+    let (a, b) = (Host::saying("a"), Host::saying("b"));
+    let address = nobody();
+    let runtime = Runtime::start(ProxyOptions::default()).unwrap();
+    let mut config = Config::new();
+    set_cluster(&mut config, "a", &[a.address]);
+    set_cluster(&mut config, "b", &[b.address]);
+    set_listener(&mut config, &listener_to("a", address));
+    runtime.handle().apply(config.snapshot());
+    let mut client = Client::connect(address);
+    let mut ask = || client.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(ask().body, "a");
+    set_listener(&mut config, &listener_to("b", address));
+    runtime.handle().apply(config.snapshot());
+    assert_eq!(ask().body, "b");
+    config.apply(xds::type_url::LISTENER, &[], &["main".into()]);
+    runtime.handle().apply(config.snapshot());
+    // Its listener is gone: one last answer.
+    assert_eq!(ask().header("connection"), Some("close"));
+}

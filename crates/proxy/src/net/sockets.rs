@@ -125,7 +125,7 @@ impl Sockets {
         &self.registry
     }
 
-    pub fn len(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.slots.len()
     }
 

@@ -142,7 +142,10 @@ mod tests {
     fn a_name_is_resolved_and_a_change_is_told() {
         let resolver = Resolver::default();
         let (told, changes) = std::sync::mpsc::channel();
-        resolver.start(move || drop(told.send(()))).unwrap();
+        let tell = move || {
+            let _ = told.send(());
+        };
+        resolver.start(tell).unwrap();
         let name: Arc<str> = "localhost".into();
         assert!(resolver.addresses(&name, Duration::from_secs(60)).is_none());
         assert!(resolver.wait_tried(Duration::from_secs(10)));

@@ -30,6 +30,7 @@ use telemetry::envoy::{ClusterCodes, ClusterStats, EnvoyStats};
 pub use host::{Host, HostReport, bump};
 
 use crate::clock::Time;
+use crate::net::sockets::Key;
 use crate::options::Shared;
 use crate::telemetry_sink::Telemetry;
 use crate::worker::route::Routed;
@@ -52,7 +53,8 @@ pub struct Clusters {
 /// One cluster as a worker uses it.
 pub struct ClusterState {
     pub name: Arc<str>,
-    pub config: RefCell<Arc<Cluster>>,
+    /// Counted within the worker, as [`Rc`]: requests take it up and put it down.
+    pub config: RefCell<Rc<ClusterConfig>>,
     pub stats: ClusterStats,
     pub codes: ClusterCodes,
     pub counts: Arc<Counts>,
@@ -64,6 +66,17 @@ pub struct ClusterState {
     originals: RefCell<HashMap<SocketAddr, HostRef>>,
     resolved: Cell<u64>,
     pub ejections: Ejections,
+}
+
+/// A cluster's settings.
+pub struct ClusterConfig(Arc<Cluster>);
+
+impl std::ops::Deref for ClusterConfig {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
 }
 
 /// The hosts there are now, and the plan by which they are picked.
@@ -118,24 +131,47 @@ impl Clusters {
                     originals: RefCell::default(),
                     resolved: Cell::new(0),
                     ejections: Ejections::default(),
-                    config: RefCell::new(entry.cluster.clone()),
+                    config: RefCell::new(Rc::new(ClusterConfig(entry.cluster.clone()))),
                 });
                 *place = Some(state.clone());
                 state
             }
         };
-        let new_config = !Arc::ptr_eq(&state.config.borrow(), &entry.cluster);
+        let new_config = !Arc::ptr_eq(&state.config.borrow().0, &entry.cluster);
         let new_hosts = !Arc::ptr_eq(&state.source.borrow(), &entry.endpoints);
         let dns = matches!(entry.cluster.kind, ClusterKind::StrictDns | ClusterKind::LogicalDns);
         let new_names = dns && state.resolved.get() != self.shared.resolver.version();
         if new_config || new_hosts || new_names || state.ejections.changed(now) {
             if new_config {
-                *state.config.borrow_mut() = entry.cluster.clone();
+                *state.config.borrow_mut() = Rc::new(ClusterConfig(entry.cluster.clone()));
             }
             *state.source.borrow_mut() = entry.endpoints.clone();
             state.refresh(&self.shared.resolver, &self.next_host, now);
         }
         Some(state)
+    }
+
+    /// Brings every cluster used so far up to date. Returns the idle connections to hosts that are no longer there.
+    pub fn take_up(&mut self, snapshot: &Snapshot, now: Time) -> Vec<Key> {
+        let mut useless = vec![];
+        for index in 0..self.by_id.len() {
+            let Some(Some(state)) = self.by_id.get(index).cloned() else { continue };
+            let before = state.hosts();
+            let live = snapshot.cluster_id(&state.name).filter(|id| id.index() == index);
+            let there = live.is_some_and(|id| self.get(snapshot, id, now).is_some());
+            if !there && let Some(place) = self.by_id.get_mut(index) {
+                *place = None;
+            }
+            for host in before {
+                if !there {
+                    host.gone.set(true);
+                }
+                if host.gone.get() {
+                    useless.append(&mut host.idle.borrow_mut());
+                }
+            }
+        }
+        useless
     }
 
     /// Every cluster used so far.

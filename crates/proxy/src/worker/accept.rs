@@ -109,10 +109,16 @@ impl Worker {
         };
         let _ = socket.set_tcp_nodelay(true);
         let stats = self.chains.listener(listener);
+        if self.sockets.open() >= self.shared.max_sockets && !listener.ignore_global_connection_limit {
+            self.telemetry.shard.inc(stats.downstream_global_cx_overflow);
+            return;
+        }
         self.telemetry.shard.inc(stats.downstream_cx_total);
         self.telemetry.shard.shift(stats.downstream_cx_active, 1);
         let Ok(key) = self.sockets.add(socket, false) else { return };
         let origin = Origin {
+            entry: met.name.clone(),
+            protocol: None,
             listener: listener.clone(),
             local: destination,
             remote,

@@ -369,10 +369,8 @@ impl Worker {
             self.discard_upstream(key);
             return;
         }
-        while let Some(id) = {
-            let next = host.queue.borrow_mut().pop_front();
-            next
-        } {
+        loop {
+            let Some(id) = host.queue.borrow_mut().pop_front() else { break };
             if let Some(mut exchange) = self.exchanges.take(id) {
                 if exchange.phase != Phase::Queued {
                     self.exchanges.put_back(id, exchange);

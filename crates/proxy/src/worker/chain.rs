@@ -59,6 +59,7 @@ pub struct Chains {
     envoy: EnvoyStats,
     own: Arc<telemetry::istio::Peer>,
     next: u32,
+    shared: Arc<Shared>,
 }
 
 impl Chains {
@@ -69,6 +70,7 @@ impl Chains {
             envoy: shared.envoy.clone(),
             own: shared.own.clone(),
             next: 0,
+            shared: shared.clone(),
         }
     }
 
@@ -95,6 +97,7 @@ impl Chains {
         let stats = self.listener(listener);
         let handler = match &chain.action {
             NetworkAction::Http(settings) => {
+                self.warn(settings, listener);
                 Handler::Http(Rc::new(self.http(settings.clone(), listener, stats, telemetry)))
             }
             NetworkAction::Tcp(settings) => Handler::Tcp(Rc::new(TcpChain {
@@ -109,6 +112,24 @@ impl Chains {
         };
         self.made.insert(address, (chain.clone(), handler.clone()));
         handler
+    }
+
+    /// Names once what a listener asks for and does not get yet.
+    fn warn(&self, settings: &HttpConnection, listener: &model::Listener) {
+        use model::http_connection::Codec;
+        let told = [
+            (settings.codec == Codec::Http2, "HTTP/2 from clients is not spoken yet; only HTTP/1 is served"),
+            (settings.timeouts.max_stream_duration.is_some(), "max_stream_duration is not honoured yet"),
+            (
+                settings.filters.iter().any(|filter| matches!(filter, HttpFilter::GrpcWeb)),
+                "the gRPC-Web filter does nothing yet: requests pass unchanged",
+            ),
+        ];
+        for (met, what) in told {
+            if met {
+                self.shared.warn_once(what, &listener.name);
+            }
+        }
     }
 
     fn http(

@@ -36,12 +36,16 @@ pub enum Conn {
 /// Where a connection came from and whom it is for.
 #[derive(Clone, Debug)]
 pub struct Origin {
+    /// The name of the listener that accepted it, which may have handed it on.
+    pub entry: Arc<str>,
     pub listener: Arc<model::Listener>,
     /// The original destination where there is one, else the socket's own address.
     pub local: SocketAddr,
     pub remote: SocketAddr,
     /// As sniffed from a TLS hello, lower case; empty if none.
     pub server_name: Box<str>,
+    /// What the HTTP inspector found, in its words.
+    pub protocol: Option<&'static str>,
     pub started: Time,
 }
 
@@ -65,6 +69,10 @@ pub struct Downstream {
     pub tried: usize,
     /// When the first byte of the head being read came.
     pub head_began: Option<Time>,
+    /// The configuration under which `http` was picked.
+    pub generation: u64,
+    /// Requests so far.
+    pub requests: u32,
     /// No request follows this one.
     pub last: bool,
     /// Who the other side says it is, by the first request that says so.

@@ -61,6 +61,10 @@ impl Worker {
             return 0;
         }
         let now = self.now;
+        let generation = self.snapshot.generation;
+        if self.downstream(key).is_some_and(|down| down.generation != generation) {
+            self.pick_chain_anew(key);
+        }
         let Some(down) = self.downstream(key) else { return bytes.len() };
         if !may_complete_head(bytes, down.tried) && bytes.len() <= down.http.limits.max_head {
             down.tried = bytes.len();
@@ -101,7 +105,10 @@ impl Worker {
         let Some(down) = self.downstream(key) else { return bytes.len() };
         down.tried = 0;
         down.head_began = None;
-        down.last = last;
+        down.requests += 1;
+        down.last |= last;
+        down.last |=
+            down.http.settings.limits.max_requests_per_connection.is_some_and(|most| down.requests >= most);
         down.body = body;
         down.state = if advance.done { Reading::Waiting } else { Reading::Body };
         let first = rest.get(..advance.forward).unwrap_or_default();

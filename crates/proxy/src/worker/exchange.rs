@@ -272,29 +272,120 @@ impl Exchange {
         self.route.as_ref().and_then(|routed| routed.route()).map_or("", |route| &route.name)
     }
 
-    /// Makes it blank again, its memory kept.
+    /// Makes it blank again, its memory kept. Field by field, because moving a whole one is what a request would notice;
+    /// a field forgotten here does not compile.
     fn reset(&mut self) {
-        let shrink = |buffer: &mut Vec<u8>| {
+        let Exchange {
+            down,
+            up,
+            started,
+            request_ended,
+            phase,
+            head,
+            request: _,
+            edits,
+            path,
+            path_changed,
+            redirect_to_path,
+            edge,
+            obeyed,
+            request_id,
+            request_done,
+            received,
+            received_head,
+            replay,
+            replayable,
+            route,
+            host,
+            auto_host,
+            tried,
+            attempts,
+            replaced,
+            counted,
+            route_deadline,
+            try_deadline,
+            idle_deadline,
+            idle_timeout,
+            route_timeout,
+            per_try_timeout,
+            wake,
+            attempt_started,
+            first_byte,
+            status,
+            flags,
+            details,
+            termination,
+            failure,
+            response_started,
+            response_done,
+            response_framing,
+            sent,
+            sent_head,
+            service_millis,
+            response_head,
+            response_storage: _,
+            upstream_local,
+            upstream_remote,
+            grpc_status,
+            cors,
+            abort,
+            broken,
+            tunnel,
+            tunnel_host_ended,
+        } = self;
+        for buffer in [head, path, replay, response_head] {
             buffer.clear();
             buffer.shrink_to(SPARE_BUFFER);
-        };
-        shrink(&mut self.head);
-        shrink(&mut self.path);
-        shrink(&mut self.replay);
-        shrink(&mut self.response_head);
-        self.edits.clear();
-        self.tried.clear();
-        let old = std::mem::take(self);
-        *self = Exchange {
-            head: old.head,
-            request: old.request,
-            edits: old.edits,
-            path: old.path,
-            replay: old.replay,
-            response_head: old.response_head,
-            response_storage: old.response_storage,
-            tried: old.tried,
-            ..Exchange::default()
-        };
+        }
+        edits.clear();
+        tried.clear();
+        *down = Default::default();
+        *up = Default::default();
+        *started = Default::default();
+        *request_ended = Default::default();
+        *phase = Default::default();
+        *path_changed = Default::default();
+        *redirect_to_path = Default::default();
+        *edge = Default::default();
+        *obeyed = Default::default();
+        *request_id = Default::default();
+        *request_done = Default::default();
+        *received = Default::default();
+        *received_head = Default::default();
+        *replayable = Default::default();
+        *route = Default::default();
+        *host = Default::default();
+        *auto_host = Default::default();
+        *attempts = Default::default();
+        *replaced = Default::default();
+        *counted = Default::default();
+        *route_deadline = Default::default();
+        *try_deadline = Default::default();
+        *idle_deadline = Default::default();
+        *idle_timeout = Default::default();
+        *route_timeout = Default::default();
+        *per_try_timeout = Default::default();
+        *wake = Default::default();
+        *attempt_started = Default::default();
+        *first_byte = Default::default();
+        *status = Default::default();
+        *flags = Default::default();
+        *details = Default::default();
+        *termination = Default::default();
+        *failure = Default::default();
+        *response_started = Default::default();
+        *response_done = Default::default();
+        *response_framing = Default::default();
+        *sent = Default::default();
+        *sent_head = Default::default();
+        *service_millis = Default::default();
+        *upstream_local = Default::default();
+        *upstream_remote = Default::default();
+        *grpc_status = Default::default();
+        *cors = Default::default();
+        *abort = Default::default();
+        *broken = Default::default();
+        *tunnel = Default::default();
+        *tunnel_host_ended = Default::default();
     }
 }

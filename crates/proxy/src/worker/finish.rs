@@ -175,7 +175,7 @@ impl Worker {
             clock: &self.clock,
             now: self.now,
             cluster: exchange.route.as_ref().map_or("", |routed| routed.cluster_name()),
-            service_millis: &millis_text(exchange.service_millis),
+            service_millis: Digits::of(exchange.service_millis),
         };
         for log in &http.logs {
             if log.filter.as_ref().is_none_or(|filter| line.admitted(filter)) {
@@ -196,12 +196,29 @@ impl Worker {
 }
 
 /// A number as text, in place.
-fn millis_text(millis: Option<u64>) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Some(millis) = millis {
-        wire::text::push_u64(&mut text, millis);
+struct Digits {
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    fn of(number: Option<u64>) -> Digits {
+        let mut digits = Digits { text: [b'0'; 20], start: 20 };
+        let Some(mut rest) = number else { return digits };
+        for digit in digits.text.iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            digits.start -= 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        digits
     }
-    text
+
+    fn text(&self) -> &[u8] {
+        self.text.get(self.start..).unwrap_or_default()
+    }
 }
 
 /// A finished exchange, as a line of a log sees it.
@@ -211,7 +228,7 @@ struct ExchangeLog<'a> {
     clock: &'a Clock,
     now: Time,
     cluster: &'a str,
-    service_millis: &'a [u8],
+    service_millis: Digits,
 }
 
 impl ExchangeLog<'_> {
@@ -271,7 +288,7 @@ impl LogSource for ExchangeLog<'_> {
     fn response_header(&self, name: &str) -> Option<&[u8]> {
         let exchange = self.exchange;
         if name == "x-envoy-upstream-service-time" {
-            return Some(self.service_millis).filter(|text| !text.is_empty());
+            return Some(self.service_millis.text()).filter(|text| !text.is_empty());
         }
         if exchange.response_head.is_empty() {
             return None;

@@ -1,5 +1,7 @@
 //! Step 2: the first bytes of a connection, and the filter chain that takes it.
 
+use std::sync::Arc;
+
 use model::filter_chain::ChainDecision;
 use model::transport::DownstreamTransport;
 use model::view::{ConnectionView, TransportProtocol};
@@ -75,6 +77,10 @@ impl Worker {
     pub(super) fn pick_chain(&mut self, key: Key, mut origin: Origin, seen: Option<Seen>, bytes: &[u8]) {
         let seen = seen.unwrap_or_default();
         let protocols: Vec<&str> = seen.protocols.iter().map(String::as_str).collect();
+        if seen.transport == TransportProtocol::RawBuffer {
+            origin.protocol =
+                ["http/1.0", "http/1.1", "h2c"].into_iter().find(|known| protocols.contains(known));
+        }
         let view = ConnectionView {
             destination: origin.local,
             source: origin.remote,
@@ -111,6 +117,8 @@ impl Worker {
                     origin,
                     state: Reading::Head,
                     exchange: None,
+                    generation: self.snapshot.generation,
+                    requests: 0,
                     inbox: vec![],
                     tried: 0,
                     head_began: None,
@@ -125,6 +133,47 @@ impl Worker {
             }
             Handler::Tcp(tcp) => self.start_tcp(key, origin, tcp, bytes),
             Handler::Close => self.no_chain(key, &origin, "", Flags::NONE),
+        }
+    }
+
+    /// A kept-alive connection met another configuration: the chain that takes it now serves its further requests. If
+    /// that is not one for HTTP, the connection ends with its next answer.
+    pub(super) fn pick_chain_anew(&mut self, key: Key) {
+        let snapshot = self.snapshot.clone();
+        let Some(Conn::Downstream(down)) = self.conns.get_mut(key) else { return };
+        down.generation = snapshot.generation;
+        let entry = snapshot.listener(&down.origin.entry);
+        let listener = entry.map(|entry| snapshot.listener_for(entry, down.origin.local));
+        let same = listener.is_some_and(|listener| Arc::ptr_eq(listener, &down.origin.listener));
+        if same {
+            return;
+        }
+        let protocols: &[&str] = match &down.origin.protocol {
+            Some(protocol) => &[protocol],
+            None => &[],
+        };
+        let view = ConnectionView {
+            destination: down.origin.local,
+            source: down.origin.remote,
+            direct_source: down.origin.remote,
+            transport: TransportProtocol::RawBuffer,
+            server_name: "",
+            application_protocols: protocols,
+        };
+        let chain = listener.and_then(|listener| listener.filter_chain(&view).chain());
+        let Some((listener, chain)) = listener.zip(chain) else {
+            down.last = true;
+            return;
+        };
+        match self.chains.handler(chain, listener, &mut self.telemetry) {
+            Handler::Http(http) if matches!(chain.transport, DownstreamTransport::RawBuffer) => {
+                let old = std::mem::replace(&mut down.http, http.clone());
+                down.origin.listener = listener.clone();
+                let shard = &self.telemetry.shard;
+                shard.shift(old.stats.downstream_cx_active, -1);
+                shard.shift(http.stats.downstream_cx_active, 1);
+            }
+            _ => down.last = true,
         }
     }
 

@@ -58,6 +58,17 @@ const READ_BUFFER: usize = 128 * 1024;
 /// Reads of one connection before others get their turn.
 const READS_PER_TURN: usize = 8;
 
+/// The configuration in use. Counted within the worker alone, so that no request touches a counter other threads write.
+pub struct Current(Arc<model::Snapshot>);
+
+impl std::ops::Deref for Current {
+    type Target = model::Snapshot;
+
+    fn deref(&self) -> &model::Snapshot {
+        &self.0
+    }
+}
+
 pub struct Worker {
     index: usize,
     clock: Clock,
@@ -66,7 +77,7 @@ pub struct Worker {
     poll: Option<Poll>,
     shared: Arc<Shared>,
     commands: Receiver<Command>,
-    snapshot: Rc<Arc<model::Snapshot>>,
+    snapshot: Rc<Current>,
     sockets: Sockets,
     conns: Vec<Conn>,
     listening: Slab<Listening>,
@@ -117,7 +128,7 @@ impl Worker {
             clusters: Clusters::new(&shared),
             chains: Chains::new(&shared),
             telemetry: Telemetry::new(&shared),
-            snapshot: Rc::new(snapshot),
+            snapshot: Rc::new(Current(snapshot)),
             conns: vec![],
             listening: Slab::new(),
             exchanges: Exchanges::default(),
@@ -212,9 +223,7 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Configure(snapshot, done) => {
-                    self.snapshot = Rc::new(snapshot);
-                    self.chains.sweep();
-                    self.telemetry.forget_series();
+                    self.configure(snapshot);
                     let _ = done.send(self.index);
                 }
                 Command::Listen(listen) => {
@@ -246,6 +255,17 @@ impl Worker {
                 }
                 Command::Stop => self.stopping = true,
             }
+        }
+    }
+
+    /// Uses another configuration from now on. Exchanges under way keep the one they began with.
+    fn configure(&mut self, snapshot: Arc<model::Snapshot>) {
+        self.snapshot = Rc::new(Current(snapshot));
+        self.chains.sweep();
+        self.telemetry.forget_series();
+        let snapshot = self.snapshot.clone();
+        for key in self.clusters.take_up(&snapshot, self.now) {
+            self.discard_upstream(key);
         }
     }
 

@@ -15,12 +15,12 @@ use model::{ClusterRef, RequestView, RoutePlace, RouteTable, VirtualHost};
 use telemetry::Flags;
 use wire::HeaderId;
 
-use super::Worker;
 use super::chain::HttpChain;
 use super::connection::Origin;
 use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::Reply;
 use super::view::TemplateValues;
+use super::{Current, Worker};
 use crate::net::sockets::Key;
 
 /// Body bytes kept for another attempt. Envoy keeps up to its connection buffer, 1 MiB; a quarter of that keeps a
@@ -30,7 +30,7 @@ const REPLAY_LIMIT: usize = 256 * 1024;
 /// A decision kept without a borrow: the parts it was made of, and its place in them.
 pub struct Routed {
     pub http: Rc<HttpChain>,
-    snapshot: Rc<Arc<model::Snapshot>>,
+    snapshot: Rc<Current>,
     place: RoutePlace,
     split: Option<u16>,
     /// Of a route that names its cluster by a header.
@@ -77,7 +77,7 @@ impl Routed {
         self.cluster().map_or("", |cluster| &cluster.name)
     }
 
-    pub fn snapshot(&self) -> &Rc<Arc<model::Snapshot>> {
+    pub fn snapshot(&self) -> &Rc<Current> {
         &self.snapshot
     }
 
@@ -155,6 +155,9 @@ impl Worker {
             table(http, &snapshot).map(|table| (table, table.decide(&*exchange, self.random.next_u64())));
         let next = match &decided {
             Some((_, decision)) => {
+                if let Verdict::Forward { forward, cluster, .. } = decision.verdict {
+                    self.warn_of(forward, cluster);
+                }
                 exchange.route = Some(routed(http, &snapshot, decision, &exchange));
                 self.filters(http, &mut exchange, decision)
             }
@@ -204,6 +207,20 @@ impl Worker {
                     &Reply::new(status, b"", Flags::NO_CLUSTER_FOUND, "cluster_not_found"),
                 );
             }
+        }
+    }
+
+    /// Names once what a route asks for and does not get yet.
+    fn warn_of(&self, forward: &Forward, cluster: &ClusterRef) {
+        if !forward.mirrors.is_empty() {
+            self.shared
+                .warn_once("mirrored requests (request_mirror_policies) are not sent yet", &cluster.name);
+        }
+        if forward.max_stream_duration.is_some() {
+            self.shared.warn_once("a route's max_stream_duration is not honoured yet", &cluster.name);
+        }
+        if forward.retry.as_ref().is_some_and(|policy| policy.per_try_idle_timeout.is_some()) {
+            self.shared.warn_once("per_try_idle_timeout is not honoured yet", &cluster.name);
         }
     }
 
@@ -426,7 +443,7 @@ impl Worker {
 
 fn routed(
     http: &Rc<HttpChain>,
-    snapshot: &Rc<Arc<model::Snapshot>>,
+    snapshot: &Rc<Current>,
     decision: &RouteDecision<'_>,
     exchange: &Exchange,
 ) -> Routed {

@@ -398,9 +398,10 @@ impl Worker {
         for log in &session.tcp.logs {
             self.telemetry.line(log, &line, self.now);
         }
-        if broken {
-            self.sockets.close(key);
-        } else if self.sockets.close_when_written(key) {
+        if broken && session.flags.contains(Flags::UPSTREAM_CONNECTION_TERMINATION) {
+            // What the client has is not all there was.
+            self.sockets.reset(key);
+        } else if self.sockets.close_when_written(key) || broken {
             self.sockets.close(key);
         }
     }
