@@ -54,6 +54,9 @@ struct Comparison {
     /// Fewer and shorter rounds, without POST and 64 KiB
     #[arg(long)]
     quick: bool,
+    /// Measure this program, and not the one just built
+    #[arg(long, value_name = "PROGRAM")]
+    filamesh: Option<PathBuf>,
     /// Write every figure there, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -181,7 +184,8 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         .filter(|contender| args.only.is_empty() || args.only.contains(contender))
         .collect();
     let (target, workspace) = directories()?;
-    let programs = Programs::prepare(&contenders, &target, &workspace);
+    let ours = args.filamesh.clone().unwrap_or_else(|| target.join("release/filamesh"));
+    let programs = Programs::prepare(&contenders, &ours, &target, &workspace);
     let files = scheduling::raise_file_limit();
     let cores = Cores::choose()?;
     let real_time = real_time_allowed();
@@ -234,7 +238,8 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
             Err(e) => report.failed.push(format!("idle: {e:#}")),
         }
     }
-    if wants(Scenario::Idle) || wants(Scenario::Propagation) {
+    let ours = contenders.iter().any(|contender| contender.ours());
+    if ours && (wants(Scenario::Idle) || wants(Scenario::Propagation)) {
         let changes = wants(Scenario::Propagation).then_some(if args.quick { 10 } else { 20 });
         if let Err(e) = demo(&programs, &directory.0, changes, &mut report) {
             report.failed.push(format!("demo: {e:#}"));

@@ -20,7 +20,7 @@ pub struct Programs {
 
 impl Programs {
     /// Finds or fetches what these contenders need. `target` is the build directory, `workspace` the project's.
-    pub fn prepare(wanted: &[Contender], target: &Path, workspace: &Path) -> Programs {
+    pub fn prepare(wanted: &[Contender], ours: &Path, target: &Path, workspace: &Path) -> Programs {
         let wants = |contender: Contender| wanted.contains(&contender);
         let unless_unwanted = |wanted: bool, find: &dyn Fn() -> Result<PathBuf, String>| {
             if wanted { find() } else { Err("not asked for".to_owned()) }
@@ -30,7 +30,7 @@ impl Programs {
             envoy: unless_unwanted(either, &|| envoy(&target.join("peers"))),
             nginx: unless_unwanted(wants(Contender::Nginx), &|| debian("nginx", "nginx-light")),
             haproxy: unless_unwanted(wants(Contender::Haproxy), &|| debian("haproxy", "haproxy")),
-            filamesh: filamesh(target),
+            filamesh: filamesh(ours),
             floor: unless_unwanted(wants(Contender::Floor), &|| floor(target, workspace)),
         }
     }
@@ -59,9 +59,8 @@ impl Programs {
     }
 }
 
-fn filamesh(target: &Path) -> Result<PathBuf, String> {
-    let path = target.join("release/filamesh");
-    if path.is_file() { Ok(path) } else { Err(format!("{} was not built", path.display())) }
+fn filamesh(path: &Path) -> Result<PathBuf, String> {
+    if path.is_file() { Ok(path.to_owned()) } else { Err(format!("{} does not exist", path.display())) }
 }
 
 /// From PyPI, into a virtual environment of its own.
