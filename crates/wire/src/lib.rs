@@ -1,4 +1,4 @@
-//! Bytes: the HTTP/1 codec, protocol sniffing and the canonical path. Sans-I/O: bytes in, events and bytes out.
+//! Bytes: the HTTP/1 and HTTP/2 codecs, protocol sniffing and the canonical path. Sans-I/O: bytes in, events and bytes out.
 //!
 //! Holds what turns bytes into messages and back, as strictly as Envoy does (a message two parsers could read
 //! differently is refused) and without allocating per message. Knows no sockets, no runtime, no configuration:
@@ -6,7 +6,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`h1`] | HTTP/1 heads, bodies and the rewriting of heads |
+//! | [`h1`] | HTTP/1 heads, bodies and the rewriting of heads; the views of a head, whichever protocol it came by |
+//! | [`h2`] | HTTP/2 connections, client and server, and HPACK |
 //! | [`header`] | the field names this mesh has a meaning for |
 //! | [`authority`] | `host[:port]` |
 //! | [`path`] | the canonical request path, in Istio's four modes |
@@ -14,14 +15,12 @@
 //! | [`reject`] | why a message is refused, in Envoy's words |
 //! | [`text`] | numbers, dates, lists, comparison |
 //! | [`id`] | request ids from a fast generator |
-//!
-//! HTTP/2 will stand beside [`h1`] as `h2`; what both share (header ids, [`BodyFraming`], [`Reject`], paths,
-//! authorities, payload slices of [`h1::BodyReader::decode`]) is kept free of HTTP/1's syntax for it.
 
 pub mod authority;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod h1;
+pub mod h2;
 pub mod header;
 pub mod id;
 pub mod path;

@@ -31,7 +31,7 @@ pub(super) fn apply(storage: &mut HeadStorage, head: &[u8], side: Side) -> Resul
         None => Options::default(),
     };
     storage.line.keep_alive = match storage.line.version {
-        Version::Http11 => !options.close,
+        Version::Http11 | Version::Http2 => !options.close,
         Version::Http10 => options.keep_alive && !options.close,
     };
     for id in [HeaderId::KeepAlive, HeaderId::ProxyConnection, HeaderId::Http2Settings] {

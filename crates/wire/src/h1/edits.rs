@@ -17,22 +17,22 @@ use super::{
 /// replaced by any of the setters, in its place, but neither removed nor doubled.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
-    pub(super) cut: SlotSet,
-    pub(super) lines: Vec<Line>,
+    pub(crate) cut: SlotSet,
+    pub(crate) lines: Vec<Line>,
     /// The added lines, one after the other.
-    pub(super) text: Vec<u8>,
-    pub(super) method: Option<Span>,
-    pub(super) target: Option<Span>,
-    pub(super) host: Option<Span>,
-    pub(super) status: Option<u16>,
+    pub(crate) text: Vec<u8>,
+    pub(crate) method: Option<Span>,
+    pub(crate) target: Option<Span>,
+    pub(crate) host: Option<Span>,
+    pub(crate) status: Option<u16>,
     /// The replaced parts of the start line.
-    pub(super) words: Vec<u8>,
-    pub(super) any_removed: bool,
+    pub(crate) words: Vec<u8>,
+    pub(crate) any_removed: bool,
 }
 
 /// An added line in `text`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     pub id: HeaderId,
     pub name: Span,
     pub value: Span,

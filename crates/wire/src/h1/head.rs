@@ -9,21 +9,25 @@ use super::{BodyFraming, limits::MAX_HEADERS, target::TargetForm};
 /// the buffer that was parsed; the views must be given the same bytes (a copy of them will do).
 #[derive(Clone, Debug)]
 pub struct HeadStorage {
-    pub(super) slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
     /// By id, one more than the index of its first slot; zero for absent.
     first: [u8; HeaderId::COUNT],
     /// By id, whether it stands more than once.
     repeated: u128,
     /// Fields meant for this hop alone (or dropped for their underscore): never forwarded.
-    pub(super) hop: SlotSet,
-    pub(super) line: StartLine,
+    pub(crate) hop: SlotSet,
+    /// Fields an HTTP/2 peer asked never to be put into a compression table (RFC 7541 §7.1.3).
+    pub(crate) sensitive: SlotSet,
+    /// Fields an HTTP/2 peer sent by reference to its compression table: they come again and again.
+    pub(crate) recurring: SlotSet,
+    pub(crate) line: StartLine,
 }
 
 const _: () = assert!(HeaderId::COUNT <= 128 && MAX_HEADERS < 255);
 
 /// What was learned from the start line and the fields that rule the connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StartLine {
+pub(crate) struct StartLine {
     /// Where the start line begins: after the empty lines a client may send before it.
     pub start: u32,
     /// Where the first field begins.
@@ -34,6 +38,8 @@ pub(super) struct StartLine {
     pub method: Span,
     pub target: Span,
     pub form: TargetForm,
+    /// What an HTTP/2 request's `:scheme` says.
+    pub scheme: Option<Scheme>,
     pub path: Span,
     pub authority: Span,
     pub host_length: u32,
@@ -51,7 +57,7 @@ pub(super) struct StartLine {
 
 /// A part of the buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     pub start: u32,
     pub length: u32,
 }
@@ -72,7 +78,7 @@ impl Span {
 
 /// One field line.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     pub name: Span,
     pub value: Span,
     /// Just past the line's CRLF.
@@ -84,7 +90,7 @@ pub(super) struct Slot {
 
 /// A set of slots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct SlotSet([u64; 4]);
+pub(crate) struct SlotSet([u64; 4]);
 
 impl SlotSet {
     #[inline]
@@ -124,6 +130,8 @@ impl Default for HeadStorage {
             first: [0; HeaderId::COUNT],
             repeated: 0,
             hop: SlotSet::default(),
+            sensitive: SlotSet::default(),
+            recurring: SlotSet::default(),
             line: StartLine::default(),
         }
     }
@@ -139,6 +147,7 @@ impl Default for StartLine {
             method: Span::default(),
             target: Span::default(),
             form: TargetForm::Origin,
+            scheme: None,
             path: Span::default(),
             authority: Span::default(),
             host_length: 0,
@@ -171,16 +180,18 @@ impl HeadStorage {
         ResponseHead(Head { bytes: buffer.get(..self.line.end as usize).unwrap_or_default(), storage: self })
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.slots.clear();
         self.first = [0; HeaderId::COUNT];
         self.repeated = 0;
         self.hop = SlotSet::default();
+        self.sensitive = SlotSet::default();
+        self.recurring = SlotSet::default();
         self.line = StartLine::default();
     }
 
     #[inline]
-    pub(super) fn push(&mut self, slot: Slot) {
+    pub(crate) fn push(&mut self, slot: Slot) {
         let index = self.slots.len();
         self.slots.push(slot);
         if slot.hidden {
@@ -197,25 +208,38 @@ impl HeadStorage {
         }
     }
 
+    /// Puts one line in the place of all lines of its field.
+    pub(crate) fn replace(&mut self, slot: Slot) {
+        for (at, old) in self.slots.iter_mut().enumerate().filter(|(_, old)| old.id == slot.id) {
+            old.hidden = true;
+            self.hop.insert(at);
+        }
+        if let Some(first) = self.first.get_mut(slot.id as usize) {
+            *first = 0;
+        }
+        self.repeated &= !(1 << slot.id as u32);
+        self.push(slot);
+    }
+
     /// The first slot of a known field.
     #[inline]
-    pub(super) fn known(&self, id: HeaderId) -> Option<usize> {
+    pub(crate) fn known(&self, id: HeaderId) -> Option<usize> {
         let first = self.first.get(id as usize).copied().unwrap_or(0);
         (first != 0).then(|| usize::from(first) - 1)
     }
 
     #[inline]
-    pub(super) fn repeats(&self, id: HeaderId) -> bool {
+    pub(crate) fn repeats(&self, id: HeaderId) -> bool {
         self.repeated >> id as u32 & 1 == 1
     }
 
     #[inline]
-    pub(super) fn value<'a>(&self, slot: usize, head: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn value<'a>(&self, slot: usize, head: &'a [u8]) -> &'a [u8] {
         self.slots.get(slot).map_or(&[], |slot| slot.value.of(head))
     }
 
     /// Keeps every line of a known field from being forwarded.
-    pub(super) fn cut(&mut self, id: HeaderId) {
+    pub(crate) fn cut(&mut self, id: HeaderId) {
         if self.known(id).is_some() {
             let mut hop = self.hop;
             self.all(id).for_each(|slot| hop.insert(slot));
@@ -224,7 +248,7 @@ impl HeadStorage {
     }
 
     /// The slots of a known field.
-    pub(super) fn all(&self, id: HeaderId) -> impl Iterator<Item = usize> {
+    pub(crate) fn all(&self, id: HeaderId) -> impl Iterator<Item = usize> {
         let first = self.known(id).unwrap_or(self.slots.len());
         let rest = self.slots.get(first..).unwrap_or_default();
         rest.iter()
@@ -239,6 +263,32 @@ impl HeadStorage {
 pub enum Version {
     Http10,
     Http11,
+    Http2,
+}
+
+/// The scheme of a request (RFC 9110 §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// In any case (CVE-2023-35944: `HTTPS` is https).
+    pub fn parse(text: &[u8]) -> Option<Scheme> {
+        match text {
+            _ if text.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
+            _ if text.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
+            _ => None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
 }
 
 impl Version {
@@ -247,6 +297,7 @@ impl Version {
         match self {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
         }
     }
 }
@@ -259,11 +310,11 @@ pub struct Field<'a> {
     pub value: &'a [u8],
 }
 
-/// What both kinds of head have in common; [`RequestHead`] and [`ResponseHead`] dereference to it.
+/// What both kinds of head have in common, in HTTP/1 and HTTP/2 alike; [`RequestHead`] and [`ResponseHead`] dereference to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) storage: &'a HeadStorage,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) storage: &'a HeadStorage,
 }
 
 impl<'a> Head<'a> {
@@ -348,7 +399,7 @@ impl<'a> Iterator for Fields<'a> {
 
 /// A request's head, as parsed and found acceptable.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestHead<'a>(pub(super) Head<'a>);
+pub struct RequestHead<'a>(pub(crate) Head<'a>);
 
 impl<'a> std::ops::Deref for RequestHead<'a> {
     type Target = Head<'a>;
@@ -403,6 +454,11 @@ impl<'a> RequestHead<'a> {
         self.0.storage.line.expect_continue
     }
 
+    /// As an HTTP/2 request says it; HTTP/1 does not.
+    pub fn scheme(&self) -> Option<Scheme> {
+        self.0.storage.line.scheme
+    }
+
     pub fn is_connect(&self) -> bool {
         self.method() == b"CONNECT"
     }
@@ -410,7 +466,7 @@ impl<'a> RequestHead<'a> {
 
 /// A response's head, as parsed and found acceptable.
 #[derive(Clone, Copy, Debug)]
-pub struct ResponseHead<'a>(pub(super) Head<'a>);
+pub struct ResponseHead<'a>(pub(crate) Head<'a>);
 
 impl<'a> std::ops::Deref for ResponseHead<'a> {
     type Target = Head<'a>;

@@ -3,7 +3,7 @@
 use crate::{HeaderId, text::push_u64};
 
 use super::{
-    Edits, RequestHead, ResponseHead,
+    BodyFraming, Edits, RequestHead, ResponseHead,
     head::{Head, SlotSet, Span, Version},
     reason::push_status_line,
     target::TargetForm,
@@ -53,6 +53,7 @@ pub fn write_response(head: &ResponseHead<'_>, edits: &Edits, out: &mut Vec<u8>)
         None if line.version == Version::Http11 => {
             out.extend_from_slice(between(head.0.bytes, 0, line.fields))
         }
+        None if line.version == Version::Http2 => push_status_line(out, line.status),
         None => {
             out.extend_from_slice(b"HTTP/1.1 ");
             push_u64(out, u64::from(line.status));
@@ -105,6 +106,10 @@ fn write_fields(
     }
     if line.upgrade.is_some() {
         out.extend_from_slice(b"connection: upgrade\r\n");
+    }
+    if line.version == Version::Http2 && line.framing == BodyFraming::Chunked {
+        // HTTP/2 frames a body of unknown length by itself.
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -1,0 +1,570 @@
+//! From decoded fields to a head: what RFC 9113 §8 and RFC 8441 ask of a message, field by field and as a whole.
+//!
+//! The text that is gathered is, from the first field on, what the same head would be in HTTP/1: so it is read by
+//! the same views, edited by the same edits, and forwarded to an HTTP/1 peer as runs of bytes. Before the first
+//! field stand the pseudo-header fields.
+
+use crate::{
+    BodyFraming, HeaderId, Reject,
+    authority::Authority,
+    h1::{
+        HeadStorage, MAX_HEADERS, ResponseTo, Scheme, TargetForm, Underscores, Version,
+        head::{Slot, Span},
+    },
+    reject::{Side, details},
+    text::{is_token, parse_decimal},
+};
+
+use super::{
+    error::detail,
+    hpack::{
+        Decoded, HpackError, Sink,
+        name::{Name, Pseudo},
+        table::{ENTRY_OVERHEAD, LINE_OVERHEAD},
+    },
+};
+
+/// Bounds on one head or trailer section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Names and values together, in bytes.
+    pub max_size: usize,
+    pub max_fields: usize,
+    pub underscores: Underscores,
+}
+
+/// What block is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `extended`: we announced that we take extended CONNECT (RFC 8441 §3).
+    Request {
+        extended: bool,
+    },
+    Response,
+    Trailers,
+    /// Of a stream nobody waits for: decoded for the sake of the table alone.
+    Nothing,
+}
+
+/// Why a well-coded head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// RFC 9113 §8.1.1: the stream is reset with PROTOCOL_ERROR.
+    Malformed(&'static str),
+    /// A server answers with the status, if it is the request that is at fault.
+    Rejected(Reject),
+}
+
+/// A longest method as in HTTP/1.
+const MAX_METHOD: usize = 64;
+/// Slots for what is added to a head here: Host, a joined Cookie, Upgrade.
+const ADDED: usize = 4;
+/// The number by which a storage knows the path among the recurring fields; no slot has it.
+pub(super) const PATH: usize = 255;
+/// At the beginning of every text: what an extended CONNECT asks for is a GET in HTTP/1.
+const GET: &[u8] = b"GET";
+/// A block that decodes to so many times the allowed size ends the connection (bad-inputs N-04).
+const BOMB: usize = 4;
+
+/// Takes the fields of one block.
+pub(super) struct Gather<'a> {
+    storage: &'a mut HeadStorage,
+    limits: HeadLimits,
+    kind: Kind,
+    /// Names and values.
+    size: usize,
+    /// The same as RFC 9113 §10.5.1 counts it.
+    gross: usize,
+    count: usize,
+    /// Values of the pseudo-header fields.
+    pseudo: [Span; Pseudo::Unknown as usize],
+    seen: u8,
+    /// Where the first field that is no pseudo-header field begins.
+    fields: Option<usize>,
+    fault: Option<Fault>,
+    content_length: Option<u64>,
+    sensitive: bool,
+}
+
+impl<'a> Gather<'a> {
+    pub fn new(
+        kind: Kind,
+        limits: HeadLimits,
+        text: &mut Vec<u8>,
+        storage: &'a mut HeadStorage,
+    ) -> Gather<'a> {
+        text.clear();
+        if kind != Kind::Trailers {
+            storage.reset();
+            text.extend_from_slice(GET);
+        }
+        Gather {
+            storage,
+            limits,
+            kind,
+            size: 0,
+            gross: 0,
+            count: 0,
+            pseudo: Default::default(),
+            seen: 0,
+            fields: None,
+            fault: None,
+            content_length: None,
+            sensitive: false,
+        }
+    }
+
+    #[cold]
+    fn malformed(&mut self, why: &'static str) {
+        self.fault.get_or_insert(Fault::Malformed(why));
+    }
+
+    #[cold]
+    fn rejected(&mut self, reject: Reject) {
+        self.fault.get_or_insert(Fault::Rejected(reject));
+    }
+
+    fn side(&self) -> Side {
+        if matches!(self.kind, Kind::Request { .. }) { Side::Request } else { Side::Response }
+    }
+
+    #[inline]
+    fn span(&self, pseudo: Pseudo) -> Option<Span> {
+        (self.seen >> pseudo as u8 & 1 == 1).then(|| self.pseudo[pseudo as usize])
+    }
+
+    /// Keeps a pseudo-header field in front of all others.
+    fn pseudo(&mut self, text: &[u8], field: &Decoded, pseudo: Pseudo) {
+        let allowed = match self.kind {
+            Kind::Request { .. } => !matches!(pseudo, Pseudo::Status | Pseudo::Unknown),
+            Kind::Response => pseudo == Pseudo::Status,
+            Kind::Trailers | Kind::Nothing => false,
+        };
+        if !allowed {
+            return self.malformed("pseudo-header field out of place");
+        }
+        if self.fields.is_some() {
+            return self.malformed("pseudo-header field after a field");
+        }
+        if self.seen >> pseudo as u8 & 1 == 1 {
+            return self.malformed("pseudo-header field twice");
+        }
+        if field.flaws.value {
+            return self.malformed("pseudo-header field with a forbidden byte");
+        }
+        self.seen |= 1 << pseudo as u8;
+        self.pseudo[pseudo as usize] = value_span(text, field);
+        if pseudo == Pseudo::Path && field.recurring {
+            self.storage.recurring.insert(PATH);
+        }
+    }
+
+    /// Whether the line stays in the text.
+    #[inline]
+    fn field(&mut self, text: &mut Vec<u8>, field: &Decoded, id: HeaderId) -> bool {
+        if field.flaws.name {
+            self.malformed("field name is no lower-case token");
+            return false;
+        }
+        if field.flaws.value {
+            self.malformed("field value with a forbidden byte");
+            return false;
+        }
+        if self.kind == Kind::Trailers {
+            return self.trailer(text, field, id);
+        }
+        let mut start = field.start;
+        if self.fields.is_none() {
+            self.fields = Some(start);
+            start += self.begin_fields(text, start);
+        }
+        self.ordinary(text, &Decoded { start, ..*field }, id)
+    }
+
+    /// Host goes before all others (RFC 9110 §7.2); its line is put in at `start`. How long it is.
+    fn begin_fields(&mut self, text: &mut Vec<u8>, start: usize) -> usize {
+        let Some(authority) = self.span(Pseudo::Authority) else { return 0 };
+        let before = text.len();
+        let value = append_line(text, HeaderId::Host, authority);
+        let length = text.len() - before;
+        if let Some(lines) = text.get_mut(start..) {
+            lines.rotate_right(length);
+        }
+        let value = Span { start: (value + start - before) as u32, ..authority };
+        self.push(HeaderId::Host, start, HeaderId::Host.name().len(), value, start + length);
+        length
+    }
+
+    #[inline]
+    fn push(&mut self, id: HeaderId, start: usize, name_length: usize, value: Span, end: usize) {
+        let name = Span { start: start as u32, length: name_length as u32 };
+        self.storage.push(Slot { name, value, end: end as u32, id, hidden: false });
+    }
+
+    #[inline]
+    fn ordinary(&mut self, text: &[u8], field: &Decoded, id: HeaderId) -> bool {
+        let span = value_span(text, field);
+        match id {
+            HeaderId::Connection
+            | HeaderId::KeepAlive
+            | HeaderId::ProxyConnection
+            | HeaderId::TransferEncoding
+            | HeaderId::Upgrade => {
+                // RFC 9113 §8.2.2.
+                self.malformed("connection-specific field");
+                return false;
+            }
+            HeaderId::Te if !span.of(text).eq_ignore_ascii_case(b"trailers") => {
+                self.malformed("te other than trailers");
+                return false;
+            }
+            HeaderId::Http2Settings => return false,
+            HeaderId::Host if matches!(self.kind, Kind::Request { .. }) => match self.span(Pseudo::Authority)
+            {
+                // RFC 9113 §8.3.1: it must not say something else; then it is there already.
+                Some(authority) => {
+                    if !span.of(text).eq_ignore_ascii_case(authority.of(text)) {
+                        self.malformed("host differs from :authority");
+                    }
+                    return false;
+                }
+                None if self.storage.known(HeaderId::Host).is_some() => {
+                    self.rejected(Reject::malformed(Side::Request, details::INVALID_AUTHORITY));
+                    return false;
+                }
+                None => {}
+            },
+            HeaderId::ContentLength => match parse_decimal(span.of(text)) {
+                Some(length) if self.content_length.is_none() => self.content_length = Some(length),
+                _ => {
+                    self.malformed("content-length twice or no number");
+                    return false;
+                }
+            },
+            HeaderId::Other if self.limits.underscores != Underscores::Allow => {
+                let name = text.get(field.start..field.start + field.name_length).unwrap_or_default();
+                if name.contains(&b'_') {
+                    if self.limits.underscores == Underscores::Reject {
+                        self.rejected(Reject::malformed(self.side(), detail::UNEXPECTED_UNDERSCORE));
+                    }
+                    return false;
+                }
+            }
+            _ => {}
+        }
+        let slot = self.storage.slots.len();
+        if field.sensitive {
+            self.storage.sensitive.insert(slot);
+        }
+        if field.recurring {
+            self.storage.recurring.insert(slot);
+        }
+        self.push(id, field.start, field.name_length, span, text.len());
+        true
+    }
+
+    fn trailer(&mut self, text: &[u8], field: &Decoded, id: HeaderId) -> bool {
+        let name = text.get(field.start..field.start + field.name_length).unwrap_or_default();
+        match id {
+            HeaderId::Connection
+            | HeaderId::KeepAlive
+            | HeaderId::ProxyConnection
+            | HeaderId::TransferEncoding
+            | HeaderId::Upgrade => {
+                self.malformed("connection-specific field");
+                return false;
+            }
+            // As in HTTP/1 (bad-inputs H-22).
+            _ if HeaderId::forbidden_in_trailers(name) => return false,
+            _ => {}
+        }
+        self.sensitive |= field.sensitive;
+        true
+    }
+
+    /// Whether a trailer may not be put into a table.
+    pub fn is_sensitive(&self) -> bool {
+        self.sensitive
+    }
+
+    /// After the last field of a trailer section.
+    pub fn finish_trailers(&mut self, text: &mut Vec<u8>) -> Result<(), Fault> {
+        text.extend_from_slice(b"\r\n");
+        self.fault.map_or(Ok(()), Err)
+    }
+
+    /// After the last field of a request. `end`: there is no body.
+    pub fn finish_request(mut self, text: &mut Vec<u8>, end: bool) -> Result<Option<u64>, Fault> {
+        let fields = match self.fields {
+            Some(fields) => fields,
+            None => {
+                let start = text.len();
+                self.begin_fields(text, start);
+                start
+            }
+        };
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let Kind::Request { extended } = self.kind else {
+            return Err(Fault::Malformed("not a request"));
+        };
+        if self.storage.repeats(HeaderId::Cookie) {
+            self.join_cookies(text);
+        }
+        let missing = Fault::Malformed("pseudo-header field missing");
+        let method = self.span(Pseudo::Method).ok_or(missing)?;
+        let protocol = self.span(Pseudo::Protocol);
+        let connect = method.of(text) == b"CONNECT";
+        if protocol.is_some() && !(connect && extended) {
+            return Err(Fault::Malformed(":protocol without an extended CONNECT"));
+        }
+        if !is_token(method.of(text)) || method.length as usize > MAX_METHOD {
+            return Err(Fault::Malformed(":method is no token"));
+        }
+        let scheme = self.span(Pseudo::Scheme);
+        let path = self.span(Pseudo::Path);
+        let authority = self.span(Pseudo::Authority);
+        let line = &mut self.storage.line;
+        line.version = Version::Http2;
+        (line.start, line.fields) = (fields as u32, fields as u32);
+        line.method = method;
+        if connect && protocol.is_none() {
+            // RFC 9113 §8.5.
+            if scheme.is_some() || path.is_some() {
+                return Err(Fault::Malformed("CONNECT with :scheme or :path"));
+            }
+            (line.form, line.target) = (TargetForm::Authority, authority.ok_or(missing)?);
+        } else {
+            let (scheme, path) = (scheme.ok_or(missing)?, path.ok_or(missing)?);
+            line.form = target_form(path.of(text), method.of(text))?;
+            line.scheme = Scheme::parse(scheme.of(text));
+            if line.scheme.is_none() {
+                return Err(Fault::Rejected(Reject::malformed(Side::Request, detail::INVALID_SCHEME)));
+            }
+            (line.target, line.path) = (path, path);
+        }
+        self.read_authority(text)?;
+        self.read_expect(text, end)?;
+        let length = self.content_length.filter(|_| !(connect && protocol.is_none()));
+        if end && length.is_some_and(|length| length > 0) {
+            return Err(Fault::Malformed("content-length and no body"));
+        }
+        let line = &mut self.storage.line;
+        line.framing = match length {
+            _ if connect && protocol.is_none() => BodyFraming::Tunnel,
+            _ if end || protocol.is_some() => BodyFraming::None,
+            Some(0) => BodyFraming::None,
+            Some(length) => BodyFraming::Length(length),
+            None => BodyFraming::Chunked,
+        };
+        if let Some(protocol) = protocol {
+            // RFC 8441 §5: what HTTP/1 calls an upgrade.
+            line.method = Span { start: 0, length: GET.len() as u32 };
+            self.add_upgrade(text, protocol);
+        }
+        self.end_head(text);
+        Ok(length)
+    }
+
+    /// After the last field of a response. `protocol`: what an extended CONNECT asked for.
+    pub fn finish_response(
+        mut self,
+        text: &mut Vec<u8>,
+        end: bool,
+        to: ResponseTo,
+        protocol: Option<&[u8]>,
+    ) -> Result<Option<u64>, Fault> {
+        let fields = self.fields.unwrap_or(text.len());
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let status = self.span(Pseudo::Status).ok_or(Fault::Malformed("pseudo-header field missing"))?;
+        let status = match status.of(text) {
+            &[hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
+                u16::from(hundreds - b'0') * 100 + u16::from(tens - b'0') * 10 + u16::from(ones - b'0')
+            }
+            _ => return Err(Fault::Malformed(":status is no status")),
+        };
+        // RFC 9113 §8.6; and no message ends with an interim response (§8.1).
+        if status == 101 || status < 200 && end {
+            return Err(Fault::Malformed("interim response that can not be"));
+        }
+        let switched = protocol.filter(|_| (200..300).contains(&status));
+        let tunnel = switched.is_some() || to.connect && (200..300).contains(&status);
+        let mut length = self.content_length;
+        if tunnel || status < 200 || status == 204 {
+            if !tunnel && length.is_some_and(|length| length > 0) {
+                return Err(Fault::Malformed("content-length where there is no body"));
+            }
+            self.storage.cut(HeaderId::ContentLength);
+            length = None;
+        }
+        let no_body = to.head || matches!(status, 100..=199 | 204 | 304);
+        if end && !no_body && length.is_some_and(|length| length > 0) {
+            return Err(Fault::Malformed("content-length and no body"));
+        }
+        let line = &mut self.storage.line;
+        line.version = Version::Http2;
+        (line.start, line.fields) = (fields as u32, fields as u32);
+        line.status = if switched.is_some() { 101 } else { status };
+        line.framing = match length {
+            _ if tunnel => BodyFraming::Tunnel,
+            _ if no_body || end => BodyFraming::None,
+            Some(0) => BodyFraming::None,
+            Some(length) => BodyFraming::Length(length),
+            None => BodyFraming::Chunked,
+        };
+        if let Some(protocol) = switched {
+            let start = text.len();
+            text.extend_from_slice(b"upgrade: ");
+            let value = Span { start: text.len() as u32, length: protocol.len() as u32 };
+            text.extend_from_slice(protocol);
+            text.extend_from_slice(b"\r\n");
+            self.mark_upgrade(start, value, text.len());
+        }
+        self.end_head(text);
+        Ok(if no_body { Some(0) } else { length })
+    }
+
+    fn end_head(&mut self, text: &mut Vec<u8>) {
+        text.extend_from_slice(b"\r\n");
+        self.storage.line.end = text.len() as u32;
+    }
+
+    fn add_upgrade(&mut self, text: &mut Vec<u8>, protocol: Span) {
+        let start = text.len();
+        let value = append_line(text, HeaderId::Upgrade, protocol);
+        self.mark_upgrade(start, Span { start: value as u32, ..protocol }, text.len());
+    }
+
+    fn mark_upgrade(&mut self, start: usize, value: Span, end: usize) {
+        let slot = self.storage.slots.len();
+        self.push(HeaderId::Upgrade, start, HeaderId::Upgrade.name().len(), value, end);
+        self.storage.line.upgrade = u8::try_from(slot).ok();
+    }
+
+    fn read_authority(&mut self, text: &[u8]) -> Result<(), Fault> {
+        let host = self.storage.known(HeaderId::Host).and_then(|slot| self.storage.slots.get(slot));
+        let span = host.map(|slot| slot.value).unwrap_or_default();
+        if span.length == 0 {
+            return Err(Fault::Rejected(Reject::unserved(400, details::MISSING_HOST)));
+        }
+        let Some(authority) = Authority::parse(span.of(text)) else {
+            return Err(Fault::Rejected(Reject::malformed(Side::Request, details::INVALID_AUTHORITY)));
+        };
+        let line = &mut self.storage.line;
+        if line.form == TargetForm::Authority && authority.port.is_none() {
+            return Err(Fault::Malformed("CONNECT without a port"));
+        }
+        line.authority = span;
+        line.host_length = authority.host.len() as u32;
+        line.port = authority.port;
+        Ok(())
+    }
+
+    fn read_expect(&mut self, text: &[u8], end: bool) -> Result<(), Fault> {
+        let Some(slot) = self.storage.known(HeaderId::Expect) else { return Ok(()) };
+        if self.storage.repeats(HeaderId::Expect)
+            || !self.storage.value(slot, text).eq_ignore_ascii_case(b"100-continue")
+        {
+            return Err(Fault::Rejected(Reject::unserved(417, details::EXPECTATION_FAILED)));
+        }
+        self.storage.line.expect_continue = !end;
+        Ok(())
+    }
+
+    /// RFC 9113 §8.2.3: crumbs become one field before anyone else sees them.
+    fn join_cookies(&mut self, text: &mut Vec<u8>) {
+        let start = text.len();
+        text.extend_from_slice(HeaderId::Cookie.name().as_bytes());
+        text.extend_from_slice(b": ");
+        let value = text.len();
+        let (mut sensitive, mut recurring) = (false, true);
+        for (at, slot) in self.storage.slots.iter().enumerate() {
+            if slot.id == HeaderId::Cookie {
+                if text.len() > value {
+                    text.extend_from_slice(b"; ");
+                }
+                let crumb = slot.value.start as usize..(slot.value.start + slot.value.length) as usize;
+                text.extend_from_within(crumb);
+                sensitive |= self.storage.sensitive.has(at);
+                recurring &= self.storage.recurring.has(at);
+            }
+        }
+        let length = text.len() - value;
+        text.extend_from_slice(b"\r\n");
+        let slot = self.storage.slots.len();
+        if sensitive {
+            self.storage.sensitive.insert(slot);
+        } else if recurring {
+            self.storage.recurring.insert(slot);
+        }
+        self.storage.replace(Slot {
+            name: Span { start: start as u32, length: HeaderId::Cookie.name().len() as u32 },
+            value: Span { start: value as u32, length: length as u32 },
+            end: text.len() as u32,
+            id: HeaderId::Cookie,
+            hidden: false,
+        });
+    }
+}
+
+impl Sink for Gather<'_> {
+    #[inline]
+    fn field(&mut self, text: &mut Vec<u8>, field: Decoded) -> Result<(), HpackError> {
+        let size = text.len() - field.start - LINE_OVERHEAD;
+        self.size += size;
+        self.gross += size + ENTRY_OVERHEAD;
+        self.count += 1;
+        if self.gross > BOMB * self.limits.max_size {
+            return Err(HpackError(detail::BOMB));
+        }
+        if self.size > self.limits.max_size {
+            self.rejected(Reject::with_status(self.side(), 431, detail::HEADERS_TOO_LARGE));
+        } else if self.count > self.limits.max_fields.min(MAX_HEADERS - ADDED) {
+            self.rejected(Reject::with_status(self.side(), 431, detail::TOO_MANY_HEADERS));
+        }
+        let kept = match field.name {
+            _ if self.fault.is_some() || self.kind == Kind::Nothing => false,
+            Name::Pseudo(pseudo) => {
+                self.pseudo(text, &field, pseudo);
+                self.fault.is_none()
+            }
+            Name::Field(id) => self.field(text, &field, id),
+        };
+        if !kept {
+            // What was put in before this line stays.
+            let line = size + LINE_OVERHEAD;
+            text.truncate(text.len() - line);
+        }
+        Ok(())
+    }
+}
+
+/// Where the value of the line at the end of `text` is.
+#[inline]
+fn value_span(text: &[u8], field: &Decoded) -> Span {
+    let start = field.start + field.name_length + 2;
+    Span { start: start as u32, length: (text.len() - 2).saturating_sub(start) as u32 }
+}
+
+/// Appends a line whose value stands elsewhere in the text; where its value begins.
+fn append_line(text: &mut Vec<u8>, id: HeaderId, value: Span) -> usize {
+    text.extend_from_slice(id.name().as_bytes());
+    text.extend_from_slice(b": ");
+    let start = text.len();
+    text.extend_from_within(value.start as usize..(value.start + value.length) as usize);
+    text.extend_from_slice(b"\r\n");
+    start
+}
+
+/// RFC 9113 §8.3.1: visible ASCII that begins with a slash, without a fragment; or the asterisk of OPTIONS.
+fn target_form(path: &[u8], method: &[u8]) -> Result<TargetForm, Fault> {
+    let bad = path.iter().fold(false, |bad, byte| bad | !(0x21..=0x7e).contains(byte) | (*byte == b'#'));
+    match path {
+        [b'/', ..] if !bad => Ok(TargetForm::Origin),
+        b"*" if method == b"OPTIONS" => Ok(TargetForm::Asterisk),
+        _ => Err(Fault::Malformed(":path is no path")),
+    }
+}

@@ -1,0 +1,233 @@
+//! Encoding fields (RFC 7541 §6) with the static table and a dynamic table of what comes again and again.
+
+use std::collections::VecDeque;
+
+use crate::HeaderId;
+
+use super::{huffman, integer, static_table, table::ENTRY_OVERHEAD};
+
+/// How a field may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indexing {
+    /// As a literal: a value not expected again.
+    Once,
+    /// By reference, entered into the table the first time.
+    Recurring,
+    /// As a literal that no hop may put into a table (RFC 7541 §7.1.3).
+    Never,
+}
+
+/// The sending half of a connection's compression state. Owns nothing until a recurring field is sent.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    table: Option<Box<Table>>,
+    /// What both sides agreed to: the peer's SETTINGS_HEADER_TABLE_SIZE, at most our own bound.
+    limit: usize,
+    bound: usize,
+    /// Sizes to announce at the beginning of the next block (RFC 7541 §4.2): the smallest since the last one, and
+    /// the last.
+    update: Option<(usize, usize)>,
+    huffman: bool,
+}
+
+/// The table both HTTP/2 peers begin with.
+const INITIAL_TABLE_SIZE: usize = 4096;
+
+impl Encoder {
+    /// `bound`: bytes this side is willing to spend on its table. `huffman`: shorter strings for more CPU.
+    pub fn new(bound: usize, huffman: bool) -> Encoder {
+        let limit = INITIAL_TABLE_SIZE.min(bound);
+        let update = (limit < INITIAL_TABLE_SIZE).then_some((limit, limit));
+        Encoder { table: None, limit, bound, update, huffman }
+    }
+
+    /// The peer's SETTINGS_HEADER_TABLE_SIZE.
+    pub fn set_peer_limit(&mut self, limit: usize) {
+        self.resize(limit.min(self.bound));
+    }
+
+    /// Gives the table's memory back; the next block tells the peer.
+    pub fn release(&mut self) {
+        if self.table.is_some() {
+            let limit = self.limit;
+            self.resize(0);
+            self.resize(limit);
+        }
+    }
+
+    fn resize(&mut self, limit: usize) {
+        if limit == self.limit {
+            return;
+        }
+        self.limit = limit;
+        let smallest = self.update.map_or(limit, |(smallest, _)| smallest.min(limit));
+        self.update = Some((smallest, limit));
+        match &mut self.table {
+            Some(_) if limit == 0 => self.table = None,
+            Some(table) => table.evict_to(limit),
+            None => {}
+        }
+    }
+
+    /// To be called before the first field of each block.
+    #[inline]
+    pub fn begin_block(&mut self, out: &mut Vec<u8>) {
+        if let Some((smallest, last)) = self.update.take() {
+            if smallest < last {
+                integer::write(out, 0x20, 5, smallest);
+            }
+            integer::write(out, 0x20, 5, last);
+        }
+    }
+
+    /// A reference to an entry of the static table.
+    #[inline]
+    pub fn static_field(&self, index: u8, out: &mut Vec<u8>) {
+        out.push(0x80 | index);
+    }
+
+    /// Appends a field. `name` in lower case; `id` its id.
+    #[inline]
+    pub fn field(&mut self, id: HeaderId, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
+        self.named(static_table::index_of(id, name), name, value, indexing, out);
+    }
+
+    /// Appends a field whose name stands at `index` in the static table; nowhere if 0.
+    pub fn named(&mut self, index: u8, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
+        let pattern = match indexing {
+            Indexing::Once => 0x00,
+            Indexing::Never => 0x10,
+            Indexing::Recurring => {
+                let size = name.len() + value.len() + ENTRY_OVERHEAD;
+                // One large value would evict all others each time it comes.
+                if size > self.limit / 2 {
+                    0x00
+                } else {
+                    let table = self.table.get_or_insert_default();
+                    let hash = hash(name, value);
+                    if let Some(at) = table.find(hash, name, value) {
+                        return integer::write(out, 0x80, 7, static_table::COUNT + 1 + at);
+                    }
+                    table.insert(hash, name, value, self.limit);
+                    0x40
+                }
+            }
+        };
+        let prefix = if pattern == 0x40 { 6 } else { 4 };
+        integer::write(out, pattern, prefix, usize::from(index));
+        if index == 0 {
+            self.string(name, out);
+        }
+        self.string(value, out);
+    }
+
+    #[inline]
+    fn string(&self, text: &[u8], out: &mut Vec<u8>) {
+        if self.huffman {
+            let length = huffman::encoded_length(text);
+            if length < text.len() {
+                integer::write(out, 0x80, 7, length);
+                return huffman::encode(text, out);
+            }
+        }
+        integer::write(out, 0, 7, text.len());
+        out.extend_from_slice(text);
+    }
+
+    /// Bytes owned.
+    pub fn memory(&self) -> usize {
+        self.table.as_ref().map_or(0, |table| {
+            size_of::<Table>() + table.texts.capacity() + table.entries.capacity() * size_of::<Entry>()
+        })
+    }
+}
+
+/// Slots of the index; a table of 4 KiB holds at most 128 entries.
+const SLOTS: usize = 256;
+
+/// What the peer's decoder holds, and where to look for it.
+#[derive(Clone, Debug)]
+struct Table {
+    texts: Vec<u8>,
+    entries: VecDeque<Entry>,
+    size: usize,
+    /// How many entries were ever evicted: the number of the oldest that is left.
+    evicted: u32,
+    /// By hash, the number of the last entry with it, from 1. A collision forgets the older one, which costs a
+    /// second entry and nothing else.
+    slots: [u32; SLOTS],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    start: u32,
+    name_length: u32,
+    length: u32,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table { texts: Vec::new(), entries: VecDeque::new(), size: 0, evicted: 0, slots: [0; SLOTS] }
+    }
+}
+
+impl Table {
+    /// The index of an entry, the newest being 0.
+    #[inline]
+    fn find(&self, hash: u32, name: &[u8], value: &[u8]) -> Option<usize> {
+        let number = *self.slots.get(hash as usize % SLOTS)?;
+        let at = number.wrapping_sub(1).wrapping_sub(self.evicted) as usize;
+        let entry = self.entries.get(at).filter(|_| number != 0)?;
+        let start = entry.start as usize;
+        let text = self.texts.get(start..start + entry.length as usize)?;
+        let (old_name, old_value) = text.split_at_checked(entry.name_length as usize)?;
+        (old_name == name && old_value == value).then(|| self.entries.len() - 1 - at)
+    }
+
+    fn insert(&mut self, hash: u32, name: &[u8], value: &[u8], limit: usize) {
+        let length = name.len() + value.len();
+        self.evict_to(limit.saturating_sub(length + ENTRY_OVERHEAD));
+        if self.texts.len() + length > 2 * limit {
+            let dead = self.entries.front().map_or(self.texts.len() as u32, |entry| entry.start);
+            self.texts.drain(..dead as usize);
+            self.entries.iter_mut().for_each(|entry| entry.start -= dead);
+        }
+        let start = self.texts.len() as u32;
+        self.texts.extend_from_slice(name);
+        self.texts.extend_from_slice(value);
+        self.entries.push_back(Entry { start, name_length: name.len() as u32, length: length as u32 });
+        self.size += length + ENTRY_OVERHEAD;
+        if let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) {
+            *slot = self.evicted.wrapping_add(self.entries.len() as u32);
+        }
+    }
+
+    fn evict_to(&mut self, room: usize) {
+        while self.size > room {
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.size -= entry.length as usize + ENTRY_OVERHEAD;
+            self.evicted = self.evicted.wrapping_add(1);
+        }
+        if self.entries.is_empty() {
+            self.texts.clear();
+        }
+    }
+}
+
+/// Eight bytes at a time; only speed depends on its quality.
+#[inline]
+fn hash(name: &[u8], value: &[u8]) -> u32 {
+    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut state = (name.len() as u64) << 32 | value.len() as u64;
+    let mut mix = |word: u64| state = (state.rotate_left(23) ^ word).wrapping_mul(MULTIPLIER);
+    let mut text = |text: &[u8]| {
+        let (words, rest) = text.as_chunks::<8>();
+        words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
+        mix(u64::from_le_bytes(last));
+    };
+    text(name);
+    text(value);
+    (state >> 40) as u32
+}

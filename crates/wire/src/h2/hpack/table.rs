@@ -1,0 +1,105 @@
+//! The dynamic table of a decoder (RFC 7541 §2.3.2, §4).
+
+use std::collections::VecDeque;
+
+use super::{decode::Flaws, name::Name};
+
+/// What an entry costs besides its text (RFC 7541 §4.1).
+pub const ENTRY_OVERHEAD: usize = 32;
+/// `: ` and CRLF, which a line holds and the protocol does not count.
+pub const LINE_OVERHEAD: usize = 4;
+
+/// Entries in the order they came, their lines one after the other. Owns nothing until the first one.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    lines: Vec<u8>,
+    entries: VecDeque<Entry>,
+    size: usize,
+    limit: usize,
+}
+
+/// A field as it was first decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub name: Name,
+    pub flaws: Flaws,
+    pub name_length: u32,
+    start: u32,
+    length: u32,
+}
+
+impl Table {
+    pub fn new(limit: usize) -> Table {
+        Table { limit, ..Table::default() }
+    }
+
+    /// The entry at an index counted from 0, the newest; and its line.
+    #[inline]
+    pub fn entry(&self, index: usize) -> Option<(Entry, &[u8])> {
+        let at = self.entries.len().checked_sub(1)?.checked_sub(index)?;
+        let entry = *self.entries.get(at)?;
+        let start = entry.start as usize;
+        Some((entry, self.lines.get(start..start + entry.length as usize)?))
+    }
+
+    /// Adds a line as the newest entry, evicting from the oldest. One larger than the table empties it.
+    pub fn insert(&mut self, line: &[u8], name_length: usize, name: Name, flaws: Flaws) {
+        let size = line.len() - LINE_OVERHEAD.min(line.len()) + ENTRY_OVERHEAD;
+        self.evict_to(self.limit.saturating_sub(size));
+        if size > self.limit {
+            return;
+        }
+        if self.lines.len() + line.len() > 2 * self.limit {
+            self.compact();
+        }
+        // The table's limit keeps all of these far below 4 GiB.
+        self.entries.push_back(Entry {
+            name,
+            flaws,
+            name_length: name_length as u32,
+            start: self.lines.len() as u32,
+            length: line.len() as u32,
+        });
+        self.lines.extend_from_slice(line);
+        self.size += size;
+    }
+
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.evict_to(limit);
+        if self.entries.is_empty() {
+            *self = Table::new(limit);
+        }
+    }
+
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// As the protocol counts it.
+    #[cfg(test)]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes owned.
+    pub fn memory(&self) -> usize {
+        self.lines.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
+    fn evict_to(&mut self, room: usize) {
+        while self.size > room {
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.size -= entry.length as usize - LINE_OVERHEAD + ENTRY_OVERHEAD;
+        }
+        if self.entries.is_empty() {
+            self.lines.clear();
+        }
+    }
+
+    fn compact(&mut self) {
+        let Some(dead) = self.entries.front().map(|entry| entry.start) else { return self.lines.clear() };
+        self.lines.drain(..dead as usize);
+        self.entries.iter_mut().for_each(|entry| entry.start -= dead);
+    }
+}

@@ -1,0 +1,443 @@
+//! Sending: heads, bodies within the windows, trailers, resets.
+
+use crate::{
+    HeaderId,
+    h1::{Edits, RequestHead, ResponseHead, ResponseTo, Scheme},
+};
+
+use super::{
+    connection::{Connection, Happened, Leaving, Role},
+    error::ErrorCode,
+    flow::is_due,
+    frame::{Frame, HEADER, STREAM_MASK, flag, kind, patch_length, write_reset, write_window_update},
+    hpack::{Encoder, Indexing, name::Pseudo},
+    streams::{After, Stream},
+    trailers::Trailers,
+    write,
+};
+
+/// Why nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The stream was reset, or has ended on both sides.
+    #[error("the stream is gone")]
+    Gone,
+    /// Its own half has ended already, or its head was not sent yet.
+    #[error("out of order")]
+    OutOfOrder,
+    /// More than [`super::Config::max_queued`] would be queued. Nothing of it was taken.
+    #[error("too much is queued")]
+    Full,
+}
+
+/// Why no stream was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// One side is leaving, or the connection has failed.
+    #[error("the connection takes no more streams")]
+    Leaving,
+    /// The peer's limit is reached; another connection, or later.
+    #[error("the peer takes no more streams at once")]
+    Busy,
+    /// All stream ids are used up.
+    #[error("stream ids are used up")]
+    Exhausted,
+    /// The peer does not take extended CONNECT (RFC 8441 §3).
+    #[error("the peer takes no extended CONNECT")]
+    NoExtendedConnect,
+}
+
+/// How far a stream may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendState {
+    /// Body bytes that would leave at once; 0 while something is queued.
+    pub capacity: usize,
+    pub queued: usize,
+    /// The stream's window; not above 0: the peer stalls this stream.
+    pub stream_window: i64,
+    /// The connection's; not above 0: the peer stalls all of them.
+    pub connection_window: i64,
+}
+
+/// The parts of a request made here: a health check, a mirror.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestParts<'a> {
+    pub method: &'a [u8],
+    pub scheme: Scheme,
+    pub authority: &'a [u8],
+    pub path: &'a [u8],
+    /// Fields as HTTP/1 spells them, each ended by CRLF.
+    pub lines: &'a [u8],
+}
+
+impl Connection {
+    /// Whether [`Connection::open`] would succeed for a request that is no upgrade.
+    pub fn can_open(&self) -> Result<(), OpenError> {
+        if self.error.is_some() || self.peer_leaving.is_some() || self.leaving != Leaving::No {
+            return Err(OpenError::Leaving);
+        }
+        if self.next_id > STREAM_MASK || self.role == Role::Server {
+            return Err(OpenError::Exhausted);
+        }
+        if self.streams.len() >= self.peer.max_concurrent_streams as usize {
+            return Err(OpenError::Busy);
+        }
+        Ok(())
+    }
+
+    /// Sends a request's head, as `edits` would have it. `end`: nothing follows it. The stream's events carry
+    /// `token`.
+    pub fn open(
+        &mut self,
+        head: &RequestHead<'_>,
+        edits: &Edits,
+        scheme: Scheme,
+        end: bool,
+        token: u64,
+    ) -> Result<Stream, OpenError> {
+        let protocol = head.upgrade();
+        let to = ResponseTo { head: head.method() == b"HEAD", ..ResponseTo::request(head) };
+        let to = if protocol.is_some() { ResponseTo { upgrade: true, ..ResponseTo::default() } } else { to };
+        self.open_with_encoder(to, protocol, end, token, |encoder, out| {
+            write::request(encoder, head, edits, scheme, out);
+        })
+    }
+
+    /// The same for a request made here.
+    pub fn open_parts(
+        &mut self,
+        parts: &RequestParts<'_>,
+        end: bool,
+        token: u64,
+    ) -> Result<Stream, OpenError> {
+        let connect = parts.method == b"CONNECT";
+        let to = ResponseTo { head: parts.method == b"HEAD", connect, upgrade: false };
+        self.open_with_encoder(to, None, end, token, |encoder, out| {
+            encoder.begin_block(out);
+            write::pseudo(encoder, 2, Pseudo::Method, parts.method, Indexing::Recurring, out);
+            if !connect {
+                encoder.static_field(if parts.scheme == Scheme::Https { 7 } else { 6 }, out);
+                write::pseudo(encoder, 4, Pseudo::Path, parts.path, Indexing::Recurring, out);
+            }
+            write::pseudo(encoder, 1, Pseudo::Authority, parts.authority, Indexing::Recurring, out);
+            write::lines(encoder, parts.lines, false, out);
+        })
+    }
+
+    fn open_with_encoder(
+        &mut self,
+        to: ResponseTo,
+        protocol: Option<&[u8]>,
+        end: bool,
+        token: u64,
+        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+    ) -> Result<Stream, OpenError> {
+        self.can_open()?;
+        if protocol.is_some() && !self.peer.connect_protocol {
+            return Err(OpenError::NoExtendedConnect);
+        }
+        let id = self.next_id;
+        self.next_id += 2;
+        let stream = self.add_stream(id, token);
+        self.write_block(id, end, encode);
+        if let Some(entry) = self.streams.get(stream) {
+            entry.local_ended = end;
+            entry.to = to;
+            entry.protocol = protocol.map(Into::into);
+        }
+        Ok(stream)
+    }
+
+    /// Sends a response's head, as `edits` would have it; an interim one (1xx) may be followed by others. `end`:
+    /// nothing follows it.
+    pub fn respond(
+        &mut self,
+        stream: Stream,
+        head: &ResponseHead<'_>,
+        edits: &Edits,
+        end: bool,
+    ) -> Result<(), SendError> {
+        let interim = edits.status.is_none() && head.is_interim();
+        self.respond_with_encoder(stream, interim, end, |encoder, out| {
+            write::response(encoder, head, edits, out);
+        })
+    }
+
+    /// The same for a response made here; `lines`: its fields as HTTP/1 spells them, each ended by CRLF.
+    pub fn respond_parts(
+        &mut self,
+        stream: Stream,
+        status: u16,
+        lines: &[u8],
+        end: bool,
+    ) -> Result<(), SendError> {
+        self.respond_with_encoder(stream, (100..200).contains(&status), end, |encoder, out| {
+            encoder.begin_block(out);
+            write::status(encoder, status, out);
+            write::lines(encoder, lines, false, out);
+        })
+    }
+
+    fn respond_with_encoder(
+        &mut self,
+        stream: Stream,
+        interim: bool,
+        end: bool,
+        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+    ) -> Result<(), SendError> {
+        let entry = self.streams.get(stream).ok_or(SendError::Gone)?;
+        if entry.answered || entry.local_ended || interim && end {
+            return Err(SendError::OutOfOrder);
+        }
+        entry.answered = !interim;
+        entry.local_ended = end;
+        self.write_block(stream.id, end, encode);
+        self.close_if_ended(stream);
+        Ok(())
+    }
+
+    /// Sends body. What the windows do not let out is queued; how much is queued now. While that is not nothing, an
+    /// owner does well not to consume what it got from the other side: [`super::Event::Writable`] tells when it is.
+    pub fn data(&mut self, stream: Stream, bytes: &[u8], end: bool) -> Result<usize, SendError> {
+        let room = self.output_room();
+        let connection = self.send_window;
+        let server = self.role == Role::Server;
+        let entry = self.streams.get(stream).ok_or(SendError::Gone)?;
+        if entry.local_ended || !entry.after_queue.is_nothing() || server && !entry.answered {
+            return Err(SendError::OutOfOrder);
+        }
+        let queued = entry.queued();
+        let now = if queued > 0 { 0 } else { allowed(entry.send_window, connection, room).min(bytes.len()) };
+        let rest = bytes.get(now..).unwrap_or_default();
+        if queued + rest.len() > self.config.max_queued {
+            return Err(SendError::Full);
+        }
+        if !rest.is_empty() {
+            entry.queue.extend_from_slice(rest);
+            entry.blocked = true;
+            if end {
+                entry.after_queue = After::End;
+            }
+            // Nothing but the room in the output may be short, which no frame of the peer's will mend.
+            if !entry.waiting && entry.send_window - now as i64 > 0 {
+                entry.waiting = true;
+                self.waiting.push_back(stream.slot);
+            }
+        } else if end && queued > 0 {
+            entry.after_queue = After::End;
+            return Ok(queued);
+        }
+        let end = end && rest.is_empty();
+        if now > 0 || end {
+            let head = bytes.get(..now).unwrap_or_default();
+            entry.send_window -= now as i64;
+            entry.local_ended = end;
+            self.send_window -= now as i64;
+            let max_frame = self.peer.max_frame;
+            let frames = write_data(&mut self.out, stream.id, head, end, max_frame);
+            self.abuse.data_sent(frames);
+        }
+        if end {
+            self.close_if_ended(stream);
+        }
+        Ok(queued + rest.len())
+    }
+
+    /// Ends a message with trailers, after whatever is queued.
+    pub fn trailers(&mut self, stream: Stream, trailers: &Trailers<'_>) -> Result<(), SendError> {
+        let server = self.role == Role::Server;
+        let entry = self.streams.get(stream).ok_or(SendError::Gone)?;
+        if entry.local_ended || !entry.after_queue.is_nothing() || server && !entry.answered {
+            return Err(SendError::OutOfOrder);
+        }
+        if entry.queued() > 0 {
+            entry.after_queue = After::trailers(trailers);
+            return Ok(());
+        }
+        self.end_with_trailers(stream, trailers.section(), trailers.is_sensitive());
+        Ok(())
+    }
+
+    fn end_with_trailers(&mut self, stream: Stream, section: &[u8], sensitive: bool) {
+        if let Some(entry) = self.streams.get(stream) {
+            entry.local_ended = true;
+        }
+        let before = self.out.len();
+        self.write_block(stream.id, true, |encoder, out| {
+            encoder.begin_block(out);
+            write::lines(encoder, section, sensitive, out);
+        });
+        if self.out.len() == before + HEADER {
+            // A block of no fields: some peers take it amiss, and an end is all it says.
+            self.out.truncate(before);
+            write_data(&mut self.out, stream.id, &[], true, self.peer.max_frame);
+        }
+        self.close_if_ended(stream);
+    }
+
+    /// Gives a stream up. A server that has answered in full may so tell that it wants no more of the request, with
+    /// NO_ERROR (RFC 9113 §8.1). No event follows.
+    pub fn reset(&mut self, stream: Stream, code: ErrorCode) {
+        if self.streams.peek(stream).is_some() {
+            write_reset(&mut self.out, stream.id, code);
+            self.remember_reset(stream.id);
+            self.drop_stream(stream);
+        }
+    }
+
+    /// So many bytes of a stream's body are dealt with: the peer may send as many more. Bytes of a stream that is
+    /// gone were given back when it went.
+    pub fn consume(&mut self, stream: Stream, bytes: usize) {
+        let size = self.receive_initial;
+        let Some(entry) = self.streams.get(stream) else { return };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(entry.held);
+        entry.held -= bytes;
+        if !entry.remote_ended {
+            entry.released += bytes;
+            if is_due(entry.released, size) {
+                let increment = std::mem::take(&mut entry.released);
+                entry.receive_window += i64::from(increment);
+                write_window_update(&mut self.out, stream.id, increment);
+            }
+        }
+        self.credit(bytes);
+    }
+
+    /// Body bytes that [`Connection::data`] would send at once.
+    pub fn send_capacity(&self, stream: Stream) -> usize {
+        self.send_state(stream).map_or(0, |state| state.capacity)
+    }
+
+    /// How far a stream may send; `None` if it is gone.
+    pub fn send_state(&self, stream: Stream) -> Option<SendState> {
+        let entry = self.streams.peek(stream)?;
+        let queued = entry.queued();
+        let free = allowed(entry.send_window, self.send_window, self.output_room());
+        Some(SendState {
+            capacity: if queued > 0 { 0 } else { free },
+            queued,
+            stream_window: entry.send_window,
+            connection_window: self.send_window,
+        })
+    }
+
+    fn output_room(&self) -> usize {
+        self.config.output_high_water.saturating_sub(self.out.len() - self.out_at)
+    }
+
+    /// Sends what is queued as far as windows and output allow, one frame of each stream in turn.
+    pub(super) fn pump(&mut self) {
+        while let Some(slot) = self.waiting.front().copied() {
+            let (room, connection) = (self.output_room(), self.send_window);
+            if room == 0 || connection <= 0 {
+                return;
+            }
+            self.waiting.pop_front();
+            let Some(stream) = self.streams.by_slot(slot) else { continue };
+            let max_frame = self.peer.max_frame;
+            let Some(entry) = self.streams.get(stream).filter(|entry| entry.waiting) else { continue };
+            entry.waiting = false;
+            let length =
+                allowed(entry.send_window, connection, room).min(max_frame as usize).min(entry.queued());
+            let bytes = entry.queue.get(entry.queue_at..entry.queue_at + length).unwrap_or_default();
+            let last = length == entry.queued();
+            let end = last && matches!(entry.after_queue, After::End);
+            if length > 0 || end {
+                write_data(&mut self.out, stream.id, bytes, end, max_frame);
+                self.abuse.data_sent(1);
+            }
+            self.send_window -= length as i64;
+            entry.send_window -= length as i64;
+            entry.queue_at += length;
+            if !last {
+                if entry.send_window > 0 {
+                    entry.waiting = true;
+                    self.waiting.push_back(slot);
+                }
+                continue;
+            }
+            entry.queue.clear();
+            entry.queue_at = 0;
+            entry.local_ended |= end;
+            match std::mem::take(&mut entry.after_queue) {
+                After::Nothing => {
+                    if std::mem::take(&mut entry.blocked) {
+                        self.events.push_back(Happened::Writable(stream));
+                    }
+                }
+                After::End => self.close_if_ended(stream),
+                After::Trailers(section, sensitive) => self.end_with_trailers(stream, &section, sensitive),
+            }
+        }
+    }
+
+    /// Appends a HEADERS frame, with CONTINUATION frames if the peer takes no frame so large.
+    pub(super) fn write_block(
+        &mut self,
+        id: u32,
+        end: bool,
+        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+    ) {
+        let start = self.out.len();
+        let end_stream = if end { flag::END_STREAM } else { 0 };
+        Frame { length: 0, kind: kind::HEADERS, flags: flag::END_HEADERS | end_stream, stream: id }
+            .write(&mut self.out);
+        encode(&mut self.encoder, &mut self.out);
+        let length = self.out.len() - start - HEADER;
+        let max_frame = self.peer.max_frame as usize;
+        if length <= max_frame {
+            return patch_length(&mut self.out, start);
+        }
+        let block = self.out.split_off(start + HEADER);
+        self.out.truncate(start);
+        let mut parts = block.chunks(max_frame).peekable();
+        let (mut kind, mut flags) = (kind::HEADERS, end_stream);
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                flags |= flag::END_HEADERS;
+            }
+            Frame { length: part.len() as u32, kind, flags, stream: id }.write(&mut self.out);
+            self.out.extend_from_slice(part);
+            (kind, flags) = (kind::CONTINUATION, 0);
+        }
+    }
+
+    /// Answers a request that was refused, and ends its stream if the request has not ended.
+    pub(super) fn answer_refused(&mut self, id: u32, status: u16, ended: bool) {
+        self.write_block(id, true, |encoder, out| {
+            encoder.begin_block(out);
+            write::status(encoder, status, out);
+            encoder.field(HeaderId::ContentLength, b"content-length", b"0", Indexing::Recurring, out);
+        });
+        if ended {
+            self.remember_ended(id);
+        } else {
+            write_reset(&mut self.out, id, ErrorCode::NO_ERROR);
+            self.remember_reset(id);
+        }
+    }
+}
+
+/// How much body may leave at once.
+#[inline]
+fn allowed(stream: i64, connection: i64, room: usize) -> usize {
+    usize::try_from(stream.min(connection)).unwrap_or(0).min(room)
+}
+
+/// Appends DATA frames, at least one; how many.
+#[inline]
+fn write_data(out: &mut Vec<u8>, id: u32, bytes: &[u8], end: bool, max_frame: u32) -> u64 {
+    let mut rest = bytes;
+    let mut frames = 0;
+    loop {
+        let (part, after) = rest.split_at(rest.len().min(max_frame as usize));
+        let flags = if end && after.is_empty() { flag::END_STREAM } else { 0 };
+        Frame { length: part.len() as u32, kind: kind::DATA, flags, stream: id }.write(out);
+        out.extend_from_slice(part);
+        frames += 1;
+        if after.is_empty() {
+            return frames;
+        }
+        rest = after;
+    }
+}

@@ -1,0 +1,195 @@
+//! From a head, however it came, to a field block.
+
+use crate::{
+    HeaderId,
+    h1::{
+        Edits, RequestHead, ResponseHead, Scheme, TargetForm, Version,
+        head::{Head, SlotSet},
+    },
+};
+
+use super::{
+    gather::PATH,
+    hpack::{Encoder, Indexing, name::Pseudo, static_table},
+    trailers,
+};
+
+/// Appends the block of a request, as `edits` would have it. An HTTP/1 upgrade becomes an extended CONNECT
+/// (RFC 8441 §4).
+pub(super) fn request(
+    encoder: &mut Encoder,
+    head: &RequestHead<'_>,
+    edits: &Edits,
+    scheme: Scheme,
+    out: &mut Vec<u8>,
+) {
+    encoder.begin_block(out);
+    let upgrade = head.upgrade();
+    let form = head.target_form();
+    let method = match edits.method {
+        _ if upgrade.is_some() => b"CONNECT",
+        Some(method) => method.of(&edits.words),
+        None => head.method(),
+    };
+    match method {
+        b"GET" => encoder.static_field(2, out),
+        b"POST" => encoder.static_field(3, out),
+        _ => pseudo(encoder, 2, Pseudo::Method, method, Indexing::Recurring, out),
+    }
+    if let Some(protocol) = upgrade {
+        pseudo(encoder, 0, Pseudo::Protocol, protocol, Indexing::Recurring, out);
+    }
+    if form != TargetForm::Authority || edits.method.is_some() {
+        encoder.static_field(if scheme == Scheme::Https { 7 } else { 6 }, out);
+        let path = edits.replaced_target();
+        match path.unwrap_or(head.path()) {
+            b"/" => encoder.static_field(4, out),
+            value => {
+                let again = path.is_none() && head.storage.recurring.has(PATH)
+                    || head
+                        .known(HeaderId::ContentType)
+                        .is_some_and(|kind| kind.starts_with(b"application/grpc"));
+                let indexing = if again { Indexing::Recurring } else { Indexing::Once };
+                pseudo(encoder, 4, Pseudo::Path, value, indexing, out);
+            }
+        }
+    }
+    let authority = edits.replaced_host().unwrap_or(head.authority());
+    pseudo(encoder, 1, Pseudo::Authority, authority, Indexing::Recurring, out);
+    fields(encoder, head, edits, out);
+}
+
+/// Appends the block of a response, as `edits` would have it. A 101 becomes the 200 of an extended CONNECT.
+pub(super) fn response(encoder: &mut Encoder, head: &ResponseHead<'_>, edits: &Edits, out: &mut Vec<u8>) {
+    encoder.begin_block(out);
+    status(encoder, edits.status.unwrap_or(head.status()), out);
+    fields(encoder, head, edits, out);
+}
+
+/// Appends `:status`.
+pub(super) fn status(encoder: &mut Encoder, status: u16, out: &mut Vec<u8>) {
+    let status = if status == 101 { 200 } else { status };
+    match static_table::index_of_status(status) {
+        0 => {
+            let digits = [status / 100 % 10, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
+            pseudo(encoder, 8, Pseudo::Status, &digits, Indexing::Recurring, out);
+        }
+        index => encoder.static_field(index, out),
+    }
+}
+
+/// Appends the fields of lines as HTTP/1 spells them.
+pub(super) fn lines(encoder: &mut Encoder, lines: &[u8], sensitive: bool, out: &mut Vec<u8>) {
+    for (name, value) in trailers::lines(lines) {
+        let id = HeaderId::of(name);
+        if !is_hop_field(id) {
+            field(encoder, id, name, value, if sensitive { Indexing::Never } else { indexing(id) }, out);
+        }
+    }
+}
+
+pub(super) fn pseudo(
+    encoder: &mut Encoder,
+    index: u8,
+    name: Pseudo,
+    value: &[u8],
+    indexing: Indexing,
+    out: &mut Vec<u8>,
+) {
+    encoder.named(index, name.name().as_bytes(), value, indexing, out);
+}
+
+/// The fields that are left of a head.
+#[inline]
+fn fields(encoder: &mut Encoder, head: &Head<'_>, edits: &Edits, out: &mut Vec<u8>) {
+    let storage = head.storage;
+    let cut: SlotSet = storage.hop.union(&edits.cut);
+    let lower = storage.line.version == Version::Http2;
+    for (at, slot) in storage.slots.iter().enumerate() {
+        if cut.has(at) || is_hop_field(slot.id) {
+            continue;
+        }
+        let how = if storage.sensitive.has(at) {
+            Indexing::Never
+        } else if storage.recurring.has(at) {
+            Indexing::Recurring
+        } else {
+            indexing(slot.id)
+        };
+        let (name, value) = (slot.name.of(head.bytes), slot.value.of(head.bytes));
+        if lower {
+            encoder.field(slot.id, name, value, how, out);
+        } else {
+            field(encoder, slot.id, name, value, how, out);
+        }
+    }
+    for line in edits.lines.iter().filter(|line| !line.removed && !is_hop_field(line.id)) {
+        let (name, value) = (line.name.of(&edits.text), line.value.of(&edits.text));
+        field(encoder, line.id, name, value, indexing(line.id), out);
+    }
+    if storage.line.rewrite_te {
+        encoder.field(HeaderId::Te, b"te", b"trailers", Indexing::Recurring, out);
+    }
+}
+
+/// A field whose name may have capitals.
+#[inline]
+fn field(
+    encoder: &mut Encoder,
+    id: HeaderId,
+    name: &[u8],
+    value: &[u8],
+    indexing: Indexing,
+    out: &mut Vec<u8>,
+) {
+    // Longer than any name in the static table.
+    const SHORT: usize = 64;
+    if id != HeaderId::Other {
+        return encoder.field(id, id.name().as_bytes(), value, indexing, out);
+    }
+    if !name.iter().any(u8::is_ascii_uppercase) {
+        return encoder.field(id, name, value, indexing, out);
+    }
+    let mut buffer = [0; SHORT];
+    match buffer.get_mut(..name.len()) {
+        Some(lower) => {
+            lower.copy_from_slice(name);
+            lower.make_ascii_lowercase();
+            encoder.field(id, lower, value, indexing, out);
+        }
+        None => encoder.field(id, &name.to_ascii_lowercase(), value, indexing, out),
+    }
+}
+
+/// What HTTP/2 says otherwise, or not at all (RFC 9113 §8.2.2).
+#[inline]
+fn is_hop_field(id: HeaderId) -> bool {
+    matches!(
+        id,
+        HeaderId::Host
+            | HeaderId::Connection
+            | HeaderId::KeepAlive
+            | HeaderId::ProxyConnection
+            | HeaderId::TransferEncoding
+            | HeaderId::Upgrade
+            | HeaderId::Http2Settings
+    )
+}
+
+/// How a field goes that did not come by reference: names whose values are few are entered into the table, secrets
+/// kept out of it (RFC 7541 §7.1.3).
+#[inline]
+fn indexing(id: HeaderId) -> Indexing {
+    use HeaderId::*;
+    match id {
+        Authorization | ProxyAuthorization => Indexing::Never,
+        UserAgent | Accept | AcceptEncoding | ContentType | Server | Te | CacheControl | Vary | Via => {
+            Indexing::Recurring
+        }
+        GrpcStatus | GrpcEncoding | XForwardedProto | XEnvoyAttemptCount | XEnvoyInternal => {
+            Indexing::Recurring
+        }
+        XEnvoyDecoratorOperation | XEnvoyPeerMetadata | XEnvoyPeerMetadataId => Indexing::Recurring,
+        _ => Indexing::Once,
+    }
+}
