@@ -32,6 +32,14 @@ mod upstream;
 mod worker;
 
 pub use admin::Admin;
+#[doc(hidden)]
+pub mod fuzzing {
+    /// `x-envoy-peer-metadata` as anybody may send it.
+    pub fn fuzz_peer_metadata(header: &[u8]) {
+        crate::peer::fuzz(header);
+    }
+}
+
 pub use options::{AppSockets, Application, Binding, IpVersion, NodeIdentity, ProxyOptions, Source};
 pub use runtime::{Applied, ProxyHandle, Runtime, StartError};
 pub use static_config::{StaticError, StaticProxy, run_static, start_static};

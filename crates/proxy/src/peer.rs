@@ -117,6 +117,14 @@ impl Introduction {
     }
 }
 
+/// For fuzzing: whatever a client sends as its metadata.
+pub(crate) fn fuzz(header: &[u8]) {
+    let mut peers = Peers::default();
+    let first = peers.learn(header).map(|peer| peer.number);
+    let second = peers.learn(header).map(|peer| peer.number);
+    assert_eq!(first, second);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use model::cluster::{ClusterKind, UpstreamProtocol};
 use model::retry::Outcome;
+use model::route::Priority;
 use model::transport::UpstreamTransport;
 use telemetry::Flags;
 use wire::HeaderId;
@@ -52,6 +53,8 @@ impl Worker {
         };
         let limits = *config.breakers(priority);
         let counters = cluster.counts.of(priority);
+        // A connection serves requests of either priority in its time, so it counts once.
+        let connections = cluster.counts.of(Priority::Default);
 
         let host = match self.pick_host(&cluster, &config, &exchange) {
             Ok(host) => host,
@@ -93,13 +96,13 @@ impl Worker {
                     }
                 }
                 self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_total);
-                let slot = match take(&counters.connections, limits.max_connections) {
+                let slot = match take(&connections.connections, limits.max_connections) {
                     Some(taken) => Some(taken),
                     None => {
                         self.telemetry.shard.inc(cluster.stats.upstream_cx_overflow);
                         // Envoy: a host without any connection gets one all the same.
                         (host.connections.get() == 0)
-                            .then(|| take_anyway(&counters.connections, limits.max_connections))
+                            .then(|| take_anyway(&connections.connections, limits.max_connections))
                     }
                 };
                 match slot {
@@ -107,7 +110,7 @@ impl Worker {
                     Some(taken) => match self.new_connection(&cluster, &config, &host, taken) {
                         Ok(key) => Place::New(key),
                         Err((error, mut taken)) => {
-                            give_back(&counters.connections, &mut taken);
+                            give_back(&connections.connections, &mut taken);
                             self.could_not_connect(id, exchange, &host, &error);
                             return;
                         }
@@ -115,6 +118,11 @@ impl Worker {
                 }
             }
         };
+        if let Place::New(key) = place
+            && !self.sockets.is_connecting(key)
+        {
+            exchange.counted.end_pending();
+        }
         exchange.attempts += 1;
         self.arm(&exchange);
         match place {
@@ -323,6 +331,7 @@ impl Worker {
             self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
         }
         bump(&host.failed_connects, 1);
+        self.leave_room(host.clone());
         self.exchanges.put_back(id, exchange);
         let reset = Reset::connection_failure(Some(format!(
             "immediate connect error: {}",
@@ -410,13 +419,20 @@ impl Worker {
         if exchange.is_some() {
             shard.inc(cluster.stats.upstream_cx_destroy_local_with_active_rq);
         }
-        // Connections are counted in the breaker of the default priority or the high one: both limits are asked alike.
-        give_back(&cluster.counts.of(model::route::Priority::Default).connections, &mut taken);
-        self.serve_queue(&host);
+        give_back(&cluster.counts.of(Priority::Default).connections, &mut taken);
+        self.leave_room(host);
+    }
+
+    /// There is room for a connection to this host: whoever waits for one gets it when this event is done with, not from
+    /// within somebody else's end.
+    fn leave_room(&mut self, host: HostRef) {
+        if !host.queue.borrow().is_empty() {
+            self.roomy.push(host);
+        }
     }
 
     /// A connection less: the first that waits starts its attempt anew.
-    fn serve_queue(&mut self, host: &HostRef) {
+    pub(super) fn serve_queue(&mut self, host: &HostRef) {
         let next = host.queue.borrow_mut().pop_front();
         if let Some(id) = next
             && let Some(mut exchange) = self.exchanges.take(id)

@@ -42,7 +42,7 @@ use crate::net::sockets::{Key, Sockets, Writable};
 use crate::options::Shared;
 use crate::peer::Peers;
 use crate::telemetry_sink::Telemetry;
-use crate::upstream::Clusters;
+use crate::upstream::{Clusters, HostRef};
 use accept::Listening;
 use chain::Chains;
 use command::Command;
@@ -101,6 +101,8 @@ pub struct Worker {
     accept_more: Vec<usize>,
     accept_pause: Option<Time>,
     expired: Vec<Key>,
+    /// Hosts that can take a connection more while requests wait for one.
+    roomy: Vec<HostRef>,
     peers: Peers,
     /// The second, and the date it makes.
     date: (u64, [u8; 29]),
@@ -143,6 +145,7 @@ impl Worker {
             accept_more: vec![],
             accept_pause: None,
             expired: vec![],
+            roomy: vec![],
             peers: Peers::default(),
             date: (0, wire::text::http_date(0)),
             draining: false,
@@ -307,6 +310,8 @@ impl Worker {
                 self.broken(key, error);
             } else if let Some(key) = self.continued.pop() {
                 self.downstream_bytes(key, &[]);
+            } else if let Some(host) = self.roomy.pop() {
+                self.serve_queue(&host);
             } else {
                 return;
             }
