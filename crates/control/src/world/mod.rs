@@ -110,11 +110,9 @@ impl World {
                     sidecars.entry(object.namespace().to_owned()).or_default().push(object.clone());
                 }
                 Spec::Gateway(_) => gateways.push(object.clone()),
-                Spec::Unsupported => notes.push(Note::on(
-                    object,
-                    "",
-                    format!("{} is known but nothing is done about it", object.meta.kind),
-                )),
+                Spec::Unsupported if steers_traffic(object) => {
+                    notes.push(Note::on(object, "", format!("{} is not acted on yet", object.meta.kind)));
+                }
                 _ => {}
             }
         }
@@ -149,6 +147,12 @@ impl World {
             candidates.find(|instance| instance.is_registered() && instance.namespace == namespace)?;
         Some(&found.labels)
     }
+}
+
+/// Whether a kind nothing is done about was meant for the mesh; a ServiceAccount or a ConfigMap was not.
+fn steers_traffic(object: &Object) -> bool {
+    let group = object.meta.api_version.split('/').next().unwrap_or_default();
+    group.ends_with(".istio.io") || group == "gateway.networking.k8s.io" || object.meta.kind == "Ingress"
 }
 
 fn selecting_labels(objects: &[Arc<Object>], mesh: &MeshConfig) -> BTreeSet<String> {

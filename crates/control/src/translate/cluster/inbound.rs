@@ -80,7 +80,7 @@ fn cluster(context: &Context<'_>, port: &ServedPort) -> Cluster {
     };
     options.common_http_protocol_options = pool::common_http(pool.as_ref());
     cluster.typed_extension_protocol_options.clear();
-    set_options(&mut cluster, &options);
+    set_options(&mut cluster, options);
     cluster
 }
 

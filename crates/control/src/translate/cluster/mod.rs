@@ -110,7 +110,7 @@ fn original_destination(context: &Context<'_>, name: &str) -> Cluster {
         circuit_breakers: Some(pool::circuit_breakers(None, None)),
         ..Default::default()
     };
-    set_options(&mut cluster, &use_downstream());
+    set_options(&mut cluster, use_downstream());
     cluster
 }
 
@@ -126,11 +126,19 @@ fn use_downstream() -> HttpProtocolOptions {
     }
 }
 
-fn set_options(cluster: &mut Cluster, options: &HttpProtocolOptions) {
-    if *options != HttpProtocolOptions::default() {
-        let options = xds::pack(options);
-        cluster.typed_extension_protocol_options = BTreeMap::from([(HTTP_OPTIONS.to_owned(), options)]);
+fn set_options(cluster: &mut Cluster, options: HttpProtocolOptions) {
+    if options == HttpProtocolOptions::default() {
+        return;
     }
+    let mut options = options;
+    // Envoy wants the protocol said as soon as anything is.
+    options.upstream_protocol_options.get_or_insert_with(|| {
+        UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::HttpProtocolOptions(Default::default())),
+        })
+    });
+    let options = xds::pack(&options);
+    cluster.typed_extension_protocol_options = BTreeMap::from([(HTTP_OPTIONS.to_owned(), options)]);
 }
 
 fn note_protocol(context: &Context<'_>, service: &Service, port: &Port) {
@@ -218,7 +226,7 @@ impl Maker<'_> {
         if let Some(detection) = policy.outlier {
             outlier::panic_threshold(&mut cluster, detection);
         }
-        set_options(&mut cluster, &self.http_options(&policy));
+        set_options(&mut cluster, self.http_options(&policy));
         if self.mode == Mode::Default {
             self.secure(&mut cluster, &policy, subset_name);
         }
