@@ -52,8 +52,8 @@ fn consistent_hash(cluster: &mut Cluster, hash: &ConsistentHash) {
     const RING: u64 = 1024;
     if let Some(maglev) = &hash.maglev {
         cluster.lb_policy = LbPolicy::Maglev as i32;
-        cluster.lb_config = (maglev.table_size > 0)
-            .then(|| LbConfig::MaglevLbConfig(MaglevLbConfig { table_size: Some(maglev.table_size) }));
+        let table_size = Some(maglev.table_size).filter(|size| *size > 0);
+        cluster.lb_config = Some(LbConfig::MaglevLbConfig(MaglevLbConfig { table_size }));
         return;
     }
     let size = hash.ring_hash.as_ref().map(|ring| ring.minimum_ring_size).or(hash.minimum_ring_size);
