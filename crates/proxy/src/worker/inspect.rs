@@ -214,7 +214,7 @@ fn look(inspecting: &Inspecting) -> Option<Seen> {
             Sniff::NeedMore => return None,
             Sniff::Http1(Version::Http10) => Some("http/1.0"),
             Sniff::Http1(Version::Http11) => Some("http/1.1"),
-            Sniff::Http2Preface => Some("h2c"),
+            Sniff::Http2Preface | Sniff::Http1(Version::Http2) => Some("h2c"),
             Sniff::Tls(_) | Sniff::Unknown => None,
         };
         seen.protocols.extend(found.map(str::to_owned));
