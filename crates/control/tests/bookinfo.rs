@@ -234,3 +234,24 @@ fn what_is_not_available_is_noted() {
     assert!(notes.contains(&"Gateway/default/secure"), "{notes:?}");
     assert_eq!(refused(&gateway), Vec::<String>::new());
 }
+
+/// Whatever else is configured: our proxy refuses nothing that it is sent.
+#[test]
+fn our_proxy_refuses_nothing_of_everything() {
+    let text = include_str!("data/everything.yaml");
+    let parsed = parse_documents("everything", text, &Default::default());
+    let settings = Settings { assign_addresses: true, ..Default::default() };
+    let world = World::build(parsed.objects, Vec::new(), MeshConfig::istio_default(), settings);
+    for (kind, namespace, labels) in [
+        (ProxyKind::Sidecar, "default", ("app", "web")),
+        (ProxyKind::Sidecar, "prod", ("app", "strict")),
+        (ProxyKind::Gateway, "istio-system", ("istio", "ingressgateway")),
+    ] {
+        let proxy = Proxy {
+            namespace: namespace.into(),
+            labels: [(labels.0.to_owned(), labels.1.to_owned())].into(),
+            ..proxy(kind, "127.77.0.2")
+        };
+        assert_eq!(refused(&made(&world, &proxy)), Vec::<String>::new(), "{kind:?} in {namespace}");
+    }
+}

@@ -10,6 +10,7 @@
 //! | `route` | VirtualService rules as routes |
 //! | `cluster` | services and DestinationRules as clusters and endpoints |
 //! | `chain`, `connection_manager`, `network`, `tls`, `access_log` | the pieces of listeners |
+//! | `live` | what our own proxy does not do yet |
 //! | `name_table` | what the mesh's DNS answers |
 //! | `names`, `values` | Istio's names, small messages |
 
@@ -19,6 +20,7 @@ mod cluster;
 mod connection_manager;
 mod context;
 mod gateway;
+mod live;
 mod name_table;
 mod names;
 mod network;

@@ -117,7 +117,7 @@ fn apply_rule(context: &Context<'_>, proxy: &mut TcpProxy, rule: Option<&Destina
     let by_source = balancer
         .and_then(|balancer| balancer.consistent_hash.as_ref())
         .is_some_and(|hash| hash.use_source_ip == Some(true));
-    if by_source {
+    if by_source && super::live::hashes_connections(context) {
         proxy.hash_policy = vec![HashPolicy {
             policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})),
         }];

@@ -36,7 +36,7 @@ use xds::upstream_http::http_protocol_options::{
 
 use super::context::Context;
 use super::values::{ads, config_path, list, struct_value, structure, text};
-use super::{ProxyKind, names, tls};
+use super::{ProxyKind, live, names, tls};
 use crate::scope::Scope;
 use crate::world::service::{Port, Resolution, Service};
 use crate::world::{DestinationRule, Note};
@@ -230,6 +230,7 @@ impl Maker<'_> {
         if self.mode == Mode::Default {
             self.secure(&mut cluster, &policy, subset_name);
         }
+        live::limit_cluster(self.context, self.rule, &mut cluster);
         self.note_policy(&policy);
         all.clusters.push(cluster);
     }

@@ -1,0 +1,39 @@
+//! What filamesh's own proxy does not do yet, taken out of what it is sent and said by name: it would refuse the whole
+//! cluster otherwise, and with it every request to the service. The one place to change when it does more.
+
+use xds::cluster::Cluster;
+use xds::cluster::cluster::{LbConfig, LbPolicy};
+
+use super::context::Context;
+use crate::world::{DestinationRule, Note};
+
+pub fn limit_cluster(context: &Context<'_>, rule: Option<&DestinationRule>, cluster: &mut Cluster) {
+    if !context.is_live() {
+        return;
+    }
+    let note = |path: &str, message: &str| {
+        if let Some(object) = rule.and_then(|rule| rule.objects.get(rule.policy_object)) {
+            context.note(Note::on(object, format!("spec.trafficPolicy.loadBalancer.{path}"), message));
+        }
+    };
+    let hashed = [LbPolicy::RingHash as i32, LbPolicy::Maglev as i32].contains(&cluster.lb_policy);
+    if hashed {
+        cluster.lb_policy = LbPolicy::LeastRequest as i32;
+        cluster.lb_config = None;
+        note("consistentHash", "is not available yet: requests go to the less busy of two hosts");
+    }
+    let warms_up = match &cluster.lb_config {
+        Some(LbConfig::RoundRobinLbConfig(config)) => config.slow_start_config.is_some(),
+        Some(LbConfig::LeastRequestLbConfig(config)) => config.slow_start_config.is_some(),
+        _ => false,
+    };
+    if warms_up {
+        cluster.lb_config = None;
+        note("warmup", "is not available yet: new hosts take their full share at once");
+    }
+}
+
+/// Connections by their source: said where the cluster's policy is.
+pub fn hashes_connections(context: &Context<'_>) -> bool {
+    !context.is_live()
+}
