@@ -179,7 +179,7 @@ impl DeltaStream {
             if matches!(&self.state, State::Open { backlog, .. } if backlog.len() >= BACKLOG) {
                 return;
             }
-            match self.requests.next() {
+            match self.requests.take() {
                 Ok(Some(request)) => {
                     self.request(request);
                     continue;

@@ -17,6 +17,8 @@
 pub mod any;
 pub mod delta_client;
 pub mod delta_server;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod json;
 pub mod node;
 pub mod type_url;

@@ -37,7 +37,7 @@ impl Requests {
     }
 
     /// The next whole request.
-    pub fn next(&mut self) -> Result<Option<DeltaDiscoveryRequest>, FrameError> {
+    pub fn take(&mut self) -> Result<Option<DeltaDiscoveryRequest>, FrameError> {
         let Some((flag, rest)) = self.buffer.split_first() else { return Ok(None) };
         let Some(length) = rest.first_chunk::<4>() else { return Ok(None) };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -145,7 +145,7 @@ mod tests {
             let (mut requests, mut read) = (Requests::default(), Vec::new());
             for bytes in stream.chunks(piece) {
                 requests.push(bytes);
-                while let Some(request) = requests.next().unwrap() {
+                while let Some(request) = requests.take().unwrap() {
                     read.push(request);
                 }
             }
@@ -161,10 +161,10 @@ mod tests {
         ] {
             let mut requests = Requests::default();
             requests.push(bytes);
-            assert_eq!(requests.next(), Err(error));
+            assert_eq!(requests.take(), Err(error));
         }
         let mut requests = Requests::default();
         requests.push(&[0, 0, 0, 0, 2, 0xff, 0xff]);
-        assert!(matches!(requests.next(), Err(FrameError::Decode(_))));
+        assert!(matches!(requests.take(), Err(FrameError::Decode(_))));
     }
 }

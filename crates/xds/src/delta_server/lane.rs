@@ -20,6 +20,13 @@ const RESPONSE_NAMES: usize = 10_000;
 /// Responses without an answer, beyond which the lane waits.
 const OUTSTANDING: usize = 64;
 
+/// Refused versions that are remembered of one name, and names of which any are.
+const REFUSALS: usize = 8;
+const REFUSED_NAMES: usize = 10_000;
+
+/// Stands for whatever version a client may still hold of a name it asks for.
+const UNKNOWN: u64 = 0;
+
 /// Names a client may ask for. Ten thousand services with ten subsets fit.
 const NAMES: usize = 200_000;
 
@@ -40,8 +47,8 @@ pub(super) struct Lane {
     removals: BTreeSet<Box<str>>,
     /// What the client holds where that is not what the set in use says: by name, `None` for nothing.
     held: BTreeMap<Box<str>, Option<u64>>,
-    /// The version it refused last, by name.
-    refused: BTreeMap<Box<str>, Refusal>,
+    /// What it refused on this stream, oldest first, by name; also of what is gone, because it may come back.
+    refused: BTreeMap<Box<str>, Vec<Refusal>>,
     outstanding: VecDeque<Outstanding>,
     last_ack: Option<SystemTime>,
 }
@@ -184,15 +191,28 @@ impl Lane {
             self.asking = Asking::Names(Vec::new(), HashSet::new());
         }
         self.add_names(subscribe)?;
+        let waiting = self.waiting();
         for name in subscribe {
             let before = initial.get(name).map(|v| offered(v));
             match (set.find(self.kind, name), before) {
-                (Some(entry), before) => self.bring(entry, before),
+                (Some(entry), before) if !waiting.contains(name.as_str()) => {
+                    self.bring(entry, before.or(Some(UNKNOWN)));
+                }
+                (Some(_), _) => {}
                 (None, Some(version)) => self.take_away(name, version),
                 (None, None) => self.pending.push_back(Pending::Absent(name.as_str().into())),
             }
         }
         Ok(())
+    }
+
+    /// Names that are to be sent in any case.
+    fn waiting(&self) -> HashSet<Box<str>> {
+        let name = |p: &Pending| match p {
+            Pending::Send { entry, .. } => Some(entry.name.clone()),
+            Pending::Absent(_) => None,
+        };
+        self.pending.iter().filter_map(name).collect()
     }
 
     /// Later changes of what is wanted. Asking again for a name means that the client has lost it.
@@ -214,12 +234,15 @@ impl Lane {
             return Ok(());
         }
         let unasked = self.add_names(subscribe)?;
+        let waiting = self.waiting();
         for name in subscribe.iter().filter(|n| *n != "*") {
-            if unasked.contains(&hash(name)) {
+            if unasked.contains(&hash(name)) || waiting.contains(name.as_str()) {
                 continue;
             }
             match set.find(self.kind, name) {
-                Some(entry) => self.bring(entry, None),
+                Some(entry) => self.bring(entry, Some(UNKNOWN)),
+                // Said when it is taken away.
+                None if self.removals.contains(name.as_str()) => {}
                 None => self.pending.push_back(Pending::Absent(name.as_str().into())),
             }
         }
@@ -301,7 +324,7 @@ impl Lane {
         self.removals.remove(&entry.name);
         if held == Some(entry.version) {
             self.held.remove(&entry.name);
-        } else if self.refused.get(&entry.name).is_some_and(|r| r.version == entry.version) {
+        } else if self.refusal(entry).is_some() {
             self.held.insert(entry.name.clone(), held);
         } else {
             self.held.remove(&entry.name);
@@ -310,14 +333,14 @@ impl Lane {
     }
 
     fn take_away(&mut self, name: &str, held: u64) {
-        self.refused.remove(name);
         self.held.insert(name.into(), Some(held));
         self.removals.insert(name.into());
     }
 
     /// A cluster that was changed waits for its endpoints, though those are the same.
     pub(super) fn send_again(&mut self, entry: &Arc<Entry>) {
-        if self.wants(&entry.name) && !self.is_pending(entry) && !self.holds_other(entry) {
+        let other = self.held.contains_key(&entry.name) || self.refusal(entry).is_some();
+        if self.wants(&entry.name) && !other && !self.is_pending(entry) {
             self.pending.push_back(Pending::Send { entry: entry.clone(), before: Some(entry.version) });
         }
     }
@@ -331,16 +354,12 @@ impl Lane {
         {
             wanted.insert(at, hash);
             unasked.insert(hash);
-            self.pending.push_back(Pending::Send { entry: entry.clone(), before: None });
+            self.pending.push_back(Pending::Send { entry: entry.clone(), before: Some(UNKNOWN) });
         }
     }
 
     fn is_pending(&self, wanted: &Arc<Entry>) -> bool {
         self.pending.iter().any(|p| matches!(p, Pending::Send { entry, .. } if Arc::ptr_eq(entry, wanted)))
-    }
-
-    fn holds_other(&self, entry: &Entry) -> bool {
-        self.held.contains_key(&entry.name)
     }
 
     /// Fills one response.
@@ -390,7 +409,11 @@ impl Lane {
     }
 
     /// An ACK or NACK. `None`: the nonce is not outstanding.
-    pub(super) fn answered(&mut self, request: &DeltaDiscoveryRequest) -> Option<Vec<Refused>> {
+    pub(super) fn answered(
+        &mut self,
+        request: &DeltaDiscoveryRequest,
+        set: &ResourceSet,
+    ) -> Option<Vec<Refused>> {
         let nonce = u64::from_str_radix(&request.response_nonce, 16).ok()?;
         let at = self.outstanding.iter().position(|o| o.nonce == nonce)?;
         let answered = self.outstanding.remove(at)?;
@@ -412,31 +435,40 @@ impl Lane {
                 self.accepted(&entry);
                 continue;
             }
-            refused.push(self.refuse(&entry, before, text));
+            refused.push(self.refuse(&entry, before, text, set));
         }
         Some(refused)
     }
 
     fn accepted(&mut self, entry: &Entry) {
-        if self.refused.get(&entry.name).is_some_and(|r| r.version != entry.version)
-            && !self.removals.contains(&entry.name)
-        {
+        if self.refused.contains_key(&entry.name) && !self.removals.contains(&entry.name) {
             self.held.remove(&entry.name);
         }
     }
 
-    fn refuse(&mut self, entry: &Entry, before: Option<u64>, text: &str) -> Refused {
+    fn refuse(&mut self, entry: &Entry, before: Option<u64>, text: &str, set: &ResourceSet) -> Refused {
         let reason = nack::reason(text, &entry.name);
         if self.wants(&entry.name) {
-            if !self.removals.contains(&entry.name) {
+            // If a newer version was sent since, its answer counts; what is to be taken away is taken away anyway.
+            if set.find(self.kind, &entry.name).is_some_and(|e| e.version == entry.version) {
                 self.held.insert(entry.name.clone(), before);
-            } else if before.is_none() {
-                // It never got it: there is nothing to take away.
-                self.removals.remove(&entry.name);
-                self.held.remove(&entry.name);
             }
+            // Asked for again before this answer came.
+            self.pending.retain(|p| match p {
+                Pending::Send { entry: waiting, .. } => {
+                    waiting.name != entry.name || waiting.version != entry.version
+                }
+                Pending::Absent(_) => true,
+            });
             let refusal = Refusal { version: entry.version, reason: reason.clone() };
-            self.refused.insert(entry.name.clone(), refusal);
+            let of_name = self.refused.entry(entry.name.clone()).or_default();
+            if of_name.len() >= REFUSALS {
+                of_name.remove(0);
+            }
+            of_name.push(refusal);
+            if self.refused.len() > REFUSED_NAMES {
+                self.refused.pop_first();
+            }
         }
         Refused {
             kind: self.kind,
@@ -448,16 +480,21 @@ impl Lane {
 
     /// What the client refuses of the set in use.
     pub(super) fn refused_now(&self, set: &ResourceSet) -> Vec<Refused> {
-        let stands = |(name, refusal): (&Box<str>, &Refusal)| {
+        let stands = |name: &str| {
             let entry = set.find(self.kind, name)?;
-            (entry.version == refusal.version).then(|| Refused {
+            let refusal = self.refusal(entry)?;
+            Some(Refused {
                 kind: self.kind,
                 name: name.to_string(),
                 version: entry.version_text(),
                 reason: refusal.reason.clone(),
             })
         };
-        self.refused.iter().filter_map(stands).collect()
+        self.refused.keys().filter_map(|name| stands(name)).collect()
+    }
+
+    fn refusal(&self, entry: &Entry) -> Option<&Refusal> {
+        self.refused.get(&entry.name)?.iter().find(|r| r.version == entry.version)
     }
 
     pub(super) fn status(&self, set: &ResourceSet, behind: bool) -> LaneStatus {
@@ -481,7 +518,7 @@ impl Lane {
 
 /// A version a client says it holds. One that is not ours is none of ours.
 fn offered(version: &str) -> u64 {
-    parse_version(version).unwrap_or(0)
+    parse_version(version).unwrap_or(UNKNOWN)
 }
 
 fn hash(name: &str) -> u64 {

@@ -143,7 +143,7 @@ impl Connection {
         let lane = &mut self.lanes[kind.index()];
         let mut heard = Heard { kind: Some(kind), ..Heard::default() };
         if lane.is_asked() && !request.response_nonce.is_empty() {
-            match lane.answered(request) {
+            match lane.answered(request, &self.current) {
                 Some(refused) => heard.refused = refused,
                 None => heard.expired = true,
             }
@@ -242,9 +242,8 @@ impl Connection {
         let generation = self.current.generation;
         // Its last nonce is known when everything pending is sent; until then later ones push it up.
         self.rounds.push_back(Round { generation, nonce: 0, since: busy.then_some(since) });
-        if !busy {
-            self.settle_rounds(since);
-        }
+        // What is for others is live already, and so is what a refusal holds back.
+        self.settle_rounds(since);
         true
     }
 
