@@ -20,9 +20,18 @@ impl Age {
     }
 }
 
-/// Sorts Istio's objects oldest first, equally old ones by `name.namespace`.
+/// The order of equally old ones: `name.namespace` as a text.
+pub fn by_name(left: (&str, &str), right: (&str, &str)) -> std::cmp::Ordering {
+    fn text<'t>((name, namespace): (&'t str, &'t str)) -> impl Iterator<Item = u8> + 't {
+        name.bytes().chain(std::iter::once(b'.')).chain(namespace.bytes())
+    }
+    text(left).cmp(text(right))
+}
+
+/// Sorts Istio's objects oldest first.
 pub(super) fn sort_istio(objects: &mut [std::sync::Arc<Object>]) {
-    objects.sort_by_cached_key(|object| {
-        (Age::of_istio(object), format!("{}.{}", object.name(), object.namespace()))
+    objects.sort_by(|left, right| {
+        let ages = Age::of_istio(left).cmp(&Age::of_istio(right));
+        ages.then_with(|| by_name((left.name(), left.namespace()), (right.name(), right.namespace())))
     });
 }

@@ -1,7 +1,7 @@
 //! Kubernetes Services and the endpoints behind them, and the services that registered workloads imply.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
 
 use api::kubernetes::{EndpointSlice, PortReference, ServiceType, TransportProtocol};
 use api::protocol::{Protocol, kubernetes_port};
@@ -83,7 +83,7 @@ impl Registrar<'_> {
         let slices = self.slices.get(&(namespace.to_owned(), name.to_owned()));
         for object in slices.into_iter().flatten() {
             if let Spec::EndpointSlice(slice) = &object.spec {
-                self.of_slice(spec, slice, namespace, &mut endpoints);
+                self.of_slice(spec, slice, &mut endpoints);
             }
         }
         if !spec.selector.is_empty() {
@@ -103,13 +103,7 @@ impl Registrar<'_> {
         deduplicate(endpoints)
     }
 
-    fn of_slice(
-        &self,
-        spec: &kubernetes::Service,
-        slice: &EndpointSlice,
-        namespace: &str,
-        endpoints: &mut Vec<Endpoint>,
-    ) {
+    fn of_slice(&self, spec: &kubernetes::Service, slice: &EndpointSlice, endpoints: &mut Vec<Endpoint>) {
         for endpoint in &slice.endpoints {
             let conditions = &endpoint.conditions;
             let ready = conditions.ready.unwrap_or(true);
@@ -125,9 +119,11 @@ impl Registrar<'_> {
                     for service_port in served {
                         let mut made = match pod {
                             Some(pod) => pod.endpoint(number.into(), service_port.port.into()),
-                            None => bare(address, number.into(), service_port.port.into(), namespace),
+                            None => bare(address, number.into(), service_port.port.into()),
                         };
-                        made.address.clone_from(address);
+                        if pod.is_some() {
+                            made.address.clone_from(address);
+                        }
                         made.healthy = true;
                         if !endpoint.hostname.is_empty() {
                             made.hostname.clone_from(&endpoint.hostname);
@@ -247,13 +243,15 @@ impl Instance {
     }
 }
 
-fn bare(address: &str, port: u32, service_port: u32, namespace: &str) -> Endpoint {
+/// An address nothing more is known about.
+fn bare(address: &str, port: u32, service_port: u32) -> Endpoint {
+    static NO_LABELS: LazyLock<Arc<BTreeMap<String, String>>> = LazyLock::new(Arc::default);
     Endpoint {
         address: address.to_owned(),
         port,
         service_port,
-        labels: Arc::default(),
-        namespace: namespace.to_owned(),
+        labels: NO_LABELS.clone(),
+        namespace: String::new(),
         workload: String::new(),
         service_account: String::new(),
         locality: Default::default(),
@@ -266,12 +264,15 @@ fn bare(address: &str, port: u32, service_port: u32, namespace: &str) -> Endpoin
 }
 
 /// Two slices may overlap while one replaces the other.
-fn deduplicate(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
-    let mut seen = std::collections::HashSet::new();
+fn deduplicate(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    let mut seen = HashSet::with_capacity(endpoints.len());
+    let keep: Vec<bool> = endpoints
+        .iter()
+        .map(|endpoint| seen.insert((endpoint.address.as_str(), endpoint.port, endpoint.service_port)))
+        .collect();
+    let mut keep = keep.into_iter();
+    endpoints.retain(|_| keep.next().unwrap_or(true));
     endpoints
-        .into_iter()
-        .filter(|endpoint| seen.insert((endpoint.address.clone(), endpoint.port, endpoint.service_port)))
-        .collect()
 }
 
 fn protocol_of(port: &kubernetes::ServicePort) -> Protocol {

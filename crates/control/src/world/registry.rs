@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::{MeshConfig, Object, Spec};
 
+use super::age::by_name;
 use super::instances::{self, Instance, Instances};
 use super::kubernetes::{Registrar, Slices};
 use super::service::{Registry, Resolution, Service};
@@ -124,9 +125,10 @@ pub(super) fn services(
     let hosts: HashSet<String> = all.iter().map(|service| service.host.clone()).collect();
     all.extend(registrar.implied(workloads, |host| hosts.contains(host)));
 
-    all.sort_by_cached_key(|service| {
-        let name = format!("{}.{}", service.name, service.namespace);
-        (service.age, name, service.object.as_ref().map(|object| object.id()))
+    all.sort_by(|left, right| {
+        left.age
+            .cmp(&right.age)
+            .then_with(|| by_name((&left.name, &left.namespace), (&right.name, &right.namespace)))
     });
     assign_addresses(&mut all, settings);
     link_aliases(&mut all);
