@@ -50,7 +50,11 @@ impl Snapshot {
     }
 
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
-        self.listeners.all.iter().find(|l| &*l.name == name)
+        // Asked for every accepted connection. A live configuration has them in the order of their names; `simulate`
+        // may not.
+        let all = &self.listeners.all;
+        let sorted = all.binary_search_by(|listener| (*listener.name).cmp(name)).ok().and_then(|at| all.get(at));
+        sorted.or_else(|| all.iter().find(|listener| *listener.name == *name))
     }
 
     /// In the order of their names.

@@ -1,4 +1,14 @@
 //! Starting and stopping a proxy: its threads, its listening sockets, its configuration.
+//!
+//! Whoever talks to a control plane owns a [`model::Config`] and does, for every batch of resources:
+//!
+//! 1. `let refused = config.apply(type_url, &resources, &removed)`: what is refused becomes the NACK's text;
+//! 2. `admin.update_raw(|raw| raw.apply(type_url, &resources, &removed, &refused))`, for `/config_dump`;
+//! 3. `let applied = handle.apply(config.snapshot())`: returns when every worker has switched, so the ACK is true;
+//! 4. once `config.missing()` is empty: `admin.set_ready(true)`.
+//!
+//! Listeners are opened when they first appear in a snapshot; one that can not be is in [`Applied::errors`], tried again
+//! with the next snapshot, and keeps nothing else from being used.
 
 use std::collections::HashMap;
 use std::io;

@@ -72,6 +72,6 @@ fn a_small_request_allocates_next_to_nothing() {
     }
     THREAD.store(0, SeqCst);
     let allocations = COUNT.load(SeqCst);
-    println!("{allocations} allocations for 1000 requests");
+    eprintln!("{allocations} allocations for 1000 requests");
     assert!(allocations <= 2000, "{allocations} allocations for 1000 requests");
 }

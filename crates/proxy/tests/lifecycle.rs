@@ -299,3 +299,42 @@ fn an_old_connection_follows_the_new_configuration() {
     // Its listener is gone: one last answer.
     assert_eq!(ask().header("connection"), Some("close"));
 }
+
+/// As capture hands it over: a listening socket made elsewhere, whose connections are handed on by their destination.
+#[test]
+fn a_given_socket_serves_the_listener_of_the_destination() {
+    let host = Host::saying("by address");
+    let given = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    given.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    given.listen(16).unwrap();
+    let address = given.local_addr().unwrap().as_socket().unwrap();
+    let options = ProxyOptions {
+        bindings: [("virtualOutbound".to_owned(), vec![Binding::Socket(Arc::new(given))])]
+            .into_iter()
+            .collect(),
+        ..ProxyOptions::default()
+    };
+    let runtime = Runtime::start(options).unwrap();
+    let mut config = Config::new();
+    set_cluster(&mut config, "a", &[host.address]);
+    let mut by_address = listener_to("a", address);
+    by_address["bind_to_port"] = false.into();
+    set_listener(&mut config, &by_address);
+    let outbound = json!({
+        "name": "virtualOutbound",
+        "address": { "socket_address": { "address": "0.0.0.0", "port_value": 15001 } },
+        "use_original_dst": true,
+        "default_filter_chain": { "filters": [{ "name": "tcp", "typed_config":
+            typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                json!({ "stat_prefix": "BlackHoleCluster", "cluster": "BlackHoleCluster" })) }] },
+    });
+    let added = [resource::<xds::listener::Listener>(&outbound, "virtualOutbound")];
+    assert_eq!(config.apply(xds::type_url::LISTENER, &added, &[]), []);
+    let applied = runtime.handle().apply(config.snapshot());
+    assert!(applied.errors.is_empty(), "{:?}", applied.errors);
+    assert_eq!(Client::connect(address).ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").body, "by address");
+    // Nobody's destination: into the black hole.
+    config.apply(xds::type_url::LISTENER, &[], &["main".into()]);
+    runtime.handle().apply(config.snapshot());
+    assert_eq!(Client::connect(address).rest(), b"");
+}

@@ -289,3 +289,37 @@ fn a_response_cut_short_is_not_passed_off_as_whole() {
     let labels = ["response_code=\"200\"", "response_flags=\"UC\""];
     eventually("UC", || proxy.count("istio_requests_total", &labels) == 1);
 }
+
+/// 408 for a request that does not come, 504 for an answer that does not; silence ends an idle connection.
+#[test]
+fn waiting_has_an_end_on_either_side() {
+    let silent = Host::start(|connection| while connection.request().is_some() {});
+    let mut manager =
+        http(json!([{ "match": { "prefix": "/" }, "route": { "cluster": "up", "timeout": "0s" } }]));
+    manager["stream_idle_timeout"] = "0.1s".into();
+    manager["request_headers_timeout"] = "0.1s".into();
+    manager["common_http_protocol_options"] = json!({ "idle_timeout": "0.1s" });
+    let proxy = Proxy::start(http_listener(manager), &[cluster("up", &[silent.address])]);
+    for (sent, status, body) in [
+        ("GET / HT", 408, ""),
+        ("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc", 408, "stream timeout"),
+        ("GET / HTTP/1.1\r\nhost: x\r\n\r\n", 504, "stream timeout"),
+    ] {
+        let answer = proxy.client().ask(sent);
+        assert_eq!((answer.status, answer.body.as_str()), (status, body), "{sent:?}");
+    }
+    assert_eq!(proxy.client().rest(), b"");
+    eventually("SI", || proxy.count("istio_requests_total", &["response_flags=\"SI\""]) == 2);
+}
+
+/// A trusted client may shorten its time by header; the router keeps the header to itself.
+#[test]
+fn the_router_obeys_its_own_headers() {
+    let silent = Host::start(|connection| while connection.request().is_some() {});
+    let proxy = Proxy::start(http_listener(http(to("up"))), &[cluster("up", &[silent.address])]);
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nx-envoy-upstream-rq-timeout-ms: 30\r\n\r\n";
+    assert_eq!(proxy.client().ask(request).status, 504);
+    let sent = silent.last_request();
+    assert_eq!(header(&sent, "x-envoy-upstream-rq-timeout-ms"), None);
+    assert_eq!(header(&sent, "x-envoy-expected-rq-timeout-ms"), Some("30"));
+}

@@ -4,23 +4,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use model::cluster::{ClusterKind, UpstreamProtocol};
+use model::cluster::ClusterKind;
 use model::retry::Outcome;
 use model::route::Priority;
-use model::transport::UpstreamTransport;
 use telemetry::Flags;
 use wire::HeaderId;
-use wire::h1::{BodyFraming, BodyReader, write_request};
+use wire::h1::write_request;
 
 use super::Worker;
-use super::connection::{Conn, Reading, Upstream};
+use super::connection::{Conn, Reading};
 use super::exchange::{Exchange, ExchangeId, Phase};
 use super::local_reply::{Reply, Reset};
-use super::route::{Routed, set_host};
-use crate::clock::Time;
+use super::request_edits::set_host;
+use super::route::Routed;
 use crate::net::sockets::Key;
-use crate::upstream::breaker::{Taken, give_back, take, take_anyway};
-use crate::upstream::{ClusterState, HostRef, bump, connect};
+use crate::upstream::breaker::{give_back, take, take_anyway};
+use crate::upstream::{ClusterState, HostRef, bump};
 
 /// Where an attempt's connection comes from.
 enum Place {
@@ -138,7 +137,13 @@ impl Worker {
     }
 
     /// Sends the request on a connection: its head as this attempt has it, and what has come of its body.
-    fn send_request(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, key: Key, body: &[u8]) {
+    pub(super) fn send_request(
+        &mut self,
+        id: ExchangeId,
+        mut exchange: Box<Exchange>,
+        key: Key,
+        body: &[u8],
+    ) {
         let now = self.now;
         let Some(Conn::Upstream(up)) = self.conns.get_mut(key) else {
             self.exchanges.put_back(id, exchange);
@@ -255,69 +260,6 @@ impl Worker {
         Some(address)
     }
 
-    /// The most recently used idle connection, which is the least likely to have been closed by its host.
-    fn kept_connection(&mut self, host: &HostRef) -> Option<Key> {
-        loop {
-            let key = host.idle.borrow_mut().pop()?;
-            if self.sockets.is_open(key)
-                && !self.sockets.hung_up(key)
-                && matches!(self.conns.get(key), Some(Conn::Upstream(up)) if up.exchange.is_none())
-            {
-                self.sockets.set_deadline(key, Time::NEVER);
-                return Some(key);
-            }
-        }
-    }
-
-    fn new_connection(
-        &mut self,
-        cluster: &Rc<ClusterState>,
-        config: &model::Cluster,
-        host: &HostRef,
-        taken: Taken,
-    ) -> Result<Key, (io::Error, Taken)> {
-        if config.protocol == UpstreamProtocol::Http2 {
-            self.shared
-                .warn_once("HTTP/2 to upstreams is not spoken yet; HTTP/1.1 is used instead", &config.name);
-        }
-        if !matches!(config.transport, UpstreamTransport::RawBuffer) {
-            self.shared.warn_once("TLS to upstreams is not spoken yet; their connections fail", &config.name);
-            return Err((io::Error::new(io::ErrorKind::Unsupported, "TLS is not supported"), taken));
-        }
-        let shard = &self.telemetry.shard;
-        shard.inc(cluster.stats.upstream_cx_total);
-        shard.inc(cluster.stats.upstream_cx_http1_total);
-        let (socket, connecting) =
-            connect::connect(&self.shared, config, host.address).map_err(|error| (error, taken))?;
-        let local =
-            if connecting { None } else { socket.local_addr().ok().and_then(|address| address.as_socket()) };
-        let key = self.sockets.add(socket, connecting).map_err(|error| (error, taken))?;
-        shard.shift(cluster.stats.upstream_cx_active, 1);
-        bump(&host.connections, 1);
-        let deadline = if connecting { self.now.after(config.connect_timeout) } else { Time::NEVER };
-        self.sockets.set_deadline(key, deadline);
-        let up = Upstream {
-            host: host.clone(),
-            exchange: None,
-            reading: Reading::Head,
-            body: BodyReader::response(BodyFraming::None, &self.shared.upstream_limits),
-            inbox: vec![],
-            connecting,
-            requests: 0,
-            local,
-            answered: false,
-            interim: 0,
-            deadline,
-            tried: 0,
-            introduced: false,
-            keep_alive: true,
-            opened: self.now,
-            taken,
-        };
-        self.put(key, Conn::Upstream(Box::new(up)));
-        Ok(key)
-    }
-
     /// Connecting failed at once.
     fn could_not_connect(
         &mut self,
@@ -359,92 +301,6 @@ impl Worker {
     pub(super) fn attempt_connected(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.counted.end_pending();
-    }
-
-    /// A connection without a request: for who waits, or kept.
-    pub(super) fn pool_upstream(&mut self, key: Key) {
-        let draining = self.draining;
-        let now = self.now;
-        let Some(up) = self.upstream(key) else { return };
-        let host = up.host.clone();
-        let Some(cluster) = host.cluster.upgrade() else { return self.discard_upstream(key) };
-        let config = cluster.config.borrow().clone();
-        let used_up = config.max_requests_per_connection.is_some_and(|most| up.requests >= most);
-        let too_old = config.max_connection_duration.is_some_and(|longest| now.since(up.opened) >= longest);
-        if used_up {
-            self.telemetry.shard.inc(cluster.stats.upstream_cx_max_requests);
-        }
-        if used_up || too_old || draining || host.gone.get() || self.sockets.hung_up(key) {
-            self.discard_upstream(key);
-            return;
-        }
-        loop {
-            let Some(id) = host.queue.borrow_mut().pop_front() else { break };
-            if let Some(mut exchange) = self.exchanges.take(id) {
-                if exchange.phase != Phase::Queued {
-                    self.exchanges.put_back(id, exchange);
-                    continue;
-                }
-                exchange.counted.end_pending();
-                self.send_request(id, exchange, key, &[]);
-                return;
-            }
-        }
-        let deadline = config.idle_timeout.map_or(Time::NEVER, |idle| now.after(idle));
-        if let Some(up) = self.upstream(key) {
-            up.deadline = deadline;
-            up.reading = Reading::Head;
-        }
-        self.sockets.set_deadline(key, deadline);
-        host.idle.borrow_mut().push(key);
-    }
-
-    /// Closes a connection to a host. Who waits for one may open another.
-    pub(super) fn discard_upstream(&mut self, key: Key) {
-        let Some(Conn::Upstream(up)) = self.conns.get_mut(key) else {
-            self.sockets.close(key);
-            return;
-        };
-        let host = up.host.clone();
-        let mut taken = std::mem::take(&mut up.taken);
-        let exchange = up.exchange.take();
-        self.put(key, Conn::Lingering);
-        self.sockets.close(key);
-        host.idle.borrow_mut().retain(|idle| *idle != key);
-        host.connections.set(host.connections.get().saturating_sub(1));
-        let Some(cluster) = host.cluster.upgrade() else { return };
-        let shard = &self.telemetry.shard;
-        shard.shift(cluster.stats.upstream_cx_active, -1);
-        shard.inc(cluster.stats.upstream_cx_destroy);
-        if exchange.is_some() {
-            shard.inc(cluster.stats.upstream_cx_destroy_local_with_active_rq);
-        }
-        give_back(&cluster.counts.of(Priority::Default).connections, &mut taken);
-        self.leave_room(host);
-    }
-
-    /// There is room for a connection to this host: whoever waits for one gets it when this event is done with, not from
-    /// within somebody else's end.
-    fn leave_room(&mut self, host: HostRef) {
-        if !host.queue.borrow().is_empty() {
-            self.roomy.push(host);
-        }
-    }
-
-    /// A connection less: the first that waits starts its attempt anew.
-    pub(super) fn serve_queue(&mut self, host: &HostRef) {
-        let next = host.queue.borrow_mut().pop_front();
-        if let Some(id) = next
-            && let Some(mut exchange) = self.exchanges.take(id)
-        {
-            if exchange.phase == Phase::Queued {
-                exchange.counted.end_pending();
-                exchange.attempts = exchange.attempts.saturating_sub(1);
-                self.attempt(id, exchange, &[]);
-            } else {
-                self.exchanges.put_back(id, exchange);
-            }
-        }
     }
 
     /// The attempt is given up: its connection is closed, for half a message can not be taken back.

@@ -1,10 +1,22 @@
 //! One thread of the data plane: a loop over events, nothing shared on the way of a request.
 //!
-//! A request's way, file by file: [`accept`](self) takes the connection, `inspect` looks at its first bytes and picks
-//! the filter chain, `downstream` cuts its bytes into messages, `request` checks and edits the head, `route` decides
-//! where to, `attempt` takes a connection of the pool and sends, `forward` moves bodies both ways under backpressure,
-//! `upstream` reads the answer, `response` edits and passes it on, `retry` tries again, `finish` counts and logs.
-//! `tcp` is the shorter way of connections that are not HTTP.
+//! A request's way, file by file:
+//!
+//! | step | file | what happens |
+//! |---|---|---|
+//! | 1 | `accept` | the connection is taken; its listener and original destination are found |
+//! | 2 | `inspect` | its first bytes are looked at, the filter chain is picked |
+//! | 3 | `downstream` | its bytes are cut into messages |
+//! | 4 | `request` | the head is checked; what the client says about itself is believed or not |
+//! | 5 | `route`, `request_edits`, `route_timeouts` | filters, where to, what changes, how long it may take |
+//! | 6 | `attempt`, `pool` | a host, a connection to it, the request on its way |
+//! | 7 | `forward`, `upstream` | bodies both ways under backpressure; the host's bytes cut into responses |
+//! | 8 | `response`, `retry` | the response edited and passed on, or another attempt |
+//! | 9 | `finish` | counted, logged; the connections are free for the next |
+//!
+//! Beside the way: `local_reply` (answers of our own), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
+//! `connection` (the state), `view` (the request as the model sees it), `chain` (a filter chain made ready), `command`
+//! (what a worker is told from outside).
 
 mod accept;
 mod attempt;
@@ -17,11 +29,15 @@ mod finish;
 mod forward;
 mod inspect;
 mod local_reply;
+mod pool;
 mod request;
+mod request_edits;
 mod response;
 mod retry;
 pub mod route;
+mod route_timeouts;
 mod tcp;
+mod tcp_report;
 mod timeout;
 mod upstream;
 mod view;

@@ -10,7 +10,7 @@ use super::Worker;
 use super::connection::Reading;
 use super::exchange::{Deadline, Exchange, ExchangeId, Framing, Phase};
 use super::local_reply::{Reply, Reset};
-use super::route::apply_set;
+use super::request_edits::apply_set;
 use super::view::TemplateValues;
 use crate::net::sockets::Key;
 use crate::upstream::bump;

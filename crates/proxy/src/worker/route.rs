@@ -6,20 +6,15 @@ use std::time::Duration;
 
 use model::cors::{Cors, CorsDecision};
 use model::fault::Abort;
-use model::headers::{HeaderPlans, HowSet};
+use model::headers::HeaderPlans;
 use model::http_connection::RouteSource;
-use model::listener::Direction;
-use model::rewrite::HostRewrite;
 use model::route::{Forward, RouteDecision, Verdict};
 use model::{ClusterRef, RequestView, RoutePlace, RouteTable, VirtualHost};
 use telemetry::Flags;
-use wire::HeaderId;
 
 use super::chain::HttpChain;
-use super::connection::Origin;
 use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::Reply;
-use super::view::TemplateValues;
 use super::{Current, Worker};
 use crate::net::sockets::Key;
 
@@ -326,119 +321,6 @@ impl Worker {
             &Reply { headers: &headers, ..Reply::new(status, b"", Flags::NONE, details) },
         );
     }
-
-    /// What the configuration does to the request's head, once for all attempts.
-    fn edit_request(
-        &mut self,
-        key: Key,
-        exchange: &mut Exchange,
-        table: &RouteTable,
-        decision: &RouteDecision<'_>,
-    ) {
-        let unix_nanos = self.clock.unix_nanos(exchange.started);
-        let Some(down) = self.downstream(key) else { return };
-        let plans = table.request_headers(decision);
-        if !plans.is_empty() {
-            apply_request_plans(exchange, &down.origin, plans, unix_nanos);
-        }
-        let Some(route) = decision.route else { return };
-        let model::route::Action::Forward(forward) = &route.action else { return };
-        let suppress = down.http.settings.router.suppress_envoy_headers;
-        if let Some(operation) = &route.operation
-            && down.http.settings.tracing.is_some()
-            && down.origin.listener.direction == Direction::Outbound
-        {
-            let head = exchange.request.request(&exchange.head);
-            exchange.edits.set_known(&head, HeaderId::XEnvoyDecoratorOperation, operation.as_bytes());
-        }
-        rewrite_host(exchange, forward, decision, suppress);
-        let new_path = forward.path.apply(&route.rule, exchange.path()).map(|path| path.into_owned());
-        if let Some(new_path) = new_path {
-            let old = exchange.path().to_vec();
-            let head = exchange.request.request(&exchange.head);
-            if !suppress {
-                exchange.edits.set_known(&head, HeaderId::XEnvoyOriginalPath, &old);
-            }
-            exchange.edits.target(&new_path);
-            exchange.path = new_path;
-            exchange.path_changed = true;
-        }
-    }
-
-    /// The route's timeouts.
-    fn limit_time(&mut self, exchange: &mut Exchange, http: &HttpChain) {
-        let Some(forward) = exchange.route.as_ref().and_then(Routed::forward) else { return };
-        let mut timeout = forward.timeout;
-        if let Some(longest) = forward.grpc_timeout_max
-            && let Some(asked) = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(grpc_timeout)
-        {
-            timeout = Some(if longest.is_zero() { asked } else { asked.min(longest) });
-        }
-        match exchange.obeyed.timeout_millis {
-            Some(0) => timeout = None,
-            Some(millis) => timeout = Some(Duration::from_millis(millis)),
-            None => {}
-        }
-        let per_try = match exchange.obeyed.per_try_timeout_millis {
-            Some(millis) => Some(Duration::from_millis(millis)).filter(|timeout| !timeout.is_zero()),
-            None => forward.retry.as_ref().and_then(|policy| policy.per_try_timeout),
-        };
-        // Envoy: a try may not take longer than all of it.
-        exchange.per_try_timeout = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
-        exchange.route_timeout = timeout;
-        exchange.idle_timeout = match forward.idle_timeout {
-            Some(idle) => Some(idle).filter(|idle| !idle.is_zero()),
-            None => http.settings.timeouts.stream_idle,
-        };
-        let expected = exchange.per_try_timeout.or(timeout);
-        if exchange.request_done {
-            self.start_route_timeout(exchange);
-        }
-        if let Some(idle) = exchange.idle_timeout {
-            exchange.idle_deadline = Deadline(self.now.after(idle));
-        }
-        if !http.settings.router.suppress_envoy_headers
-            && let Some(expected) = expected
-        {
-            let head = exchange.request.request(&exchange.head);
-            exchange.edits.remove_known(&head, HeaderId::XEnvoyExpectedRqTimeoutMs);
-            let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
-            exchange.edits.append_number(HeaderId::XEnvoyExpectedRqTimeoutMs, millis);
-        }
-    }
-
-    /// The timeout runs from the moment the whole request has come.
-    pub(super) fn start_route_timeout(&mut self, exchange: &mut Exchange) {
-        if let Some(timeout) = exchange.route_timeout {
-            exchange.route_deadline = Deadline(self.now.after(timeout));
-        }
-    }
-
-    /// The whole request has come.
-    pub(super) fn request_complete(&mut self, id: ExchangeId) {
-        let Some(mut exchange) = self.exchanges.take(id) else { return };
-        if !exchange.response_started {
-            self.start_route_timeout(&mut exchange);
-            if exchange.phase == Phase::Attempt {
-                self.start_try_timeout(&mut exchange);
-            }
-            self.arm(&exchange);
-        }
-        let finished = exchange.response_done;
-        if finished {
-            self.finish(id, exchange);
-        } else {
-            self.exchanges.put_back(id, exchange);
-        }
-    }
-
-    pub(super) fn start_try_timeout(&mut self, exchange: &mut Exchange) {
-        if let Some(timeout) = exchange.per_try_timeout
-            && exchange.request_done
-        {
-            exchange.try_deadline = Deadline(self.now.after(timeout));
-        }
-    }
 }
 
 fn routed(
@@ -466,104 +348,5 @@ fn routed(
         split,
         named,
         replay_limit: if retries { limit } else { limit.min(16 * 1024) },
-    }
-}
-
-fn apply_request_plans(exchange: &mut Exchange, origin: &Origin, plans: HeaderPlans<'_>, unix_nanos: u64) {
-    let mut value = vec![];
-    for plan in plans.iter() {
-        for name in &plan.remove {
-            let head = exchange.request.request(&exchange.head);
-            exchange.edits.remove(&head, name.as_bytes());
-        }
-        for set in &plan.set {
-            value.clear();
-            let cluster = exchange.route.as_ref().map_or("", Routed::cluster_name);
-            let values = TemplateValues { exchange, origin, cluster, response: None, unix_nanos };
-            set.value.append(&values, &mut value);
-            if value.is_empty() && !set.keep_empty {
-                continue;
-            }
-            let head = exchange.request.request(&exchange.head);
-            match &*set.name {
-                ":authority" => exchange.edits.host(&value),
-                ":path" => {
-                    exchange.edits.target(&value);
-                    exchange.path.clone_from(&value);
-                    exchange.path_changed = true;
-                }
-                name => apply_set(&mut exchange.edits, &head, name.as_bytes(), &value, set.how),
-            }
-        }
-    }
-}
-
-/// One header set as configuration asks for it.
-pub(super) fn apply_set(
-    edits: &mut wire::h1::Edits,
-    head: &wire::h1::Head<'_>,
-    name: &[u8],
-    value: &[u8],
-    how: HowSet,
-) {
-    match how {
-        HowSet::Append => edits.append(name, value),
-        HowSet::Overwrite => edits.set(head, name, value),
-        HowSet::AddIfAbsent if edits.value(head, name).is_none() => edits.append(name, value),
-        HowSet::OverwriteIfPresent if edits.value(head, name).is_some() => edits.set(head, name, value),
-        HowSet::AddIfAbsent | HowSet::OverwriteIfPresent => {}
-    }
-}
-
-fn rewrite_host(exchange: &mut Exchange, forward: &Forward, decision: &RouteDecision<'_>, suppress: bool) {
-    let split_host = match decision.verdict {
-        Verdict::Forward { split, .. } => forward.split(split).and_then(|split| split.host.clone()),
-        _ => None,
-    };
-    let new: Option<Vec<u8>> = match (&split_host, &forward.host) {
-        (Some(host), _) | (None, HostRewrite::Literal(host)) => Some(host.as_bytes().to_vec()),
-        (None, HostRewrite::Header(name)) => exchange.header(name).map(|value| value.into_owned()),
-        // Known when the host is picked.
-        (None, HostRewrite::Auto) => {
-            exchange.auto_host = true;
-            None
-        }
-        (None, HostRewrite::Keep) => None,
-    };
-    let Some(new) = new.filter(|new| wire::authority::Authority::parse(new).is_some()) else { return };
-    set_host(exchange, &new, forward.append_x_forwarded_host, suppress);
-}
-
-/// Another Host, the old one kept beside it where configuration wants it.
-pub(super) fn set_host(exchange: &mut Exchange, new: &[u8], forwarded_host: bool, suppress: bool) {
-    let old = exchange.host().to_vec();
-    let head = exchange.request.request(&exchange.head);
-    if old == new {
-        return;
-    }
-    if forwarded_host {
-        exchange.edits.append_to_list(&head, HeaderId::XForwardedHost, &old);
-    }
-    if !suppress {
-        exchange.edits.set_known(&head, HeaderId::XEnvoyOriginalHost, &old);
-    }
-    exchange.edits.host(new);
-}
-
-/// `grpc-timeout`: up to eight digits and a unit.
-fn grpc_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
-    if digits.is_empty() || digits.len() > 8 {
-        return None;
-    }
-    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    match unit {
-        b'H' => Some(Duration::from_secs(count * 3600)),
-        b'M' => Some(Duration::from_secs(count * 60)),
-        b'S' => Some(Duration::from_secs(count)),
-        b'm' => Some(Duration::from_millis(count)),
-        b'u' => Some(Duration::from_micros(count)),
-        b'n' => Some(Duration::from_nanos(count)),
-        _ => None,
     }
 }

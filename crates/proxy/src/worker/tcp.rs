@@ -11,14 +11,14 @@ use model::cluster::ClusterKind;
 use model::route::Priority;
 use model::transport::UpstreamTransport;
 use telemetry::Flags;
-use telemetry::access_log::{Address, AddressField, LogSource, NumberField, TextField};
-use telemetry::istio::{Reporter, SeriesKey, TcpSeries};
+use telemetry::istio::TcpSeries;
 
 use super::Worker;
 use super::attempt::failure_text;
 use super::chain::TcpChain;
 use super::connection::{Conn, Origin};
-use crate::clock::{Clock, Time};
+use super::tcp_report::TcpLog;
+use crate::clock::Time;
 use crate::net::sockets::{HIGH_WATER, Key};
 use crate::upstream::breaker::{Taken, give_back, take};
 use crate::upstream::{ClusterState, HostRef, bump, connect};
@@ -31,28 +31,28 @@ pub struct TcpSession {
     pub origin: Origin,
     pub tcp: Rc<TcpChain>,
     pub up: Option<Key>,
-    cluster: Option<Rc<ClusterState>>,
-    cluster_name: Arc<str>,
-    host: Option<HostRef>,
-    tried: Vec<HostRef>,
-    attempts: u32,
-    connecting: bool,
-    deadline: Time,
-    connect_deadline: Time,
-    client_ended: bool,
-    host_ended: bool,
-    received: u64,
-    sent: u64,
-    reported: (u64, u64),
-    next_report: Time,
-    taken: Taken,
-    local: Option<SocketAddr>,
-    flags: Flags,
-    failure: Option<String>,
-    details: &'static str,
-    series: Option<TcpSeries>,
+    pub(super) cluster: Option<Rc<ClusterState>>,
+    pub(super) cluster_name: Arc<str>,
+    pub(super) host: Option<HostRef>,
+    pub(super) tried: Vec<HostRef>,
+    pub(super) attempts: u32,
+    pub(super) connecting: bool,
+    pub(super) deadline: Time,
+    pub(super) connect_deadline: Time,
+    pub(super) client_ended: bool,
+    pub(super) host_ended: bool,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    pub(super) reported: (u64, u64),
+    pub(super) next_report: Time,
+    pub(super) taken: Taken,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) flags: Flags,
+    pub(super) failure: Option<String>,
+    pub(super) details: &'static str,
+    pub(super) series: Option<TcpSeries>,
     /// What came before there was a host to send it to (again).
-    early: Vec<u8>,
+    pub(super) early: Vec<u8>,
 }
 
 impl Worker {
@@ -104,7 +104,7 @@ impl Worker {
         self.connect_tcp(key);
     }
 
-    fn session(&mut self, key: Key) -> Option<&mut TcpSession> {
+    pub(super) fn session(&mut self, key: Key) -> Option<&mut TcpSession> {
         match self.conns.get_mut(key) {
             Some(Conn::TcpDownstream(session)) => Some(session),
             _ => None,
@@ -404,103 +404,5 @@ impl Worker {
         } else if self.sockets.close_when_written(key) || broken {
             self.sockets.close(key);
         }
-    }
-
-    /// Istio's TCP metrics: opened when the host is known.
-    fn open_series(&mut self, key: Key) {
-        let istio = self.telemetry.istio().clone();
-        let Some(session) = self.session(key) else { return };
-        let Some(reporter) = session.tcp.istio else { return };
-        let own = session.tcp.own.clone();
-        let unknown = Arc::<telemetry::istio::Peer>::default();
-        let peer = session.host.as_ref().and_then(|host| host.labels.clone()).unwrap_or(unknown.clone());
-        let (source, destination) = match reporter {
-            Reporter::Source => (own, peer),
-            _ => (unknown, own),
-        };
-        let service = session.cluster.as_ref().and_then(|cluster| cluster.config.borrow().service.clone());
-        let (service_host, service_name) = match service {
-            Some(service) => (service.host.to_string(), service.name.to_string()),
-            None => match &*session.cluster_name {
-                name @ ("PassthroughCluster" | "BlackHoleCluster" | "InboundPassthroughCluster") => {
-                    (String::new(), name.to_owned())
-                }
-                _ => Default::default(),
-            },
-        };
-        let key_of_series =
-            SeriesKey { reporter, source, destination, service_host, service_name, mutual_tls: false };
-        let series = istio.tcp(&key_of_series, Flags::NONE);
-        session.series = Some(series);
-        series.opened(&self.telemetry.shard);
-    }
-
-    fn report_tcp(&mut self, key: Key) {
-        let Some(session) = self.session(key) else { return };
-        let (sent, received) = session.reported;
-        let new = (session.sent - sent, session.received - received);
-        session.reported = (session.sent, session.received);
-        let series = session.series;
-        if let Some(series) = series {
-            series.transferred(&self.telemetry.shard, new.0, new.1);
-        }
-    }
-}
-
-/// A TCP session as a line of a log sees it.
-struct TcpLog<'a> {
-    session: &'a TcpSession,
-    clock: &'a Clock,
-    now: Time,
-}
-
-impl LogSource for TcpLog<'_> {
-    fn start_time(&self) -> Duration {
-        Duration::from_nanos(self.clock.unix_nanos(self.session.origin.started))
-    }
-
-    fn flags(&self) -> Flags {
-        self.session.flags
-    }
-
-    fn text(&self, field: TextField) -> Option<&[u8]> {
-        match field {
-            TextField::UpstreamCluster | TextField::UpstreamClusterRaw => {
-                Some(self.session.cluster_name.as_bytes())
-            }
-            TextField::RequestedServerName => Some(self.session.origin.server_name.as_bytes()),
-            TextField::UpstreamTransportFailureReason => self.session.failure.as_deref().map(str::as_bytes),
-            TextField::ResponseCodeDetails => Some(self.session.details.as_bytes()),
-            _ => None,
-        }
-        .filter(|text| !text.is_empty())
-    }
-
-    fn number(&self, field: NumberField) -> Option<u64> {
-        match field {
-            NumberField::BytesReceived | NumberField::DownstreamWireBytesReceived => {
-                Some(self.session.received)
-            }
-            NumberField::BytesSent | NumberField::DownstreamWireBytesSent => Some(self.session.sent),
-            NumberField::Duration => {
-                u64::try_from(self.now.since(self.session.origin.started).as_millis()).ok()
-            }
-            _ => None,
-        }
-    }
-
-    fn address(&self, field: AddressField) -> Option<Address<'_>> {
-        let session = self.session;
-        let address = match field {
-            AddressField::UpstreamHost | AddressField::UpstreamRemote => {
-                session.host.as_ref().map(|host| host.address)
-            }
-            AddressField::UpstreamLocal => session.local,
-            AddressField::DownstreamLocal | AddressField::DownstreamDirectLocal => Some(session.origin.local),
-            AddressField::DownstreamRemote | AddressField::DownstreamDirectRemote => {
-                Some(session.origin.remote)
-            }
-        };
-        address.map(Address::Socket)
     }
 }

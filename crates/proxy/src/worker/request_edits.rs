@@ -1,0 +1,136 @@
+//! What configuration does to a request's head on its way to the host, once for all attempts.
+
+use model::headers::{HeaderPlans, HowSet};
+use model::listener::Direction;
+use model::rewrite::HostRewrite;
+use model::route::{Forward, RouteDecision, Verdict};
+use model::{RequestView, RouteTable};
+use wire::HeaderId;
+
+use super::Worker;
+use super::connection::Origin;
+use super::exchange::Exchange;
+use super::route::Routed;
+use super::view::TemplateValues;
+use crate::net::sockets::Key;
+
+impl Worker {
+    /// What the configuration does to the request's head, once for all attempts.
+    pub(super) fn edit_request(
+        &mut self,
+        key: Key,
+        exchange: &mut Exchange,
+        table: &RouteTable,
+        decision: &RouteDecision<'_>,
+    ) {
+        let unix_nanos = self.clock.unix_nanos(exchange.started);
+        let Some(down) = self.downstream(key) else { return };
+        let plans = table.request_headers(decision);
+        if !plans.is_empty() {
+            apply_request_plans(exchange, &down.origin, plans, unix_nanos);
+        }
+        let Some(route) = decision.route else { return };
+        let model::route::Action::Forward(forward) = &route.action else { return };
+        let suppress = down.http.settings.router.suppress_envoy_headers;
+        if let Some(operation) = &route.operation
+            && down.http.settings.tracing.is_some()
+            && down.origin.listener.direction == Direction::Outbound
+        {
+            let head = exchange.request.request(&exchange.head);
+            exchange.edits.set_known(&head, HeaderId::XEnvoyDecoratorOperation, operation.as_bytes());
+        }
+        rewrite_host(exchange, forward, decision, suppress);
+        let new_path = forward.path.apply(&route.rule, exchange.path()).map(|path| path.into_owned());
+        if let Some(new_path) = new_path {
+            let old = exchange.path().to_vec();
+            let head = exchange.request.request(&exchange.head);
+            if !suppress {
+                exchange.edits.set_known(&head, HeaderId::XEnvoyOriginalPath, &old);
+            }
+            exchange.edits.target(&new_path);
+            exchange.path = new_path;
+            exchange.path_changed = true;
+        }
+    }
+}
+
+fn apply_request_plans(exchange: &mut Exchange, origin: &Origin, plans: HeaderPlans<'_>, unix_nanos: u64) {
+    let mut value = vec![];
+    for plan in plans.iter() {
+        for name in &plan.remove {
+            let head = exchange.request.request(&exchange.head);
+            exchange.edits.remove(&head, name.as_bytes());
+        }
+        for set in &plan.set {
+            value.clear();
+            let cluster = exchange.route.as_ref().map_or("", Routed::cluster_name);
+            let values = TemplateValues { exchange, origin, cluster, response: None, unix_nanos };
+            set.value.append(&values, &mut value);
+            if value.is_empty() && !set.keep_empty {
+                continue;
+            }
+            let head = exchange.request.request(&exchange.head);
+            match &*set.name {
+                ":authority" => exchange.edits.host(&value),
+                ":path" => {
+                    exchange.edits.target(&value);
+                    exchange.path.clone_from(&value);
+                    exchange.path_changed = true;
+                }
+                name => apply_set(&mut exchange.edits, &head, name.as_bytes(), &value, set.how),
+            }
+        }
+    }
+}
+
+/// One header set as configuration asks for it.
+pub(super) fn apply_set(
+    edits: &mut wire::h1::Edits,
+    head: &wire::h1::Head<'_>,
+    name: &[u8],
+    value: &[u8],
+    how: HowSet,
+) {
+    match how {
+        HowSet::Append => edits.append(name, value),
+        HowSet::Overwrite => edits.set(head, name, value),
+        HowSet::AddIfAbsent if edits.value(head, name).is_none() => edits.append(name, value),
+        HowSet::OverwriteIfPresent if edits.value(head, name).is_some() => edits.set(head, name, value),
+        HowSet::AddIfAbsent | HowSet::OverwriteIfPresent => {}
+    }
+}
+
+fn rewrite_host(exchange: &mut Exchange, forward: &Forward, decision: &RouteDecision<'_>, suppress: bool) {
+    let split_host = match decision.verdict {
+        Verdict::Forward { split, .. } => forward.split(split).and_then(|split| split.host.clone()),
+        _ => None,
+    };
+    let new: Option<Vec<u8>> = match (&split_host, &forward.host) {
+        (Some(host), _) | (None, HostRewrite::Literal(host)) => Some(host.as_bytes().to_vec()),
+        (None, HostRewrite::Header(name)) => exchange.header(name).map(|value| value.into_owned()),
+        // Known when the host is picked.
+        (None, HostRewrite::Auto) => {
+            exchange.auto_host = true;
+            None
+        }
+        (None, HostRewrite::Keep) => None,
+    };
+    let Some(new) = new.filter(|new| wire::authority::Authority::parse(new).is_some()) else { return };
+    set_host(exchange, &new, forward.append_x_forwarded_host, suppress);
+}
+
+/// Another Host, the old one kept beside it where configuration wants it.
+pub(super) fn set_host(exchange: &mut Exchange, new: &[u8], forwarded_host: bool, suppress: bool) {
+    let old = exchange.host().to_vec();
+    let head = exchange.request.request(&exchange.head);
+    if old == new {
+        return;
+    }
+    if forwarded_host {
+        exchange.edits.append_to_list(&head, HeaderId::XForwardedHost, &old);
+    }
+    if !suppress {
+        exchange.edits.set_known(&head, HeaderId::XEnvoyOriginalHost, &old);
+    }
+    exchange.edits.host(new);
+}

@@ -1,0 +1,105 @@
+//! How long a route lets a request take.
+
+use std::time::Duration;
+
+use wire::HeaderId;
+
+use super::Worker;
+use super::chain::HttpChain;
+use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
+use super::route::Routed;
+
+impl Worker {
+    /// The route's timeouts.
+    pub(super) fn limit_time(&mut self, exchange: &mut Exchange, http: &HttpChain) {
+        let Some(forward) = exchange.route.as_ref().and_then(Routed::forward) else { return };
+        let mut timeout = forward.timeout;
+        if let Some(longest) = forward.grpc_timeout_max
+            && let Some(asked) = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(grpc_timeout)
+        {
+            timeout = Some(if longest.is_zero() { asked } else { asked.min(longest) });
+        }
+        match exchange.obeyed.timeout_millis {
+            Some(0) => timeout = None,
+            Some(millis) => timeout = Some(Duration::from_millis(millis)),
+            None => {}
+        }
+        let per_try = match exchange.obeyed.per_try_timeout_millis {
+            Some(millis) => Some(Duration::from_millis(millis)).filter(|timeout| !timeout.is_zero()),
+            None => forward.retry.as_ref().and_then(|policy| policy.per_try_timeout),
+        };
+        // Envoy: a try may not take longer than all of it.
+        exchange.per_try_timeout = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
+        exchange.route_timeout = timeout;
+        exchange.idle_timeout = match forward.idle_timeout {
+            Some(idle) => Some(idle).filter(|idle| !idle.is_zero()),
+            None => http.settings.timeouts.stream_idle,
+        };
+        let expected = exchange.per_try_timeout.or(timeout);
+        if exchange.request_done {
+            self.start_route_timeout(exchange);
+        }
+        if let Some(idle) = exchange.idle_timeout {
+            exchange.idle_deadline = Deadline(self.now.after(idle));
+        }
+        if !http.settings.router.suppress_envoy_headers
+            && let Some(expected) = expected
+        {
+            let head = exchange.request.request(&exchange.head);
+            exchange.edits.remove_known(&head, HeaderId::XEnvoyExpectedRqTimeoutMs);
+            let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+            exchange.edits.append_number(HeaderId::XEnvoyExpectedRqTimeoutMs, millis);
+        }
+    }
+
+    /// The timeout runs from the moment the whole request has come.
+    pub(super) fn start_route_timeout(&mut self, exchange: &mut Exchange) {
+        if let Some(timeout) = exchange.route_timeout {
+            exchange.route_deadline = Deadline(self.now.after(timeout));
+        }
+    }
+
+    /// The whole request has come.
+    pub(super) fn request_complete(&mut self, id: ExchangeId) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        if !exchange.response_started {
+            self.start_route_timeout(&mut exchange);
+            if exchange.phase == Phase::Attempt {
+                self.start_try_timeout(&mut exchange);
+            }
+            self.arm(&exchange);
+        }
+        let finished = exchange.response_done;
+        if finished {
+            self.finish(id, exchange);
+        } else {
+            self.exchanges.put_back(id, exchange);
+        }
+    }
+
+    pub(super) fn start_try_timeout(&mut self, exchange: &mut Exchange) {
+        if let Some(timeout) = exchange.per_try_timeout
+            && exchange.request_done
+        {
+            exchange.try_deadline = Deadline(self.now.after(timeout));
+        }
+    }
+}
+
+/// `grpc-timeout`: up to eight digits and a unit.
+fn grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(count * 3600)),
+        b'M' => Some(Duration::from_secs(count * 60)),
+        b'S' => Some(Duration::from_secs(count)),
+        b'm' => Some(Duration::from_millis(count)),
+        b'u' => Some(Duration::from_micros(count)),
+        b'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
