@@ -14,6 +14,7 @@ mod bootstrap;
 mod control_plane;
 mod demo;
 mod exit;
+mod explain;
 mod get;
 mod http_client;
 mod lifeline;
@@ -65,6 +66,7 @@ enum Command {
     #[command(visible_alias = "ps")]
     ProxyStatus(proxy_status::ProxyStatusArgs),
     ProxyConfig(proxy_config::ProxyConfig),
+    Explain(explain::Explain),
     Validate(validate::Validate),
     Simulate(simulate::Simulate),
     XdsDump(xds_dump::XdsDump),
@@ -112,6 +114,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Stat(args) => stat::run(&args),
         Command::ProxyStatus(args) => proxy_status::run(&args),
         Command::ProxyConfig(args) => proxy_config::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::XdsDump(args) => xds_dump::run(&args),

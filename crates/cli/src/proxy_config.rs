@@ -80,7 +80,7 @@ pub fn run(args: &ProxyConfig) -> Outcome {
         }
         What::Endpoint(of) => {
             let admin = admin(of)?;
-            let status = http_client::get_json(&format!("http://{admin}/clusters?format=json"))?;
+            let status = cluster_status(&admin)?;
             let items = each(&status["clusterStatuses"]).cloned().collect::<Vec<_>>();
             list(of.output, "ClusterStatusList", &items, name, || endpoints(&items))
         }
@@ -97,7 +97,48 @@ fn admin(of: &Of) -> Result<String, Failure> {
 }
 
 fn dump(of: &Of) -> Result<Value, Failure> {
-    http_client::get_json(&format!("http://{}/config_dump?include_eds", admin(of)?))
+    config_dump(&admin(of)?)
+}
+
+/// A proxy's whole dump. Envoy prints names as in the proto; here they are those of proto3 JSON.
+pub fn config_dump(admin: &str) -> Result<Value, Failure> {
+    http_client::get_json(&format!("http://{admin}/config_dump?include_eds")).map(camel)
+}
+
+/// Clusters with their hosts, as Envoy's `/clusters?format=json`.
+pub fn cluster_status(admin: &str) -> Result<Value, Failure> {
+    http_client::get_json(&format!("http://{admin}/clusters?format=json")).map(camel)
+}
+
+/// Keys in lowerCamelCase. One with a dot is a name (a filter's), not a field's.
+pub fn camel(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, value)| {
+                let key = if key.contains('.') { key } else { camel_key(&key) };
+                (key, camel(value))
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(camel).collect(),
+        other => other,
+    }
+}
+
+fn camel_key(key: &str) -> String {
+    let mut out = String::with_capacity(key.len());
+    let mut upper = false;
+    for c in key.chars() {
+        match c {
+            '_' => upper = true,
+            c if upper => {
+                out.extend(c.to_uppercase());
+                upper = false;
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// The resources of one kind out of an `envoy.admin.v3.ConfigDump`.

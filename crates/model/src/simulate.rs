@@ -14,7 +14,7 @@ use crate::listener::Listener;
 use crate::network::{NetworkAction, TcpClusters};
 use crate::route::Target;
 use crate::view::{ConnectionView, RequestView, TransportProtocol};
-use crate::{Snapshot, Verdict};
+use crate::{RouteDecision, Snapshot, Verdict};
 
 /// A call to try. Field names are those of `filamesh simulate`'s input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -128,6 +128,15 @@ impl Simulation {
     pub fn decide(&self, call: &Call) -> CallResult {
         decide_call(&self.snapshot, call)
     }
+
+    /// [`Simulation::decide`], and the decision on the route with the rule it comes from, if it came to that.
+    pub fn explain(&self, call: &Call) -> (CallResult, Option<serde_json::Value>) {
+        let mut explanation = None;
+        let result = decide(&self.snapshot, call, &mut |decision| {
+            explanation = serde_json::to_value(decision.explain()).ok();
+        });
+        (result, explanation)
+    }
 }
 
 /// Name of the listener of redirected inbound connections.
@@ -137,14 +146,26 @@ const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 
 /// What the call meets, step by step; the fields met before an error keep their values.
 pub fn decide_call(snapshot: &Snapshot, call: &Call) -> CallResult {
+    decide(snapshot, call, &mut |_| {})
+}
+
+/// Gets the decision on the route, if it comes to one.
+type Watch<'w> = &'w mut dyn FnMut(&RouteDecision<'_>);
+
+fn decide(snapshot: &Snapshot, call: &Call, watch: Watch<'_>) -> CallResult {
     let mut result = CallResult { name: call.name.clone(), ..CallResult::default() };
-    if let Err(error) = walk(snapshot, call, &mut result) {
+    if let Err(error) = walk(snapshot, call, &mut result, watch) {
         error.clone_into(&mut result.error);
     }
     result
 }
 
-fn walk(snapshot: &Snapshot, call: &Call, result: &mut CallResult) -> Result<(), &'static str> {
+fn walk(
+    snapshot: &Snapshot,
+    call: &Call,
+    result: &mut CallResult,
+    watch: Watch<'_>,
+) -> Result<(), &'static str> {
     let listener = listener(snapshot, call).ok_or("no_listener")?;
     result.listener = listener.name.to_string();
     let chain = filter_chain(listener, call)?;
@@ -156,7 +177,7 @@ fn walk(snapshot: &Snapshot, call: &Call, result: &mut CallResult) -> Result<(),
             if call.protocol == Protocol::Tcp || tls_inside {
                 return Err("protocol_error");
             }
-            route(snapshot, http, call, result)
+            route(snapshot, http, call, result, watch)
         }
         NetworkAction::Tcp(tcp) => {
             if let TcpClusters::One(cluster) = &tcp.clusters {
@@ -226,6 +247,7 @@ fn route(
     http: &HttpConnection,
     call: &Call,
     result: &mut CallResult,
+    watch: Watch<'_>,
 ) -> Result<(), &'static str> {
     if let RouteSource::Rds { name, .. } = &http.routes {
         result.route_config = name.to_string();
@@ -233,6 +255,7 @@ fn route(
     let table = snapshot.routes(&http.routes).ok_or("no_virtual_host")?;
     let request = CallView::new(call);
     let decision = table.decide(&request, 0);
+    watch(&decision);
     if let Some(host) = decision.virtual_host {
         result.virtual_host = host.name.to_string();
     }

@@ -37,12 +37,14 @@ pub fn knows(type_url: &str) -> bool {
 
 /// The message as proto3 JSON, field names in lowerCamelCase as `protojson` has them.
 pub fn to_json<M: Name>(message: &M) -> Result<serde_json::Value, JsonError> {
-    bytes_to_json(&M::full_name(), &message.encode_to_vec())
+    bytes_to_json(&M::full_name(), &message.encode_to_vec(), &SerializeOptions::new())
 }
 
-/// The message in the `Any` as proto3 JSON with its `@type`.
+/// The message in the `Any` as proto3 JSON with its `@type`, field names as in the proto: how Envoy's admin
+/// endpoints print.
 pub fn any_to_json(any: &Any) -> Result<serde_json::Value, JsonError> {
-    let mut value = bytes_to_json(full_name(&any.type_url), &any.value)?;
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    let mut value = bytes_to_json(full_name(&any.type_url), &any.value, &options)?;
     if let serde_json::Value::Object(map) = &mut value {
         map.shift_insert(0, "@type".to_owned(), any.type_url.clone().into());
     }
@@ -58,11 +60,15 @@ pub fn from_json<M: Name + Default>(value: &serde_json::Value) -> Result<M, Json
     Ok(dynamic.transcode_to::<M>()?)
 }
 
-fn bytes_to_json(full_name: &str, bytes: &[u8]) -> Result<serde_json::Value, JsonError> {
+fn bytes_to_json(
+    full_name: &str,
+    bytes: &[u8],
+    options: &SerializeOptions,
+) -> Result<serde_json::Value, JsonError> {
     let descriptor =
         POOL.get_message_by_name(full_name).ok_or_else(|| JsonError::UnknownType(full_name.to_owned()))?;
     let dynamic = DynamicMessage::decode(descriptor, bytes)?;
-    Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())?)
+    Ok(dynamic.serialize_with_options(serde_json::value::Serializer, options)?)
 }
 
 fn full_name(type_url: &str) -> &str {

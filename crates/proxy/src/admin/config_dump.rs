@@ -118,6 +118,8 @@ pub fn dump(inner: &Inner, query: &str) -> String {
         &of(type_url::ROUTE),
         ("static_route_configs", "dynamic_route_configs"),
     ));
+    // Not in Envoy's dump: what our DNS answers.
+    configs.extend(of(type_url::NAME_TABLE).into_iter().map(|(_, table)| body(table)));
     pretty(&json!({ "configs": configs }))
 }
 
