@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// What a control plane is started with.
 #[derive(Debug)]
 pub struct ControlOptions {
-    /// Watched, in this order: of two objects of the same name the one in the earlier directory counts.
+    /// Watched. Of two objects of the same name the one written last counts.
     /// A directory that does not exist yet is waited for.
     pub config_dirs: Vec<PathBuf>,
     /// A MeshConfig document. `None`: Istio's defaults, or what a ConfigMap `istio` in a directory says.

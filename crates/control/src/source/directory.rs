@@ -31,7 +31,8 @@ struct Root {
 }
 
 impl Directory {
-    /// Of objects with the same name, the one in the earlier directory counts. Nothing is read yet.
+    /// Of objects with the same name the one written last counts, as if every file were applied when it was
+    /// written; at equal times the one in the later directory, then the later file. Nothing is read yet.
     pub fn new(roots: Vec<PathBuf>) -> Self {
         Self { roots: roots.into_iter().map(Root::new).collect() }
     }
@@ -84,15 +85,25 @@ impl Directory {
     /// What all files say together.
     pub fn reading(&self, since: Instant) -> Reading {
         let mut merged = Merged::default();
-        for root in &self.roots {
+        let mut files = Vec::new();
+        for (number, root) in self.roots.iter().enumerate() {
             merged.problems.extend(root.problems.iter().cloned());
-            for file in root.files.values() {
+            for (path, file) in &root.files {
                 merged.problems.extend(file.problems.iter().cloned());
-                for loaded in &file.objects {
-                    merged.add(loaded);
-                }
+                files.push((file.written(), number, path, file));
             }
         }
+        files.sort_by(|a, b| (b.0, b.1, b.2).cmp(&(a.0, a.1, a.2)));
+        for (.., file) in files {
+            // Within a file, too, the last counts.
+            for loaded in file.objects.iter().rev() {
+                merged.add(loaded);
+            }
+        }
+        merged.objects.sort_by(|a, b| {
+            let place = |o: &Loaded| (o.object.source.file.clone(), o.object.source.line);
+            place(a).cmp(&place(b))
+        });
         merged.problems.extend(ignored_kinds(&merged.objects));
         let unread = self.roots.iter().filter(|r| !r.seen).map(|r| r.path.clone()).collect();
         Reading { objects: merged.objects, problems: merged.problems, unread, since }
@@ -202,13 +213,13 @@ impl Merged {
             Some(first) => {
                 let source = &loaded.object.source;
                 self.problems.push(Problem {
-                    severity: Severity::Error,
+                    severity: Severity::Warning,
                     file: source.file.clone(),
                     line: source.line,
                     column: source.column,
                     object: Some(loaded.object.id()),
                     path: String::new(),
-                    message: format!("is already defined in {}; that one counts", first.object.source),
+                    message: format!("is also in {}, written later; that one counts", first.object.source),
                 });
             }
             None => {

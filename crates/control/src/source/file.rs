@@ -44,6 +44,11 @@ impl SourceFile {
         file
     }
 
+    /// When the file came to be as it is; later is greater.
+    pub(crate) fn written(&self) -> (i64, i64) {
+        self.stamp.written()
+    }
+
     /// Reads it again if it has changed or seemed half written. Whether what it says may have changed.
     pub(crate) fn refresh(&mut self, path: &Path, stamp: Stamp, now: Instant) -> bool {
         let due = self.again_at.is_some_and(|at| now >= at);

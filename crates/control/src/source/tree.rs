@@ -21,6 +21,11 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// When the file came to be as it is; later is greater.
+    pub(crate) fn written(&self) -> (i64, i64) {
+        self.changed
+    }
+
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
