@@ -73,7 +73,7 @@ pub fn run(args: &Demo) -> Outcome {
     let state_dir = make_state_dir(args.state_dir.as_deref(), "demo")?;
     let config_dir = state_dir.join("config");
     let json = args.output == Format::Json;
-    let mut tree = MeshProcess::new(state_dir.clone(), config_dir.clone(), args.state_dir.is_none(), json);
+    let mut tree = MeshProcess::new(state_dir.clone(), args.state_dir.is_none(), json);
     write_objects(&config_dir)?;
     let mesh_config = state_dir.join("mesh-config.yaml");
     crate::mesh::write_whole(&mesh_config, MESH_CONFIG.as_bytes())?;

@@ -13,7 +13,8 @@ use crate::get;
 use crate::mesh::MeshFile;
 use crate::output::{Format, document_out, put, to_value};
 use crate::proxy_config::{cluster_status, config_dump, resources};
-use crate::target::{Target, admin_of, ask};
+use crate::sidecar::spellings;
+use crate::target::{Target, ask, find_workload};
 
 /// Why a call goes where it goes
 #[derive(Debug, Args)]
@@ -63,9 +64,10 @@ pub fn run(args: &Explain) -> Outcome {
         (None, Some(gateway)) => (gateway, Mode::Gateway),
         (None, None) => return Err(Failure::usage("--from WORKLOAD or --at GATEWAY")),
     };
-    let admin = admin_of(&mesh, proxy)?;
+    let workload = find_workload(&mesh, proxy)?;
+    let admin = workload.admin.clone().unwrap_or_default();
     let dump = config_dump(&admin)?;
-    let (simulation, call) = (simulation(&dump)?, call(args, mode, &dump)?);
+    let (simulation, call) = (simulation(&dump)?, call(args, mode, &dump, &workload.namespace)?);
     let (result, decision) = simulation.explain(&call);
     let rule = decision.as_ref().and_then(|d| rule(&mesh, &d["provenance"]));
     let endpoints = endpoints(&admin, &result, decision.as_ref())?;
@@ -108,7 +110,7 @@ fn messages<M: xds::Name + Default>(values: &[Value]) -> Result<Vec<M>, Failure>
     values.iter().map(read).collect()
 }
 
-fn call(args: &ExplainCall, mode: Mode, dump: &Value) -> Result<Call, Failure> {
+fn call(args: &ExplainCall, mode: Mode, dump: &Value, namespace: &str) -> Result<Call, Failure> {
     let wrong = || Failure::usage(format!("{}: http://HOST:PORT/PATH or tcp://HOST:PORT", args.url));
     let (scheme, rest) = args.url.split_once("://").ok_or_else(wrong)?;
     let (protocol, tls, default_port) = match scheme {
@@ -137,7 +139,7 @@ fn call(args: &ExplainCall, mode: Mode, dump: &Value) -> Result<Call, Failure> {
     Ok(Call {
         name: args.url.clone(),
         mode,
-        address: address(host, port, mode, dump),
+        address: address(host, port, mode, dump, namespace),
         port,
         protocol,
         tls,
@@ -151,8 +153,11 @@ fn call(args: &ExplainCall, mode: Mode, dump: &Value) -> Result<Call, Failure> {
     })
 }
 
-/// The address the caller's DNS would give; a name it does not have goes to an address of nobody's (RFC 5737).
-fn address(host: &str, port: u16, mode: Mode, dump: &Value) -> String {
+/// RFC 5737: documentation.
+const NOBODY: &str = "203.0.113.1";
+
+/// The address the caller's DNS would give; a name it does not have goes to an address of nobody's.
+fn address(host: &str, port: u16, mode: Mode, dump: &Value, namespace: &str) -> String {
     if host.parse::<IpAddr>().is_ok() {
         return host.to_owned();
     }
@@ -168,9 +173,19 @@ fn address(host: &str, port: u16, mode: Mode, dump: &Value) -> String {
     }
     let configs = dump["configs"].as_array().into_iter().flatten();
     let table = configs.into_iter().find(|c| c["@type"].as_str().is_some_and(|t| t.ends_with("NameTable")));
-    let known = table.map(|t| &t["table"]);
-    let found = known.and_then(|names| names[host]["ips"][0].as_str());
-    found.unwrap_or("203.0.113.1").to_owned()
+    let Some(known) = table.and_then(|t| t["table"].as_object()) else { return NOBODY.to_owned() };
+    let answers = |(name, info): &(&String, &Value)| {
+        let text = |key: &str| info[key].as_str().unwrap_or_default().to_owned();
+        let info = xds::nds::name_table::NameInfo {
+            registry: text("registry"),
+            shortname: text("shortname"),
+            namespace: text("namespace"),
+            ..Default::default()
+        };
+        spellings(name, &info, namespace).iter().any(|n| n == host)
+    };
+    let found = known.iter().find(answers).and_then(|(_, info)| info["ips"][0].as_str());
+    found.unwrap_or(NOBODY).to_owned()
 }
 
 /// The object and the place in its file that the route came from.

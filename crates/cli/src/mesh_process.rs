@@ -19,7 +19,6 @@ const STEADY: Duration = Duration::from_secs(2);
 /// A running tree.
 pub struct MeshProcess {
     pub state_dir: PathBuf,
-    pub config_dir: PathBuf,
     pub control: Option<Control>,
     processes: Vec<Option<Process>>,
     roles: Vec<Role>,
@@ -42,12 +41,11 @@ pub struct ControlSettings {
 
 impl MeshProcess {
     /// Signals are taken over here: call before any thread is started.
-    pub fn new(state_dir: PathBuf, config_dir: PathBuf, ephemeral: bool, json: bool) -> MeshProcess {
+    pub fn new(state_dir: PathBuf, ephemeral: bool, json: bool) -> MeshProcess {
         let (sender, events) = channel();
         watch_signals(sender.clone());
         MeshProcess {
             state_dir,
-            config_dir,
             control: None,
             processes: Vec::new(),
             roles: Vec::new(),

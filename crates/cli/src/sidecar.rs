@@ -1,5 +1,6 @@
 //! A proxy fed by a control plane: the data plane's threads, the ADS client, the admin port, the mesh's DNS.
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -77,6 +78,7 @@ impl Sidecar {
             names,
             seen: Seen::default(),
             became_ready: Some(became_ready),
+            namespace: settings.identity.namespace.clone(),
             complaints: HashMap::new(),
         };
         let client = Options { address: settings.control, node: settings.identity.node(), cache };
@@ -156,6 +158,8 @@ struct Applier {
     names: watch::Sender<Option<Arc<NameTable>>>,
     seen: Seen,
     became_ready: Option<Sender<()>>,
+    /// The proxy's own, in which short names are meant.
+    namespace: String,
     /// Listeners that could not be opened, and what was said of it: once, until it changes.
     complaints: HashMap<String, String>,
 }
@@ -197,15 +201,31 @@ impl Consumer for Applier {
     }
 }
 
+/// The names a host answers to. The control plane sends a Kubernetes service once, by its full name with its short
+/// name and namespace beside it; which short forms are meant depends on who asks (Istio's agent does the same).
+pub fn spellings(name: &str, info: &xds::nds::name_table::NameInfo, own_namespace: &str) -> Vec<String> {
+    let mut all = vec![name.to_owned()];
+    if info.registry == "Kubernetes" && !info.shortname.is_empty() {
+        let (short, namespace) = (&info.shortname, &info.namespace);
+        all.push(format!("{short}.{namespace}"));
+        all.push(format!("{short}.{namespace}.svc"));
+        if namespace == own_namespace {
+            all.push(short.clone());
+        }
+    }
+    all
+}
+
 impl Applier {
     fn take_names(&self, update: &Update) {
         for resource in &update.resources {
             // What does not decode was refused by `config` already.
             let Ok(table) = xds::unpack::<xds::nds::NameTable>(&resource.body) else { continue };
-            let entries = table
-                .table
-                .into_iter()
-                .map(|(name, info)| (name, info.ips.iter().filter_map(|ip| ip.parse().ok()).collect()));
+            let entries = table.table.iter().flat_map(|(name, info)| {
+                let addresses: Vec<IpAddr> = info.ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+                let names = spellings(name, info, &self.namespace);
+                names.into_iter().map(move |name| (name, addresses.clone()))
+            });
             self.names.send_replace(Some(Arc::new(NameTable::new(DOMAIN, entries))));
         }
     }

@@ -36,7 +36,6 @@ pub enum Event {
 
 /// A running child.
 pub struct Process {
-    pub role: Role,
     pub pid: u32,
     pub started: Instant,
     lifeline: Option<ChildStdin>,
@@ -65,7 +64,7 @@ impl Process {
         let lifeline = child.stdin.take();
         let pid = child.id();
         watch(child, index, events.clone());
-        Ok(Process { role, pid, started: Instant::now(), lifeline })
+        Ok(Process { pid, started: Instant::now(), lifeline })
     }
 
     /// Asks it to end: SIGTERM and the end of its lifeline.

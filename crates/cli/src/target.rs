@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use control::status::shapes::{ProxyStatus, WorkloadStatus};
+use control::workload::Workload;
 use serde::de::DeserializeOwned;
 
 use crate::exit::{Code, Failure};
@@ -49,8 +50,8 @@ pub fn proxies(mesh: &MeshFile) -> Result<Vec<ProxyStatus>, Failure> {
     ask(mesh, "proxies")
 }
 
-/// The admin address of a proxy by `NAME`, `NAME.NAMESPACE` or `NAMESPACE/NAME`.
-pub fn admin_of(mesh: &MeshFile, wanted: &str) -> Result<String, Failure> {
+/// A workload by `NAME`, `NAME.NAMESPACE` or `NAMESPACE/NAME`.
+pub fn find_workload(mesh: &MeshFile, wanted: &str) -> Result<Workload, Failure> {
     let known = workloads(mesh)?;
     let (namespace, name) = split(wanted);
     let mut found = known
@@ -58,10 +59,7 @@ pub fn admin_of(mesh: &MeshFile, wanted: &str) -> Result<String, Failure> {
         .map(|w| &w.workload)
         .filter(|w| w.name == name && namespace.is_none_or(|ns| ns == w.namespace));
     match (found.next(), found.next()) {
-        (Some(workload), None) => workload
-            .admin
-            .clone()
-            .ok_or_else(|| Failure::unreachable(format!("{wanted} told no admin address"))),
+        (Some(workload), None) => Ok(workload.clone()),
         (Some(_), Some(_)) => {
             Err(Failure::usage(format!("{wanted} is in several namespaces: say {name}.NAMESPACE")))
         }
@@ -71,6 +69,13 @@ pub fn admin_of(mesh: &MeshFile, wanted: &str) -> Result<String, Failure> {
             Err(Failure::new(Code::Failure, format!("no workload {wanted}; there are: {}", names.join(", "))))
         }
     }
+}
+
+/// The admin address of a workload's proxy.
+pub fn admin_of(mesh: &MeshFile, wanted: &str) -> Result<String, Failure> {
+    find_workload(mesh, wanted)?
+        .admin
+        .ok_or_else(|| Failure::unreachable(format!("{wanted} told no admin address")))
 }
 
 fn split(wanted: &str) -> (Option<&str>, &str) {

@@ -49,7 +49,7 @@ pub fn run(args: &Up) -> Outcome {
     let config_dir = std::path::absolute(first).map_err(|e| Failure::io(first.display(), &e))?;
     let state_dir = make_state_dir(args.state_dir.as_deref(), "up")?;
     let json = args.output == Format::Json;
-    let mut tree = MeshProcess::new(state_dir.clone(), config_dir.clone(), args.state_dir.is_none(), json);
+    let mut tree = MeshProcess::new(state_dir.clone(), args.state_dir.is_none(), json);
     let settings = ControlSettings {
         config: args.config.clone(),
         xds: args.xds.clone(),
