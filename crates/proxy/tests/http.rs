@@ -356,3 +356,54 @@ fn faults_are_injected_by_their_dice() {
         eventually(flag, || proxy.count("istio_requests_total", &[flag]) == 1);
     }
 }
+
+#[test]
+fn an_old_client_gets_a_body_without_chunks() {
+    let host = Host::answering(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\nx-sum: 1\r\n\r\n",
+    );
+    let mut manager = http(to("up"));
+    manager["http_protocol_options"] = json!({ "accept_http_10": true });
+    let proxy = Proxy::start(http_listener(manager), &[cluster("up", &[host.address])]);
+    let mut client = proxy.client();
+    let answer = client.ask("GET / HTTP/1.0\r\nhost: x\r\n\r\n");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+    assert_eq!((answer.header("transfer-encoding"), answer.header("connection")), (None, Some("close")));
+}
+
+#[test]
+fn browsers_are_told_who_may_ask() {
+    let host = Host::saying("x");
+    let policy = typed(
+        "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        json!({
+        "allow_origin_string_match": [{ "exact": "https://ok.example" }],
+        "allow_methods": "GET,POST", "allow_headers": "x-a", "expose_headers": "x-b", "max_age": "60",
+        "allow_credentials": true, "forward_not_matching_preflights": false }),
+    );
+    let routes = json!([{ "match": { "prefix": "/" }, "route": { "cluster": "up" },
+        "typed_per_filter_config": { "envoy.filters.http.cors": policy } }]);
+    let proxy = Proxy::start(http_listener(http(routes)), &[cluster("up", &[host.address])]);
+    let mut client = proxy.client();
+    let mut ask = |method: &str, origin: &str, more: &str| {
+        client.ask(&format!("{method} / HTTP/1.1\r\nhost: x\r\norigin: {origin}\r\n{more}\r\n"))
+    };
+    let asks = "access-control-request-method: POST\r\n";
+    let preflight = ask("OPTIONS", "https://ok.example", asks);
+    assert_eq!(preflight.status, 200);
+    for (name, value) in [
+        ("access-control-allow-origin", "https://ok.example"),
+        ("access-control-allow-methods", "GET,POST"),
+        ("access-control-allow-headers", "x-a"),
+        ("access-control-max-age", "60"),
+        ("access-control-allow-credentials", "true"),
+    ] {
+        assert_eq!(preflight.header(name), Some(value));
+    }
+    assert!(host.last_request().is_empty());
+    assert_eq!(ask("OPTIONS", "https://evil.example", asks).header("access-control-allow-origin"), None);
+    let actual = ask("GET", "https://ok.example", "");
+    assert_eq!(actual.header("access-control-allow-origin"), Some("https://ok.example"));
+    assert_eq!(actual.header("access-control-expose-headers"), Some("x-b"));
+    assert_eq!(ask("GET", "https://evil.example", "").header("access-control-allow-origin"), None);
+}
