@@ -153,9 +153,8 @@ impl Plan<'_> {
                         (Ok(_), None) => {}
                     }
                 }
-                if hop.logs() == Some(false) && !broken.contains(&hop.contender) {
-                    let wrote = anyhow::anyhow!("it wrote no access log, so its figures would not compare");
-                    miss(missing, hop.contender, &wrote);
+                if let Some(reason) = hop.shirks().filter(|_| !broken.contains(&hop.contender)) {
+                    miss(missing, hop.contender, &anyhow::anyhow!("{reason}: its figures would not compare"));
                     broken.push(hop.contender);
                 }
                 hop.empty_log();

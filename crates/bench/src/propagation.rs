@@ -40,7 +40,7 @@ pub fn measure(ready: &Ready, changes: usize) -> anyhow::Result<Propagation> {
     let versions = ["v1", "v3"];
     // The first brings the object; from the second on it changes.
     for (index, version) in versions.iter().cycle().take(changes + 1).enumerate() {
-        let before = generation(&mut Client::connect(ready.control)?)?;
+        let before = generation(&mut Client::connect(ready.control)?, ready.control)?;
         let started = Instant::now();
         rewrite(&ready.config_dir, version)?;
         let control = ready.control;
@@ -94,7 +94,7 @@ fn confirmed(control: SocketAddr, before: Option<u64>) -> anyhow::Result<()> {
     let deadline = Instant::now() + LIMIT;
     let mut client = Client::connect(control)?;
     let generation = loop {
-        let now = generation(&mut client)?;
+        let now = generation(&mut client, control)?;
         if let Some(generation) = now.filter(|_| now != before) {
             break generation;
         }
@@ -104,7 +104,7 @@ fn confirmed(control: SocketAddr, before: Option<u64>) -> anyhow::Result<()> {
         std::thread::sleep(PAUSE);
     };
     let path = format!("/filamesh/v1/wait?generation={generation}&timeout_ms={}", LIMIT.as_millis() - 1000);
-    let reply = client.get("control", &path)?;
+    let reply = client.get(&control.to_string(), &path)?;
     if reply.status != 200 {
         bail!("not live everywhere: {}", String::from_utf8_lossy(&reply.body));
     }
@@ -112,8 +112,8 @@ fn confirmed(control: SocketAddr, before: Option<u64>) -> anyhow::Result<()> {
 }
 
 /// In which the object has its present content; `None` while there is none.
-fn generation(client: &mut Client) -> anyhow::Result<Option<u64>> {
-    let reply = client.get("control", OBJECT)?;
+fn generation(client: &mut Client, control: SocketAddr) -> anyhow::Result<Option<u64>> {
+    let reply = client.get(&control.to_string(), OBJECT)?;
     if reply.status == 404 {
         return Ok(None);
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use crate::http_client::Client;
 use crate::rivals::Programs;
 use crate::running::{Placement, Running, free_address};
 use bootstrap::Telemetry;
@@ -107,6 +108,7 @@ impl Site {
 pub struct Hop {
     pub contender: Contender,
     pub address: SocketAddr,
+    admin: Option<SocketAddr>,
     access_log: PathBuf,
     running: Option<Running>,
 }
@@ -114,7 +116,13 @@ pub struct Hop {
 impl Hop {
     /// The upstream itself.
     pub fn direct(upstream: SocketAddr) -> Hop {
-        Hop { contender: Contender::Direct, address: upstream, access_log: PathBuf::new(), running: None }
+        Hop {
+            contender: Contender::Direct,
+            address: upstream,
+            admin: None,
+            access_log: PathBuf::new(),
+            running: None,
+        }
     }
 
     /// Starts it and waits until it listens.
@@ -139,7 +147,13 @@ impl Hop {
         let mut running =
             Running::start(contender.name(), &command, &environment, placement, &site.directory, false)?;
         running.wait_listening(site.listen)?;
-        Ok(Hop { contender, address: site.listen, access_log, running: Some(running) })
+        Ok(Hop {
+            contender,
+            address: site.listen,
+            admin: Some(site.admin),
+            access_log,
+            running: Some(running),
+        })
     }
 
     pub fn pid(&self) -> Option<u32> {
@@ -153,10 +167,24 @@ impl Hop {
         }
     }
 
-    /// Whether it wrote the access log it was told to write. `None` if it was told nothing.
-    pub fn logs(&self) -> Option<bool> {
-        let told = matches!(self.contender, Contender::EnvoyLog | Contender::Filamesh | Contender::Floor);
-        told.then(|| std::fs::metadata(&self.access_log).is_ok_and(|file| file.len() > 0))
+    /// What it was told to write or count and did not: its figures would not compare.
+    pub fn shirks(&self) -> Option<&'static str> {
+        let logs = matches!(self.contender, Contender::EnvoyLog | Contender::Filamesh | Contender::Floor);
+        if logs && !std::fs::metadata(&self.access_log).is_ok_and(|file| file.len() > 0) {
+            return Some("it wrote no access log");
+        }
+        let counts = matches!(self.contender, Contender::EnvoyLog | Contender::Filamesh);
+        (counts && !self.counts_requests()).then_some("its admin port shows no istio_requests_total")
+    }
+
+    fn counts_requests(&self) -> bool {
+        let shown = || -> anyhow::Result<bool> {
+            let admin = self.admin.context("no admin port")?;
+            // Its address as the host: an admin port may refuse names it does not have.
+            let reply = Client::connect(admin)?.get(&admin.to_string(), "/stats/prometheus")?;
+            Ok(memchr::memmem::find(&reply.body, b"istio_requests_total").is_some())
+        };
+        shown().unwrap_or(false)
     }
 }
 
