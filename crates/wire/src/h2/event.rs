@@ -57,6 +57,16 @@ impl Scratch {
         Scratch::default()
     }
 
+    /// The last request's head again, as its event had it.
+    pub fn request(&self) -> RequestHead<'_> {
+        self.storage.request(&self.text)
+    }
+
+    /// The last response's head again.
+    pub fn response(&self) -> ResponseHead<'_> {
+        self.storage.response(&self.text)
+    }
+
     /// Hands over the last head, for an owner that keeps it past its event: the text as HTTP/1 would have it, and
     /// the indices into it. What is given in exchange is used for the next head.
     pub fn take_head(&mut self, text: &mut Vec<u8>, storage: &mut HeadStorage) {

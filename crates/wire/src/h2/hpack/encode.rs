@@ -217,17 +217,34 @@ impl Table {
 /// Eight bytes at a time; only speed depends on its quality.
 #[inline]
 fn hash(name: &[u8], value: &[u8]) -> u32 {
+    let lengths = (name.len() as u64) << 32 | value.len() as u64;
+    let (_, name) = last_word(name);
+    let (words, last) = last_word(value);
+    let state = words.iter().fold(mix(lengths, name), |state, word| mix(state, u64::from_le_bytes(*word)));
+    (mix(state, last) >> 40) as u32
+}
+
+#[inline]
+fn mix(state: u64, word: u64) -> u64 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut state = (name.len() as u64) << 32 | value.len() as u64;
-    let mut mix = |word: u64| state = (state.rotate_left(23) ^ word).wrapping_mul(MULTIPLIER);
-    let mut text = |text: &[u8]| {
-        let (words, rest) = text.as_chunks::<8>();
-        words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
-        let mut last = [0; 8];
-        last.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
-        mix(u64::from_le_bytes(last));
+    (state.rotate_left(23) ^ word).wrapping_mul(MULTIPLIER)
+}
+
+/// The words of a text but the last, and the last, which may overlap them. Of a text shorter than a word, its ends.
+#[inline]
+fn last_word(text: &[u8]) -> (&[[u8; 8]], u64) {
+    if let Some(last) = text.last_chunk::<8>() {
+        let (words, _) = text.get(..text.len() - 1).unwrap_or_default().as_chunks::<8>();
+        return (words, u64::from_le_bytes(*last));
+    }
+    let ends = match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        (Some(first), Some(last)) => (u32::from_le_bytes(*first), u32::from_le_bytes(*last)),
+        _ => match text {
+            [] => (0, 0),
+            [only] => (u32::from(*only), 0),
+            [first, second] => (u32::from(*first), u32::from(*second)),
+            [first, second, .., last] => (u32::from(*first) | u32::from(*second) << 8, u32::from(*last)),
+        },
     };
-    text(name);
-    text(value);
-    (state >> 40) as u32
+    (&[], u64::from(ends.0) << 32 | u64::from(ends.1))
 }

@@ -1,0 +1,8 @@
+//! The HTTP/2 codec from outside: every rule by its section, abuse, conversion, and properties under any split.
+
+mod abuse;
+mod convert;
+mod exchange;
+mod properties;
+mod rules;
+mod support;
