@@ -193,9 +193,9 @@ impl Peer {
     fn pump(&mut self, refuse: bool, later: bool) {
         let Some(response) = self.connection.next(self.now) else { return };
         let answer = self.apply(&response, refuse);
-        if later {
-            self.answers.push_back(answer);
-        } else {
+        self.answers.push_back(answer);
+        // A stream keeps its order: what was put off comes before.
+        while !later && let Some(answer) = self.answers.pop_front() {
             self.say(&answer);
         }
     }
