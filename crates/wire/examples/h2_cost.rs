@@ -118,7 +118,7 @@ impl Hop {
             self.client.data(stream, &[7; 100], true)?;
         }
         let started = Instant::now();
-        self.from_client()?;
+        self.take_requests()?;
         self.spent += started.elapsed();
 
         let mut input = self.up.output();
@@ -144,7 +144,7 @@ impl Hop {
         self.up.sent(self.up.output().len());
 
         let started = Instant::now();
-        self.from_origin()?;
+        self.take_responses()?;
         self.spent += started.elapsed();
 
         let mut input = self.down.output();
@@ -164,7 +164,7 @@ impl Hop {
         Ok(())
     }
 
-    fn from_client(&mut self) -> Result<(), Trouble> {
+    fn take_requests(&mut self) -> Result<(), Trouble> {
         let Hop { client, down, up, scratch, edits, pairs, free, .. } = self;
         let mut input = client.output();
         while let Some(event) = down.next(&mut input, scratch, NOW)? {
@@ -182,10 +182,10 @@ impl Hop {
                     down.set_token(stream, at as u64);
                 }
                 Event::Data { stream, token, bytes, end } => {
-                    if let Some((_, out)) = pairs[token as usize] {
-                        if up.data(out, bytes, end)? == 0 {
-                            down.consume(stream, bytes.len());
-                        }
+                    if let Some((_, out)) = pairs[token as usize]
+                        && up.data(out, bytes, end)? == 0
+                    {
+                        down.consume(stream, bytes.len());
                     }
                 }
                 Event::Reset { .. } | Event::Refused { .. } => return Err(Trouble(format!("{event:?}"))),
@@ -196,7 +196,7 @@ impl Hop {
         Ok(())
     }
 
-    fn from_origin(&mut self) -> Result<(), Trouble> {
+    fn take_responses(&mut self) -> Result<(), Trouble> {
         let Hop { origin, down, up, scratch, edits, pairs, free, .. } = self;
         let mut input = origin.output();
         while let Some(event) = up.next(&mut input, scratch, NOW)? {
@@ -210,10 +210,10 @@ impl Hop {
                     }
                 }
                 Event::Data { stream, token, bytes, end } => {
-                    if let Some((back, _)) = pairs[token as usize] {
-                        if down.data(back, bytes, end)? == 0 {
-                            up.consume(stream, bytes.len());
-                        }
+                    if let Some((back, _)) = pairs[token as usize]
+                        && down.data(back, bytes, end)? == 0
+                    {
+                        up.consume(stream, bytes.len());
                     }
                 }
                 Event::Trailers { token, trailers, .. } => {

@@ -21,6 +21,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("path", fuzz_path),
     ("sniff", fuzz_sniff),
     ("authority", fuzz_authority),
+    ("h2_server", crate::h2::fuzzing::fuzz_server),
+    ("h2_client", crate::h2::fuzzing::fuzz_client),
+    ("hpack", crate::h2::fuzzing::fuzz_hpack),
 ];
 
 /// Leaves something in every part of a storage.

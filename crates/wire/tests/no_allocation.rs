@@ -6,11 +6,13 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    time::Duration,
 };
 
 use wire::{
     HeaderId,
-    h1::{self, BodyReader, Edits, HeadStorage, Limits, ResponseTo},
+    h1::{self, BodyReader, Edits, HeadStorage, Limits, ResponseTo, Scheme},
+    h2::{Config, Connection, Event, RequestParts, Scratch, Trailers},
     id::Random,
     path::{Normalization, canonicalize},
 };
@@ -79,5 +81,87 @@ fn a_message_costs_none() {
     exchange();
     let before = ALLOCATIONS.get();
     (0..100).for_each(|_| exchange());
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+/// Over HTTP/2, through both connections of a hop.
+#[test]
+fn an_http2_message_costs_none() {
+    let config = std::sync::Arc::new(Config::default());
+    let now = Duration::ZERO;
+    let (mut client, mut down) =
+        (Connection::client(config.clone(), now), Connection::server(config.clone(), now));
+    let (mut up, mut origin) = (Connection::client(config.clone(), now), Connection::server(config, now));
+    let (mut scratch, mut edits) = (Scratch::new(), Edits::new());
+    let parts = RequestParts {
+        method: b"POST",
+        scheme: Scheme::Http,
+        authority: b"reviews:9080",
+        path: b"/reviews/1",
+        lines: b"user-agent: test\r\nx-custom: 1\r\ncookie: a\r\ncookie: b\r\n",
+    };
+    let mut number = 0;
+    let mut exchange = || {
+        number += 1;
+        let asked = client.open_parts(&parts, false, number).unwrap();
+        client.data(asked, b"body", true).unwrap();
+        let mut forwarded = None;
+        let mut input = client.output();
+        while let Some(event) = down.next(&mut input, &mut scratch, now).unwrap() {
+            match event {
+                Event::Request { stream, head, end } => {
+                    edits.clear();
+                    edits.append_number(HeaderId::XEnvoyAttemptCount, number);
+                    let out = up.open(&head, &edits, Scheme::Http, end, number).unwrap();
+                    forwarded = Some((stream, out));
+                }
+                Event::Data { stream, bytes, end, .. } => {
+                    up.data(forwarded.unwrap().1, bytes, end).unwrap();
+                    down.consume(stream, bytes.len());
+                }
+                _ => {}
+            }
+        }
+        client.sent(client.output().len());
+        let mut input = up.output();
+        while let Some(event) = origin.next(&mut input, &mut scratch, now).unwrap() {
+            if let Event::Data { stream, bytes, .. } = event {
+                origin.consume(stream, bytes.len());
+                origin.respond_parts(stream, 200, b"server: x\r\n", false).unwrap();
+                origin.data(stream, b"answer", false).unwrap();
+                origin.trailers(stream, &Trailers::from_section(b"grpc-status: 0\r\n\r\n")).unwrap();
+            }
+        }
+        up.sent(up.output().len());
+        let mut input = origin.output();
+        while let Some(event) = up.next(&mut input, &mut scratch, now).unwrap() {
+            let (back, _) = forwarded.unwrap();
+            match event {
+                Event::Response { head, end, .. } => {
+                    edits.clear();
+                    edits.set_known(&head, HeaderId::Server, b"istio-envoy");
+                    down.respond(back, &head, &edits, end).unwrap();
+                }
+                Event::Data { stream, bytes, end, .. } => {
+                    down.data(back, bytes, end).unwrap();
+                    up.consume(stream, bytes.len());
+                }
+                Event::Trailers { trailers, .. } => down.trailers(back, &trailers).unwrap(),
+                _ => {}
+            }
+        }
+        origin.sent(origin.output().len());
+        let mut input = down.output();
+        let mut ended = false;
+        while let Some(event) = client.next(&mut input, &mut scratch, now).unwrap() {
+            ended |= matches!(event, Event::Trailers { .. });
+        }
+        down.sent(down.output().len());
+        assert!(ended);
+    };
+    // The compression tables reach their size first.
+    (0..1_000).for_each(|_| exchange());
+    let before = ALLOCATIONS.get();
+    (0..500).for_each(|_| exchange());
     assert_eq!(ALLOCATIONS.get() - before, 0);
 }

@@ -32,6 +32,8 @@ mod event;
 mod flow;
 mod frame;
 mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gather;
 pub(crate) mod hpack;
 mod receive;

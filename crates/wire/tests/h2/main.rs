@@ -2,6 +2,7 @@
 
 mod abuse;
 mod convert;
+mod differential;
 mod exchange;
 mod properties;
 mod rules;

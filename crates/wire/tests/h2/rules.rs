@@ -390,7 +390,8 @@ fn requests() {
     for (rule, fields) in whole {
         server(rule, &headers(1, 1, fields), Stream("PROTOCOL_ERROR"));
     }
-    let answered: &[(&str, u16, &[(&str, &str)])] = &[
+    type Answered<'a> = (&'a str, u16, &'a [(&'a str, &'a str)]);
+    let answered: &[Answered<'_>] = &[
         ("no authority at all", 400, &[(":method", "GET"), (":scheme", "http"), (":path", "/")]),
         (
             "empty authority",
