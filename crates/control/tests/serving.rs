@@ -1,5 +1,8 @@
 //! The control plane and its clients over real sockets.
 
+// Measurements are printed for whoever reads the run.
+#![allow(clippy::print_stdout)]
+
 mod common;
 
 use std::time::{Duration, Instant};
