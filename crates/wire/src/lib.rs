@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`h1`] | HTTP/1 heads, bodies and the rewriting of heads; the views of a head, whichever protocol it came by |
 //! | [`h2`] | HTTP/2 connections, client and server, and HPACK |
+//! | [`grpc`] | gRPC's messages, statuses and deadlines; gRPC-Web |
 //! | [`header`] | the field names this mesh has a meaning for |
 //! | [`authority`] | `host[:port]` |
 //! | [`path`] | the canonical request path, in Istio's four modes |
@@ -19,6 +20,7 @@
 pub mod authority;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod header;
