@@ -139,8 +139,13 @@ impl HeaderId {
     /// Whether a message's trailer section may not carry this field: framing, routing, authentication, and what
     /// the mesh itself decides by (RFC 9110 §6.5.1). Such a trailer is dropped.
     pub fn forbidden_in_trailers(name: &[u8]) -> bool {
-        let id = HeaderId::of(name);
-        match id {
+        HeaderId::of(name).is_forbidden_in_trailers(name)
+    }
+
+    /// The same, of a name whose id is known.
+    #[inline]
+    pub(crate) fn is_forbidden_in_trailers(self, name: &[u8]) -> bool {
+        match self {
             HeaderId::Other => starts_with_ignore_case(name, b"x-envoy-"),
             HeaderId::GrpcStatus | HeaderId::GrpcMessage | HeaderId::GrpcEncoding => false,
             _ => true,

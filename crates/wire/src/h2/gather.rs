@@ -275,7 +275,7 @@ impl<'a> Gather<'a> {
                 return false;
             }
             // As in HTTP/1 (bad-inputs H-22).
-            _ if HeaderId::forbidden_in_trailers(name) => return false,
+            _ if id.is_forbidden_in_trailers(name) => return false,
             _ => {}
         }
         self.sensitive |= field.sensitive;

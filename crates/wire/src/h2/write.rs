@@ -96,7 +96,7 @@ pub(super) fn pseudo(
     indexing: Indexing,
     out: &mut Vec<u8>,
 ) {
-    encoder.named(index, name.name().as_bytes(), value, indexing, out);
+    encoder.pseudo(index, name.name().as_bytes(), value, indexing, out);
 }
 
 /// The fields that are left of a head.

@@ -1,5 +1,7 @@
 //! Decoding a field block (RFC 7541 §3, §6) into field lines.
 
+use crate::HeaderId;
+
 use super::{
     huffman,
     integer::{self, Integer},
@@ -143,7 +145,12 @@ impl Decoder {
             at = string(block, at, text)?;
             let new = text.get(start..).unwrap_or_default();
             let name = Name::of(new);
-            let bad = matches!(name, Name::Field(_)) && !is_lower_token(new);
+            let bad = match name {
+                Name::Pseudo(_) => false,
+                Name::Field(HeaderId::Other) => !is_lower_token(new),
+                // Found in any case.
+                Name::Field(id) => new != id.name().as_bytes(),
+            };
             (name, new.len(), bad)
         } else if let Some(entry) = static_table::entry(index) {
             text.extend_from_slice(entry.line.get(..entry.name_length).unwrap_or_default());
@@ -217,6 +224,48 @@ static LOWER_TOKEN: [bool; 256] = {
 #[inline]
 fn is_value(value: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let bad = value.iter().fold(false, |bad, byte| bad | (*byte < 0x20 && *byte != b'\t') | (*byte == 0x7f));
+    let bad = match value.last_chunk::<WORD>() {
+        // The last word overlaps the one before it.
+        Some(last) => {
+            value.as_chunks::<WORD>().0.iter().chain([last]).any(|word| is_suspect(*word)) && is_bad(value)
+        }
+        None => is_bad(value),
+    };
     !bad && !edge(value.first()) && !edge(value.last())
+}
+
+const WORD: usize = 8;
+
+fn is_bad(value: &[u8]) -> bool {
+    value.iter().fold(false, |bad, byte| bad | (*byte < 0x20 && *byte != b'\t') | (*byte == 0x7f))
+}
+
+/// Whether one of eight bytes may be below 0x20 or be 0x7f; never wrongly no.
+#[inline]
+fn is_suspect(word: [u8; WORD]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(word);
+    let below = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word;
+    (below(word, 0x20) | below(word ^ (ONES * 0x7f), 1)) & (ONES * 0x80) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_at_every_place_of_a_value() {
+        for length in 1..20 {
+            for at in 0..length {
+                for byte in 0..=255u8 {
+                    let mut value = vec![b'a'; length];
+                    value[at] = byte;
+                    let edge = at == 0 || at + 1 == length;
+                    let bad = byte < 0x20 && (byte != b'\t' || edge) || byte == 0x7f || byte == b' ' && edge;
+                    assert_eq!(is_value(&value), !bad, "{byte:#x} at {at} of {length}");
+                }
+            }
+        }
+        assert!(is_value(b""));
+    }
 }

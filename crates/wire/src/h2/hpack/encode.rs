@@ -89,36 +89,64 @@ impl Encoder {
     /// Appends a field. `name` in lower case; `id` its id.
     #[inline]
     pub fn field(&mut self, id: HeaderId, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
-        self.named(static_table::index_of(id, name), name, value, indexing, out);
+        let key = if id == HeaderId::Other { UNKNOWN } else { KNOWN + id as u16 };
+        self.named(static_table::index_of(id, name), key, name, value, indexing, out);
     }
 
-    /// Appends a field whose name stands at `index` in the static table; nowhere if 0.
-    pub fn named(&mut self, index: u8, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
+    /// Appends a pseudo-header field; `index` of its name in the static table, 0 if it has none there.
+    #[inline]
+    pub fn pseudo(&mut self, index: u8, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
+        self.named(index, u16::from(index), name, value, indexing, out);
+    }
+
+    /// `index` of the name in the static table, or 0. `key` says what name it is without comparing text.
+    fn named(
+        &mut self,
+        index: u8,
+        key: u16,
+        name: &[u8],
+        value: &[u8],
+        indexing: Indexing,
+        out: &mut Vec<u8>,
+    ) {
         let pattern = match indexing {
             Indexing::Once => 0x00,
             Indexing::Never => 0x10,
+            // One large value would evict all others each time it comes.
+            Indexing::Recurring if name.len() + value.len() + ENTRY_OVERHEAD > self.limit / 2 => 0x00,
             Indexing::Recurring => {
-                let size = name.len() + value.len() + ENTRY_OVERHEAD;
-                // One large value would evict all others each time it comes.
-                if size > self.limit / 2 {
-                    0x00
-                } else {
-                    let table = self.table.get_or_insert_default();
-                    let hash = hash(name, value);
-                    if let Some(at) = table.find(hash, name, value) {
-                        return integer::write(out, 0x80, 7, static_table::COUNT + 1 + at);
-                    }
-                    table.insert(hash, name, value, self.limit);
-                    0x40
+                let table = self.table.get_or_insert_default();
+                let hash = hash(key, name, value);
+                if let Some(at) = table.find(hash, key, name, value) {
+                    return integer::write(out, 0x80, 7, static_table::COUNT + 1 + at);
                 }
+                table.insert(hash, key, name, value, self.limit);
+                0x40
             }
         };
         let prefix = if pattern == 0x40 { 6 } else { 4 };
-        integer::write(out, pattern, prefix, usize::from(index));
-        if index == 0 {
-            self.string(name, out);
+        const SHORT: usize = 0x7f;
+        let short = |text: &[u8]| text.len() < SHORT && !self.huffman;
+        match (index, u8::try_from(name.len()), u8::try_from(value.len())) {
+            // What nearly every field is, put together at once.
+            (1.., _, Ok(length)) if short(value) && u32::from(index) < (1 << prefix) - 1 => {
+                out.extend_from_slice(&[pattern | index, length]);
+                out.extend_from_slice(value);
+            }
+            (0, Ok(name_length), Ok(length)) if short(name) && short(value) => {
+                out.extend_from_slice(&[pattern, name_length]);
+                out.extend_from_slice(name);
+                out.push(length);
+                out.extend_from_slice(value);
+            }
+            _ => {
+                integer::write(out, pattern, prefix, usize::from(index));
+                if index == 0 {
+                    self.string(name, out);
+                }
+                self.string(value, out);
+            }
         }
-        self.string(value, out);
     }
 
     #[inline]
@@ -158,9 +186,15 @@ struct Table {
     slots: [u32; SLOTS],
 }
 
+/// The key of a name that is not known: its text tells.
+const UNKNOWN: u16 = 0;
+/// Below are the indices of pseudo-header fields in the static table, from here on the known names.
+const KNOWN: u16 = 256;
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     start: u32,
+    key: u16,
     name_length: u32,
     length: u32,
 }
@@ -174,17 +208,18 @@ impl Default for Table {
 impl Table {
     /// The index of an entry, the newest being 0.
     #[inline]
-    fn find(&self, hash: u32, name: &[u8], value: &[u8]) -> Option<usize> {
+    fn find(&self, hash: u32, key: u16, name: &[u8], value: &[u8]) -> Option<usize> {
         let number = *self.slots.get(hash as usize % SLOTS)?;
         let at = number.wrapping_sub(1).wrapping_sub(self.evicted) as usize;
         let entry = self.entries.get(at).filter(|_| number != 0)?;
         let start = entry.start as usize;
         let text = self.texts.get(start..start + entry.length as usize)?;
         let (old_name, old_value) = text.split_at_checked(entry.name_length as usize)?;
-        (old_name == name && old_value == value).then(|| self.entries.len() - 1 - at)
+        let same_name = entry.key == key && (key != UNKNOWN || old_name == name);
+        (same_name && old_value == value).then(|| self.entries.len() - 1 - at)
     }
 
-    fn insert(&mut self, hash: u32, name: &[u8], value: &[u8], limit: usize) {
+    fn insert(&mut self, hash: u32, key: u16, name: &[u8], value: &[u8], limit: usize) {
         let length = name.len() + value.len();
         self.evict_to(limit.saturating_sub(length + ENTRY_OVERHEAD));
         if self.texts.len() + length > 2 * limit {
@@ -195,7 +230,7 @@ impl Table {
         let start = self.texts.len() as u32;
         self.texts.extend_from_slice(name);
         self.texts.extend_from_slice(value);
-        self.entries.push_back(Entry { start, name_length: name.len() as u32, length: length as u32 });
+        self.entries.push_back(Entry { start, key, name_length: name.len() as u32, length: length as u32 });
         self.size += length + ENTRY_OVERHEAD;
         if let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) {
             *slot = self.evicted.wrapping_add(self.entries.len() as u32);
@@ -216,9 +251,9 @@ impl Table {
 
 /// Eight bytes at a time; only speed depends on its quality.
 #[inline]
-fn hash(name: &[u8], value: &[u8]) -> u32 {
+fn hash(key: u16, name: &[u8], value: &[u8]) -> u32 {
     let lengths = (name.len() as u64) << 32 | value.len() as u64;
-    let (_, name) = last_word(name);
+    let name = if key == UNKNOWN { last_word(name).1 } else { u64::from(key) };
     let (words, last) = last_word(value);
     let state = words.iter().fold(mix(lengths, name), |state, word| mix(state, u64::from_le_bytes(*word)));
     (mix(state, last) >> 40) as u32
