@@ -407,11 +407,8 @@ impl Connection {
     }
 
     pub(super) fn drop_stream(&mut self, stream: Stream) {
-        if let Some(entry) = self.streams.get(stream) {
-            let held = entry.held;
-            self.streams.remove(stream);
-            self.credit(held);
-        }
+        let held = self.streams.remove(stream);
+        self.credit(held);
     }
 
     /// Gives back so many bytes of the connection's window.

@@ -24,6 +24,9 @@ impl Reception {
     /// So much was consumed. The increment to announce, if it is time to.
     #[inline]
     pub fn release(&mut self, bytes: u32) -> Option<u32> {
+        if bytes == 0 {
+            return None;
+        }
         self.released += bytes;
         let due = is_due(self.released, self.size);
         due.then(|| {

@@ -182,20 +182,26 @@ impl Connection {
                         }
                         continue;
                     };
-                    self.begin_frame(frame)?;
+                    match self.begin_frame(frame)? {
+                        // What is here in one piece, as nearly all is, goes without being noted first.
+                        Phase::Payload(frame) if input.len() >= frame.length as usize => {
+                            let (payload, after) = input.split_at(frame.length as usize);
+                            *input = after;
+                            if let Some(step) = self.frame(frame, payload, scratch)? {
+                                return Ok(Some(step));
+                            }
+                        }
+                        Phase::Data(data) => {
+                            if let Some(step) = self.data_frame(data, input)? {
+                                return Ok(Some(step));
+                            }
+                        }
+                        phase => self.reader.phase = phase,
+                    }
                 }
                 Phase::Payload(frame) => {
                     let length = frame.length as usize;
                     let had = self.reader.partial.len();
-                    if had == 0 && input.len() >= length {
-                        let (payload, after) = input.split_at(length);
-                        *input = after;
-                        self.reader.phase = Phase::Header;
-                        if let Some(step) = self.frame(frame, payload, scratch)? {
-                            return Ok(Some(step));
-                        }
-                        continue;
-                    }
                     let (given, after) = input.split_at((length - had).min(input.len()));
                     self.reader.partial.extend_from_slice(given);
                     *input = after;
@@ -239,8 +245,8 @@ impl Connection {
         Some(frame)
     }
 
-    /// What a frame's header alone can be wrong in.
-    fn begin_frame(&mut self, frame: Frame) -> Result<(), ConnectionError> {
+    /// What a frame's header alone can be wrong in; how the frame is to be read.
+    fn begin_frame(&mut self, frame: Frame) -> Result<Phase, ConnectionError> {
         if !self.settings_seen && (frame.kind != kind::SETTINGS || frame.has(flag::ACK)) {
             // RFC 9113 §3.4.
             return Err(ConnectionError::protocol("the first frame is not SETTINGS"));
@@ -254,12 +260,11 @@ impl Connection {
             // RFC 9113 §6.10.
             return Err(ConnectionError::protocol("another frame within a field block"));
         }
-        self.reader.phase = if frame.kind == kind::DATA {
+        Ok(if frame.kind == kind::DATA {
             Phase::Data(self.begin_data(frame)?)
         } else {
             Phase::Payload(frame)
-        };
-        Ok(())
+        })
     }
 
     fn begin_data(&mut self, frame: Frame) -> Result<Data, ConnectionError> {
@@ -343,7 +348,10 @@ impl Connection {
     /// The next run of a DATA frame. `None`: the frame is done, or there is no more input (the phase tells).
     fn data_frame<'i>(&mut self, mut data: Data, input: &mut &'i [u8]) -> Found<'i> {
         if let Padding::ToCome = data.padding {
-            let Some((padding, after)) = input.split_first() else { return Ok(None) };
+            let Some((padding, after)) = input.split_first() else {
+                self.reader.phase = Phase::Data(data);
+                return Ok(None);
+            };
             *input = after;
             let padding = u32::from(*padding);
             let Some(left) = (data.left - 1).checked_sub(padding) else {
