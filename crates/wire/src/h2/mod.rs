@@ -18,7 +18,8 @@
 //! | `connection.rs` | both halves' state, timers, beginning and end |
 //! | `receive.rs`, `blocks.rs`, `frames.rs` | frames to events, and every rule that refuses |
 //! | `send.rs` | heads, bodies within windows, trailers, resets |
-//! | `gather.rs`, `write.rs` | fields to a head and back |
+//! | `gather.rs`, `gather/whole.rs`, `write.rs` | fields to a head and back |
+//! | `event.rs`, `error.rs`, `trailers.rs` | what the owner sees |
 //! | `hpack/` | the compression of fields |
 //! | `streams.rs`, `flow.rs`, `settings.rs`, `frame.rs` | the parts |
 //! | `abuse.rs`, `config.rs` | what a peer may do |
