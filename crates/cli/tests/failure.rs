@@ -53,8 +53,8 @@ fn the_control_plane_may_be_killed_under_load() {
     until("all proxies are synced", Duration::from_secs(2), synced);
     println!("all synced {:?} after it was back", back.elapsed());
     let metrics = get(&format!("{http}/metrics"), &[]).1;
-    let resent = metric(&metrics, "filamesh_xds_resources_sent_total");
-    assert!(metrics.contains("filamesh_xds_resources_sent_total"), "the figure is counted: {metrics}");
+    let resent = metric(&metrics, "filamesh_xds_pushed_resources");
+    assert!(metrics.contains("filamesh_xds_pushed_resources"), "the figure is counted: {metrics}");
     assert_eq!(resent, 0.0, "nothing is sent that the proxies hold");
 
     until("30 s are over", Duration::from_secs(40), || began.elapsed() > Duration::from_secs(30));

@@ -70,6 +70,8 @@ enum Pending {
     },
     /// Asked for by name and not there.
     Absent(Box<str>),
+    /// Everything asked for, and there is nothing: an empty response says so, or the client waits for ever.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -185,6 +187,9 @@ impl Lane {
                     self.take_away(name, offered(version));
                 }
             }
+            if initial.is_empty() && self.pending.is_empty() {
+                self.pending.push_back(Pending::Nothing);
+            }
             return Ok(());
         }
         if !self.is_asked() {
@@ -210,7 +215,7 @@ impl Lane {
     fn waiting(&self) -> HashSet<Box<str>> {
         let name = |p: &Pending| match p {
             Pending::Send { entry, .. } => Some(entry.name.clone()),
-            Pending::Absent(_) => None,
+            Pending::Absent(_) | Pending::Nothing => None,
         };
         self.pending.iter().filter_map(name).collect()
     }
@@ -268,6 +273,7 @@ impl Lane {
         self.pending.retain(|p| match p {
             Pending::Send { entry, .. } => !hashes.contains(&hash(&entry.name)),
             Pending::Absent(name) => !hashes.contains(&hash(name)),
+            Pending::Nothing => true,
         });
     }
 
@@ -384,6 +390,7 @@ impl Lane {
             while let Some(pending) = self.pending.pop_front() {
                 match pending {
                     Pending::Absent(name) => removed.push(name.into()),
+                    Pending::Nothing => {}
                     Pending::Send { entry, before } => {
                         bytes += entry.encoded().len();
                         added |= before.is_none();
@@ -458,7 +465,7 @@ impl Lane {
                 Pending::Send { entry: waiting, .. } => {
                     waiting.name != entry.name || waiting.version != entry.version
                 }
-                Pending::Absent(_) => true,
+                Pending::Absent(_) | Pending::Nothing => true,
             });
             let refusal = Refusal { version: entry.version, reason: reason.clone() };
             let of_name = self.refused.entry(entry.name.clone()).or_default();

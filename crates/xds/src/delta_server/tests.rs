@@ -129,6 +129,17 @@ impl Peer {
     }
 }
 
+/// A client that asks for everything waits for the first answer, also where there is nothing to send (Envoy waits
+/// with `initial_fetch_timeout: 0s`); one that comes back holding something knows already.
+#[test]
+fn that_there_is_nothing_is_said_once() {
+    let mut peer = Peer::new(Dialect::Envoy, set(1, &[(Cluster, "a", "1")]));
+    peer.ask(Listener, &[]);
+    assert_eq!(peer.settle(), ["LDS"]);
+    peer.turn_to(set(2, &[(Cluster, "a", "2")]));
+    assert_eq!(peer.settle(), Vec::<String>::new());
+}
+
 fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(|n| (*n).to_owned()).collect()
 }
