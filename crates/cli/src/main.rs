@@ -19,6 +19,7 @@ mod get;
 mod http_client;
 mod lifeline;
 mod load;
+mod memory;
 mod mesh;
 mod mesh_process;
 mod node;

@@ -66,6 +66,7 @@ fn from_bootstrap(args: &Proxy, path: &std::path::Path) -> Outcome {
         proxy::StaticError::Refused(_) => Failure::input(format!("{name}: {e}")),
         other => Failure::new(Code::Failure, other.to_string()),
     })?;
+    crate::memory::settle();
     let startup = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let listeners: Vec<String> = running
         .runtime
@@ -149,6 +150,7 @@ fn gateway(args: &Proxy, name: &str) -> Outcome {
             }
         }
     }
+    crate::memory::settle();
     let startup = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut listeners: Vec<std::net::SocketAddr> =
         sidecar.handle().listening().iter().flat_map(|(_, addresses)| addresses.clone()).collect();

@@ -211,6 +211,7 @@ pub fn run(args: &Run) -> Outcome {
         }
     };
     if end.is_none() {
+        crate::memory::settle();
         tell_ready(args, &name, claimed.ip, pid, admin_address, &state_dir, began)?;
     }
     let end = end.or_else(|| ended.recv().ok()).unwrap_or(End::Quit);

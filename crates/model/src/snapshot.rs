@@ -53,7 +53,8 @@ impl Snapshot {
         // Asked for every accepted connection. A live configuration has them in the order of their names; `simulate`
         // may not.
         let all = &self.listeners.all;
-        let sorted = all.binary_search_by(|listener| (*listener.name).cmp(name)).ok().and_then(|at| all.get(at));
+        let sorted =
+            all.binary_search_by(|listener| (*listener.name).cmp(name)).ok().and_then(|at| all.get(at));
         sorted.or_else(|| all.iter().find(|listener| *listener.name == *name))
     }
 

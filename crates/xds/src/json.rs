@@ -2,17 +2,30 @@
 //!
 //! The descriptors know the fields of `proto/` and no others, so a field that filamesh does not know is
 //! refused by name when JSON is read.
-use std::sync::LazyLock;
+use std::sync::{Mutex, PoisonError};
 
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, SerializeOptions};
 
 use crate::{Any, Name};
 
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    // Made by our own build script from our own files: that it decodes is checked by every test of this crate.
-    DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_ref())
-        .unwrap_or_else(|e| panic!("the built-in descriptors do not decode: {e}"))
-});
+/// Three megabytes once decoded, and used now and then by people: kept only while somebody has use for it.
+static POOL: Mutex<Option<DescriptorPool>> = Mutex::new(None);
+
+/// The descriptors of all messages of this crate; decoded at the first use.
+pub fn descriptors() -> DescriptorPool {
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    pool.get_or_insert_with(|| {
+        // Made by our own build script from our own files: that it decodes is checked by every test of this crate.
+        DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_ref())
+            .unwrap_or_else(|e| panic!("the built-in descriptors do not decode: {e}"))
+    })
+    .clone()
+}
+
+/// Gives the memory of the descriptors back; the next use decodes them again (some milliseconds).
+pub fn forget_descriptors() {
+    *POOL.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
 
 /// Why JSON and a message could not be turned into each other.
 #[derive(Debug, thiserror::Error)]
@@ -25,14 +38,9 @@ pub enum JsonError {
     Decode(#[from] prost::DecodeError),
 }
 
-/// The descriptors of all messages of this crate.
-pub fn descriptors() -> &'static DescriptorPool {
-    &POOL
-}
-
 /// Whether this build knows the type, by its full name or its type URL.
 pub fn knows(type_url: &str) -> bool {
-    POOL.get_message_by_name(full_name(type_url)).is_some()
+    descriptors().get_message_by_name(full_name(type_url)).is_some()
 }
 
 /// The message as proto3 JSON, field names in lowerCamelCase as `protojson` has them.
@@ -54,7 +62,8 @@ pub fn any_to_json(any: &Any) -> Result<serde_json::Value, JsonError> {
 /// The message of this type read from proto3 JSON. Unknown fields are errors.
 pub fn from_json<M: Name + Default>(value: &serde_json::Value) -> Result<M, JsonError> {
     let full_name = M::full_name();
-    let descriptor = POOL.get_message_by_name(&full_name).ok_or(JsonError::UnknownType(full_name))?;
+    let descriptor =
+        descriptors().get_message_by_name(&full_name).ok_or(JsonError::UnknownType(full_name))?;
     let options = DeserializeOptions::new().deny_unknown_fields(true);
     let dynamic = DynamicMessage::deserialize_with_options(descriptor, value, &options)?;
     Ok(dynamic.transcode_to::<M>()?)
@@ -65,8 +74,9 @@ fn bytes_to_json(
     bytes: &[u8],
     options: &SerializeOptions,
 ) -> Result<serde_json::Value, JsonError> {
-    let descriptor =
-        POOL.get_message_by_name(full_name).ok_or_else(|| JsonError::UnknownType(full_name.to_owned()))?;
+    let descriptor = descriptors()
+        .get_message_by_name(full_name)
+        .ok_or_else(|| JsonError::UnknownType(full_name.to_owned()))?;
     let dynamic = DynamicMessage::decode(descriptor, bytes)?;
     Ok(dynamic.serialize_with_options(serde_json::value::Serializer, options)?)
 }
@@ -77,7 +87,7 @@ fn full_name(type_url: &str) -> &str {
 
 /// The descriptor of a message type, for walking its fields.
 pub fn descriptor_of(type_url: &str) -> Option<prost_reflect::MessageDescriptor> {
-    POOL.get_message_by_name(full_name(type_url))
+    descriptors().get_message_by_name(full_name(type_url))
 }
 
 #[cfg(test)]

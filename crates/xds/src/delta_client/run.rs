@@ -27,6 +27,8 @@ const MAX_MESSAGE_BYTES: usize = 256 << 20;
 /// Writes to disk come this far apart, and never take more than a twentieth of the time.
 const KEEP_AT_MOST_EVERY: Duration = Duration::from_millis(500);
 const KEEP_SHARE: u32 = 20;
+/// After the first change, so that one write holds all types of a first configuration: half of one starts nobody.
+const KEEP_SOON: Duration = Duration::from_millis(100);
 /// After a failed write.
 const KEEP_RETRY: Duration = Duration::from_secs(10);
 
@@ -319,10 +321,10 @@ impl Keeping {
         if self.keeper.is_none() || changes.is_empty() {
             return std::future::pending().await;
         }
-        if let Some(due) = self.due {
-            tokio::time::sleep_until(due).await;
-            self.due = None;
-        }
+        // Kept over a cancellation: waiting goes on where it was.
+        let due = *self.due.get_or_insert_with(|| tokio::time::Instant::now() + KEEP_SOON);
+        tokio::time::sleep_until(due).await;
+        self.due = None;
         let (Some(mut keeper), taken) = (self.keeper.take(), changes.take()) else { return false };
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let start = Instant::now();
