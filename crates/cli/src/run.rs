@@ -170,18 +170,15 @@ pub fn run(args: &Run) -> Outcome {
     for note in &holder.notes {
         say(note);
     }
-    let pid = holder.start().map_err(|e| {
-        say(format_args!("filamesh: {e}"));
-        e.status()
-    });
-    let pid = match pid {
-        Ok(pid) => pid,
-        Err(status) => std::process::exit(status),
-    };
+    // Captured connections and queries wait in their sockets until the proxy is ready; an explicit proxy's port does
+    // not exist before, so there the application comes second.
+    let mut pid = if explicit.is_none() { Some(start_application(&holder)) } else { None };
     let (ends, ended) = channel();
     watch_application(&holder, ends.clone());
     watch_signals(stop, ends.clone());
-    wait_for_port(args, &holder);
+    if pid.is_some() {
+        wait_for_port(args, &holder);
+    }
 
     let identity = identity(args, &name, claimed.ip, pid, explicit);
     let admin_address = SocketAddr::from((claimed.ip, capture::loopback::ADMIN_PORT));
@@ -212,6 +209,7 @@ pub fn run(args: &Run) -> Outcome {
     };
     if end.is_none() {
         crate::memory::settle();
+        let pid = *pid.get_or_insert_with(|| start_application(&holder));
         tell_ready(args, &name, claimed.ip, pid, admin_address, &state_dir, began)?;
     }
     let end = end.or_else(|| ended.recv().ok()).unwrap_or(End::Quit);
@@ -290,6 +288,14 @@ fn start_holder(args: &Run, ip: Ipv4Addr) -> Result<(Holder, Option<u16>), Failu
     Ok((holder, Some(port)))
 }
 
+/// Starts the command; one that cannot be started ends this process with the status a shell would show.
+fn start_application(holder: &Holder) -> u32 {
+    holder.start().unwrap_or_else(|error| {
+        say(format_args!("filamesh: {error}"));
+        std::process::exit(error.status())
+    })
+}
+
 fn watch_application(holder: &Arc<Holder>, ends: Sender<End>) {
     holder.when_ended(move |exit| {
         let _ = ends.send(End::Application(exit));
@@ -320,7 +326,7 @@ fn wait_for_port(args: &Run, holder: &Holder) {
     }
 }
 
-fn identity(args: &Run, name: &str, ip: Ipv4Addr, pid: u32, explicit: Option<u16>) -> Identity {
+fn identity(args: &Run, name: &str, ip: Ipv4Addr, pid: Option<u32>, explicit: Option<u16>) -> Identity {
     let mut labels: std::collections::BTreeMap<String, String> = args.labels.iter().cloned().collect();
     labels.entry("app".to_owned()).or_insert_with(|| args.service.clone());
     if let Some(version) = &args.version {

@@ -2,8 +2,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use capture::DnsSockets;
@@ -71,20 +71,25 @@ impl Sidecar {
         let (leave, asked_to_leave) = oneshot::channel();
         let (has_left, left) = channel();
         let (names, table) = watch::channel(None);
-        let applier = Applier {
+        let core = Arc::new(Mutex::new(Core {
             config: Config::new(),
             handle: handle.clone(),
             admin: Arc::clone(&admin),
             names,
+            new_names: None,
             seen: Seen::default(),
             became_ready: Some(became_ready),
             namespace: settings.identity.namespace.clone(),
             complaints: HashMap::new(),
-        };
+            restoring: true,
+            held: false,
+            renewed: false,
+        }));
         let client = Options { address: settings.control, node: settings.identity.node(), cache };
         let dns = settings.dns;
         let work = async move {
-            let client = Client::start(client, applier, |line| say(line));
+            let client = Client::start(client, Applier(Arc::clone(&core)), |line| say(line));
+            lock(&core).restoring = false;
             if !(dns.udp.is_empty() && dns.tcp.is_empty()) {
                 let upstream = capture::dns::Upstream::host();
                 tokio::spawn(async move {
@@ -96,6 +101,7 @@ impl Sidecar {
             tokio::select! {
                 () = admin.serve() => {}
                 _ = asked_to_leave => {}
+                () = release_in_time(&client, &core) => {}
             }
             // Not connected, or not in time: the control plane will notice all the same.
             let _ = client.goodbye(GOODBYE).await;
@@ -150,21 +156,68 @@ struct Seen {
     listeners: bool,
 }
 
+/// How long what was kept on disk waits for something newer: from the start, and from the stream being open. What
+/// is new since then would otherwise be taken for something outside the mesh in the first milliseconds.
+const KEPT_AFTER: Duration = Duration::from_millis(700);
+const KEPT_AFTER_CONNECT: Duration = Duration::from_millis(150);
+
+/// Puts what was kept on disk into use when nothing newer comes; never returns.
+async fn release_in_time(client: &Client, core: &Mutex<Core>) {
+    const LOOK: Duration = Duration::from_millis(10);
+    let end = tokio::time::Instant::now() + KEPT_AFTER;
+    while tokio::time::Instant::now() < end && !client.status().connected {
+        tokio::time::sleep(LOOK).await;
+    }
+    tokio::time::sleep_until(end.min(tokio::time::Instant::now() + KEPT_AFTER_CONNECT)).await;
+    lock(core).release();
+    std::future::pending().await
+}
+
+fn lock(core: &Mutex<Core>) -> MutexGuard<'_, Core> {
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Turns what comes over ADS into the configuration of the data plane.
-struct Applier {
+struct Applier(Arc<Mutex<Core>>);
+
+struct Core {
     config: Config,
     handle: ProxyHandle,
     admin: Arc<Admin>,
     names: watch::Sender<Option<Arc<NameTable>>>,
+    /// Comes into use with the rest of its configuration.
+    new_names: Option<Arc<NameTable>>,
     seen: Seen,
     became_ready: Option<Sender<()>>,
     /// The proxy's own, in which short names are meant.
     namespace: String,
     /// Listeners that could not be opened, and what was said of it: once, until it changes.
     complaints: HashMap<String, String>,
+    /// What comes now comes from disk.
+    restoring: bool,
+    /// What came from disk waits.
+    held: bool,
+    /// Something newer has come.
+    renewed: bool,
 }
 
 impl Consumer for Applier {
+    fn apply(&mut self, update: &Update) -> Vec<Refusal> {
+        lock(&self.0).apply(update)
+    }
+
+    fn wanted(&self, type_url: &str) -> Vec<String> {
+        let subscriptions = lock(&self.0).config.subscriptions();
+        let names = match type_url {
+            type_url::ENDPOINT => subscriptions.endpoints,
+            type_url::ROUTE => subscriptions.routes,
+            _ => return Vec::new(),
+        };
+        names.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl Core {
     fn apply(&mut self, update: &Update) -> Vec<Refusal> {
         let resources: Vec<Resource> = update
             .resources
@@ -173,31 +226,48 @@ impl Consumer for Applier {
             .collect();
         let rejections = self.config.apply(update.type_url, &resources, &update.removed);
         self.admin.update_raw(|raw| raw.apply(update.type_url, &resources, &update.removed, &rejections));
+        self.held |= self.restoring;
         match update.type_url {
-            type_url::NAME_TABLE => self.take_names(update),
+            type_url::NAME_TABLE => {
+                self.take_names(update);
+                // The last type of a push that is not asked for by name: with it, everything is new.
+                self.renewed |= !self.restoring;
+            }
             type_url::CLUSTER => self.seen.clusters = true,
             type_url::LISTENER => self.seen.listeners = true,
             _ => {}
         }
+        self.switch();
+        rejections.into_iter().map(|r| Refusal { name: r.resource, reason: r.reason }).collect()
+    }
+
+    fn release(&mut self) {
+        self.held = false;
+        self.switch();
+    }
+
+    /// Puts into use what was applied.
+    fn switch(&mut self) {
+        let whole = self.config.missing().is_empty();
+        self.held &= !(self.renewed && whole);
+        if self.held {
+            return;
+        }
         let applied = self.handle.apply(self.config.snapshot());
         self.complain(applied.errors.iter().map(ToString::to_string).collect());
-        if self.seen.clusters && self.seen.listeners && self.config.missing().is_empty() {
+        if !whole {
+            return;
+        }
+        // A name must not lead anywhere before the listener behind its address has its routes.
+        if let Some(names) = self.new_names.take() {
+            self.names.send_replace(Some(names));
+        }
+        if self.seen.clusters && self.seen.listeners {
             self.admin.set_ready(true);
             if let Some(ready) = self.became_ready.take() {
                 let _ = ready.send(());
             }
         }
-        rejections.into_iter().map(|r| Refusal { name: r.resource, reason: r.reason }).collect()
-    }
-
-    fn wanted(&self, type_url: &str) -> Vec<String> {
-        let subscriptions = self.config.subscriptions();
-        let names = match type_url {
-            type_url::ENDPOINT => subscriptions.endpoints,
-            type_url::ROUTE => subscriptions.routes,
-            _ => return Vec::new(),
-        };
-        names.iter().map(ToString::to_string).collect()
     }
 }
 
@@ -216,8 +286,8 @@ pub fn spellings(name: &str, info: &xds::nds::name_table::NameInfo, own_namespac
     all
 }
 
-impl Applier {
-    fn take_names(&self, update: &Update) {
+impl Core {
+    fn take_names(&mut self, update: &Update) {
         for resource in &update.resources {
             // What does not decode was refused by `config` already.
             let Ok(table) = xds::unpack::<xds::nds::NameTable>(&resource.body) else { continue };
@@ -226,7 +296,7 @@ impl Applier {
                 let names = spellings(name, info, &self.namespace);
                 names.into_iter().map(move |name| (name, addresses.clone()))
             });
-            self.names.send_replace(Some(Arc::new(NameTable::new(DOMAIN, entries))));
+            self.new_names = Some(Arc::new(NameTable::new(DOMAIN, entries)));
         }
     }
 

@@ -23,6 +23,9 @@ const MOST_CONNECTIONS: usize = 64;
 /// How long a TCP client may stay silent (RFC 7766 §6.2.3 leaves it to the server).
 const TCP_IDLE: Duration = Duration::from_secs(10);
 
+/// How long the first queries wait for the first table; resolvers ask again after five seconds.
+const FIRST_TABLE: Duration = Duration::from_secs(4);
+
 /// What the server did, for metrics. Istio's agent calls them dns_requests_total,
 /// dns_upstream_requests_total and dns_upstream_failures_total.
 #[derive(Debug, Default)]
@@ -67,6 +70,14 @@ struct Server {
 }
 
 impl Server {
+    /// An application may ask before the control plane has said anything: its first queries wait in the socket, so
+    /// that starting before the proxy is ready costs a moment and not the name.
+    async fn wait_for_table(&self) {
+        let mut table = self.table.clone();
+        // Its owner gone, or out of patience: queries are answered with SERVFAIL.
+        let _ = timeout(FIRST_TABLE, table.wait_for(Option::is_some)).await;
+    }
+
     /// What is known without asking anyone.
     fn decide(&self, query: &[u8], transport: Transport) -> Answer {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
@@ -90,6 +101,7 @@ impl Server {
 }
 
 async fn udp(server: Arc<Server>, socket: UdpSocket) {
+    server.wait_for_table().await;
     let socket = Arc::new(socket);
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
@@ -117,6 +129,7 @@ async fn udp(server: Arc<Server>, socket: UdpSocket) {
 }
 
 async fn tcp(server: Arc<Server>, listener: TcpListener) {
+    server.wait_for_table().await;
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };

@@ -94,6 +94,12 @@ impl Worker {
         self.accept_more.push(key);
     }
 
+    /// Whether the destination is the workload's own: then it leads to the application, not back to us.
+    fn is_application(&self, destination: SocketAddr) -> bool {
+        let application = self.shared.application.as_ref();
+        application.is_some_and(|application| application.addresses.contains(&destination.ip()))
+    }
+
     /// A connection of this worker: which listener is it for, and must its first bytes be seen?
     pub(super) fn accepted(&mut self, socket: Socket, remote: SocketAddr, name: &str, redirected: bool) {
         let snapshot = self.snapshot.clone();
@@ -121,6 +127,7 @@ impl Worker {
             protocol: None,
             listener: listener.clone(),
             local: destination,
+            destination: (redirected || self.is_application(destination)).then_some(destination),
             remote,
             server_name: "".into(),
             started: self.now,

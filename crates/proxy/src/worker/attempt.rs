@@ -252,7 +252,7 @@ impl Worker {
         });
         let mut address = match told {
             Some(address) => address,
-            None => self.downstream(exchange.down)?.origin.local,
+            None => self.downstream(exchange.down)?.origin.destination?,
         };
         if let Some(port) = config.original_dst.port {
             address.set_port(port);

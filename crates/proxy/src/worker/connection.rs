@@ -41,6 +41,9 @@ pub struct Origin {
     pub listener: Arc<model::Listener>,
     /// The original destination where there is one, else the socket's own address.
     pub local: SocketAddr,
+    /// Where a cluster of original destinations may connect: `local`, unless that is this very listener (an explicit
+    /// proxy, a gateway), to which a connection would come back for ever.
+    pub destination: Option<SocketAddr>,
     pub remote: SocketAddr,
     /// As sniffed from a TLS hello, lower case; empty if none.
     pub server_name: Box<str>,

@@ -118,11 +118,10 @@ impl Worker {
         let Some(cluster) = session.cluster.clone() else { return };
         let config = cluster.config.borrow().clone();
         let host = if config.kind == ClusterKind::OriginalDst {
-            let mut address = session.origin.local;
-            if let Some(port) = config.original_dst.port {
-                address.set_port(port);
-            }
-            Some(self.clusters.original(&cluster, address))
+            let port = config.original_dst.port;
+            let address = session.origin.destination;
+            let address = address.map(|a| SocketAddr::new(a.ip(), port.unwrap_or(a.port())));
+            address.map(|address| self.clusters.original(&cluster, address))
         } else {
             let random = &mut self.random;
             cluster.pick(&session.tried, 3, || random.next_u64()).ok()

@@ -24,6 +24,7 @@ const DIRECT_RESPONSE_LIMIT: u32 = 1024 * 1024;
 pub struct PortHosts {
     hosts: Vec<VirtualHost>,
     by_domain: HashMap<String, usize>,
+    all_ports: bool,
 }
 
 /// A service as one port knows it.
@@ -52,7 +53,7 @@ impl PortHosts {
                 by_domain.entry(domain.clone()).or_insert(at);
             }
         }
-        Self { hosts, by_domain }
+        Self { hosts, by_domain, all_ports: port == 0 }
     }
 
     /// Shared by everything on the port.
@@ -60,7 +61,8 @@ impl PortHosts {
         let mut hosts = self.hosts.clone();
         hosts.sort_by(|left, right| left.name.cmp(&right.name));
         hosts.push(catch_all(scope));
-        configuration(name, hosts)
+        // Of all ports at once, the port of the Host header is what tells them apart.
+        RouteConfiguration { ignore_port_in_host_matching: !self.all_ports, ..configuration(name, hosts) }
     }
 
     /// For a sniffed service: its own virtual host, whatever the Host header says (`istio-behaviour` rule 8).
