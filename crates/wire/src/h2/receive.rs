@@ -96,7 +96,8 @@ impl Connection {
     /// waits. To be called until then after each read, and once (with nothing) after output was sent or streams
     /// were dealt with outside an event.
     ///
-    /// An error is the end: send the output, which says it, and close. Every later call gives the same.
+    /// An error is the end, told after all that happened before it: send the output, which says it too, and close.
+    /// Every later call gives the same.
     pub fn next<'e, 'i: 'e>(
         &mut self,
         input: &mut &'i [u8],
@@ -104,16 +105,16 @@ impl Connection {
         now: Duration,
     ) -> Result<Option<Event<'e>>, ConnectionError> {
         self.now = self.now.max(now);
-        if let Some(error) = self.error {
-            return Err(error);
+        let mut step = None;
+        if self.error.is_none()
+            && let Err(error) = self.step(input, scratch).map(|found| step = found)
+        {
+            self.fail(error);
         }
-        let step = match self.step(input, scratch) {
-            Ok(step) => step,
-            Err(error) => {
-                self.fail(error);
-                return Err(error);
-            }
-        };
+        if let Some(error) = self.error {
+            // What happened before the end is told before it.
+            step = Some(Step::Happened(self.happened().ok_or(error)?));
+        }
         let Some(step) = step else { return Ok(None) };
         let scratch: &'e Scratch = scratch;
         Ok(Some(match step {
@@ -151,13 +152,7 @@ impl Connection {
             }
         }
         loop {
-            if let Some(happened) = self.events.pop_front() {
-                // A stream that has gone since it became writable is no longer spoken of.
-                if let Happened::Writable(stream) = happened
-                    && self.streams.peek(stream).is_none()
-                {
-                    continue;
-                }
+            if let Some(happened) = self.happened() {
                 return Ok(Some(Step::Happened(happened)));
             }
             match self.reader.phase {
@@ -226,6 +221,17 @@ impl Connection {
                 },
             }
         }
+    }
+
+    /// The next event that waits. A stream that has gone since it became writable is no longer spoken of.
+    fn happened(&mut self) -> Option<Happened> {
+        while let Some(happened) = self.events.pop_front() {
+            match happened {
+                Happened::Writable(stream) if self.streams.peek(stream).is_none() => {}
+                happened => return Some(happened),
+            }
+        }
+        None
     }
 
     #[inline]
