@@ -54,7 +54,8 @@ pub struct Config {
 }
 
 /// What a peer may do that costs more than it brings. Each is answered by closing the connection with
-/// ENHANCE_YOUR_CALM. Figures as Envoy 1.34, nghttp2 or h2 have them (reliability catalogue, class N).
+/// ENHANCE_YOUR_CALM. Resets and PRIORITY as Envoy counts them, CONTINUATION as nghttp2, empty frames as the crate h2;
+/// the rates of control frames and the slack in WINDOW_UPDATE are our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AbuseLimits {
     /// Rapid reset (CVE-2023-44487): streams the peer resets within [`AbuseLimits::premature_lifetime`] before a
