@@ -211,11 +211,25 @@ fn tell(file: &MeshFile, args: &Demo) {
         say(format_args!("                 {}  (yours, on top)", dir.display()));
     }
     say(format_args!("  logs           {}", file.state_dir.join("logs").display()));
-    say("\nTry next, in another terminal:\n  \
-         filamesh stat -w                                                  what is happening now\n  \
-         filamesh apply -f samples/bookinfo/networking/virtual-service-all-v1.yaml\n  \
-         filamesh apply -f samples/bookinfo/networking/virtual-service-reviews-95-5.yaml   5 % to v2\n  \
-         filamesh explain call --from productpage-v1 http://reviews:9080/reviews/0   who decides, and where\n  \
-         filamesh run --service web --port 8000 -- python3 -m http.server  your own program in the mesh\n\n\
-         Ctrl-C stops everything and leaves nothing behind.");
+    let next = [
+        ("filamesh stat -w", "what is happening now"),
+        ("filamesh apply -f samples/bookinfo/networking/virtual-service-all-v1.yaml", "all to v1: no stars"),
+        (
+            "filamesh apply -f samples/bookinfo/networking/virtual-service-reviews-95-5.yaml",
+            "a canary: 5 % to v2",
+        ),
+        (
+            "filamesh explain call --from productpage-v1 http://reviews:9080/reviews/0",
+            "who decides, and where",
+        ),
+        (
+            "filamesh run --service web --port 8000 -- python3 -m http.server 8000",
+            "your own program in the mesh",
+        ),
+    ];
+    say("\nTry next, in another terminal (filamesh is this program):");
+    for (command, what) in next {
+        say(format_args!("  {command:<82}{what}"));
+    }
+    say("\nCtrl-C stops everything and leaves nothing behind.");
 }

@@ -99,7 +99,7 @@ fn json_of<M: xds::Name>(messages: &[M]) -> Result<Vec<Value>, Failure> {
 }
 
 fn dump(made: &Resources) -> Result<Value, Failure> {
-    let names = made.name_table.as_ref().map(std::slice::from_ref).unwrap_or_default();
+    let names = made.name_table.as_slice();
     Ok(json!({
         "listeners": json_of(&made.listeners)?, "routes": json_of(&made.routes)?,
         "clusters": json_of(&made.clusters)?, "endpoints": json_of(&made.endpoints)?,

@@ -1,4 +1,6 @@
 //! The demo as a newcomer meets it: Bookinfo under load, steered by Istio's own files.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
+
 mod common;
 
 use std::collections::BTreeMap;

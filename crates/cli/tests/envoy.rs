@@ -1,4 +1,6 @@
 //! A real Envoy: it accepts what we generate, and serves under our control plane.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
+
 mod common;
 
 use std::io::Write;

@@ -1,4 +1,6 @@
 //! A mesh must never be the thing that breaks.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
+
 mod common;
 
 use std::time::{Duration, Instant};

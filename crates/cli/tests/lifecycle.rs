@@ -1,4 +1,6 @@
 //! A mesh that ends leaves no process, no file, no namespace.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! `filamesh run` as an ordinary user: unmodified programs in three languages, reached by name.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
+
 mod common;
 
 use std::io::{Read, Write};

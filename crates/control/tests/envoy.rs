@@ -1,4 +1,4 @@
-//! A real Envoy under our control plane, by delta ADS. Runs where `FILAMESH_ENVOY` names the program.
+//! A real Envoy under our control plane, by delta ADS. Runs where `ENVOY` names the program.
 
 // Measurements are printed for whoever reads the run.
 #![allow(clippy::print_stdout)]
@@ -104,8 +104,8 @@ fn bootstrap(xds: SocketAddr, admin: u16) -> String {
 
 #[test]
 fn a_real_envoy_follows_every_change_without_a_failed_request() {
-    let Some(program) = std::env::var_os("FILAMESH_ENVOY") else {
-        println!("SKIPPED: a real Envoy under our control plane (FILAMESH_ENVOY names none)");
+    let Some(program) = std::env::var_os("ENVOY") else {
+        println!("SKIPPED: a real Envoy under our control plane (ENVOY names none)");
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
