@@ -4,9 +4,11 @@
     reason = "malloc_trim and madvise have no safe wrapper; each call says why it is sound"
 )]
 
-/// Returns what only the start needed: freed heap, and the program text of parsing arguments, loading
-/// configuration and making namespaces. Measured on an idle sidecar: 16.6 MiB resident before, about half after.
-/// Text that is used again comes back from the page cache, a page at a time.
+/// How long after being ready the second and last time is: by then what the start needed is told from what is used.
+pub const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Returns what only the start needed: freed heap, and the program text and constants of parsing arguments, loading
+/// configuration and making namespaces. What is used again comes back from the page cache, a few pages at a time.
 pub fn settle() {
     xds::json::forget_descriptors();
     #[cfg(target_env = "gnu")]
@@ -14,17 +16,18 @@ pub fn settle() {
     unsafe {
         libc::malloc_trim(0);
     }
-    for (start, length) in own_text() {
-        // SAFETY: the range is a mapping of this program's file that is readable and executable and not writable, so
-        // that none of its pages was ever changed: the kernel drops them and reads the same bytes at the next use.
+    for (start, length) in unwritten() {
+        // SAFETY: the range is a mapping of this program's file that was never writable (the text, and the first
+        // read-only one, which holds no relocations), so that none of its pages was ever changed: the kernel drops
+        // them and reads the same bytes at the next use.
         unsafe {
             libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
         }
     }
 }
 
-/// Private, executable, never written mappings of our own program: start and length.
-fn own_text() -> Vec<(usize, usize)> {
+/// Mappings of our own program that were never writable: start and length.
+fn unwritten() -> Vec<(usize, usize)> {
     let (Ok(maps), Ok(program)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe())
     else {
         return Vec::new();
@@ -33,8 +36,10 @@ fn own_text() -> Vec<(usize, usize)> {
     maps.lines()
         .filter_map(|line| {
             let mut fields = line.split_whitespace();
-            let (range, rights) = (fields.next()?, fields.next()?);
-            if rights != "r-xp" || fields.nth(3)? != program {
+            let (range, rights, offset) = (fields.next()?, fields.next()?, fields.next()?);
+            // Later read-only mappings are relocated data, made read-only after they were written.
+            let unwritten = rights == "r-xp" || (rights == "r--p" && offset.bytes().all(|b| b == b'0'));
+            if !unwritten || fields.nth(2)? != program {
                 return None;
             }
             let (start, end) = range.split_once('-')?;
@@ -48,7 +53,7 @@ fn own_text() -> Vec<(usize, usize)> {
 mod tests {
     #[test]
     fn the_program_goes_on_after_its_text_was_given_back() {
-        assert_eq!(super::own_text().len(), 1);
+        assert_eq!(super::unwritten().len(), 2);
         super::settle();
         assert!(xds::json::to_json(&xds::nds::NameTable::default()).is_ok());
     }

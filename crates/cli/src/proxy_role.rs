@@ -169,6 +169,10 @@ fn gateway(args: &Proxy, name: &str) -> Outcome {
             if shown.is_empty() { format!("{ip} (no Gateway configured yet)") } else { shown.join(", ") }
         ));
     }
+    std::thread::spawn(|| {
+        std::thread::sleep(crate::memory::AGAIN_AFTER);
+        crate::memory::settle();
+    });
     stop.wait();
     sidecar.stop();
     Ok(())

@@ -212,7 +212,11 @@ pub fn run(args: &Run) -> Outcome {
         let pid = *pid.get_or_insert_with(|| start_application(&holder));
         tell_ready(args, &name, claimed.ip, pid, admin_address, &state_dir, began)?;
     }
-    let end = end.or_else(|| ended.recv().ok()).unwrap_or(End::Quit);
+    let end = end.or_else(|| ended.recv_timeout(crate::memory::AGAIN_AFTER).ok()).or_else(|| {
+        crate::memory::settle();
+        ended.recv().ok()
+    });
+    let end = end.unwrap_or(End::Quit);
     let status = match end {
         End::Application(exit) => exit.status(),
         End::Signal | End::Quit => {
