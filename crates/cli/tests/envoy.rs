@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::client::{get_via, tally_via, version};
-use common::{FILAMESH, Running, networking, until};
+use common::{Running, networking, program, until};
 
 /// Envoy from the environment, from what `./test` installed, or from the path.
 fn envoy() -> Option<PathBuf> {
@@ -61,7 +61,7 @@ fn envoy_accepts_what_every_workload_of_bookinfo_gets() {
             let proxy = directory.path().join("proxy.json");
             let text = serde_json::json!({"type": kind, "ip": "127.77.1.1", "namespace": namespace, "labels": labels});
             std::fs::write(&proxy, text.to_string()).unwrap();
-            let mut dump = Command::new(FILAMESH);
+            let mut dump = Command::new(program());
             dump.args(["xds-dump", "--static", "--profile", "vanilla", "--proxy"]).arg(&proxy);
             for path in [
                 bookinfo().join("platform/bookinfo.yaml"),

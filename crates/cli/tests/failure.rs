@@ -152,7 +152,7 @@ fn what_goes_wrong_at_the_start_is_one_clear_line() {
         (&["no-such-command"], 64, "no-such-command"),
     ];
     for (arguments, code, words) in cases {
-        let output = std::process::Command::new(common::FILAMESH).args(arguments).output().unwrap();
+        let output = std::process::Command::new(common::program()).args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(words), "{arguments:?}: {said}");

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use common::{FILAMESH, Running, have, until};
+use common::{Running, have, program, until};
 
 /// Nobody: an ordinary user without rights.
 const NOBODY: u32 = 65534;
@@ -38,15 +38,15 @@ impl Stage {
     fn new() -> Stage {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let program = directory.path().join("filamesh");
-        std::fs::copy(FILAMESH, &program).unwrap();
+        let copy = directory.path().join("filamesh");
+        std::fs::copy(program(), &copy).unwrap();
         std::fs::create_dir(directory.path().join("config")).unwrap();
         std::fs::create_dir(directory.path().join("state")).unwrap();
         for name in ["config", "state"] {
             let path = directory.path().join(name);
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
         }
-        Stage { directory, program }
+        Stage { directory, program: copy }
     }
     fn path(&self, name: &str) -> String {
         self.directory.path().join(name).to_str().unwrap().to_owned()

@@ -13,7 +13,14 @@ use serde_json::Value;
 
 pub mod client;
 
-pub const FILAMESH: &str = env!("CARGO_BIN_EXE_filamesh");
+/// The program under test: what `FILAMESH_PROGRAM` names (./test gives the release build), else the one built with
+/// this test.
+pub fn program() -> &'static str {
+    static NAMED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAMED.get_or_init(|| {
+        std::env::var("FILAMESH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_filamesh").to_owned())
+    })
+}
 
 /// A long-running command of ours given `-o json`.
 pub struct Running {
@@ -33,7 +40,7 @@ impl Running {
 
     pub fn start_with(arguments: &[&str], adjust: impl FnOnce(&mut Command)) -> Running {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new(FILAMESH);
+        let mut command = Command::new(program());
         let (flags, rest) = match arguments.iter().position(|a| *a == "--") {
             Some(at) => arguments.split_at(at),
             None => (arguments, &[][..]),
@@ -108,7 +115,7 @@ impl Running {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(FILAMESH);
+        let mut command = Command::new(program());
         command.args(arguments).env("FILAMESH_MESH", self.state_dir());
         command.env("XDG_STATE_HOME", self.directory.path());
         command
