@@ -94,9 +94,14 @@ fn world(case: &Case) -> Result<World, String> {
     let mut objects: Vec<Arc<api::Object>> = Vec::new();
     let mut errors = Vec::new();
     for (name, text) in [("config", &case.config), ("kubernetes", &case.kubernetes)] {
-        let parsed = api::parse_documents(name, text, &api::Options::default());
+        // What Istio's webhook would refuse may still be in a cluster: only what cannot be read is invalid here.
+        let options = api::Options { keep_invalid: true, ..api::Options::default() };
+        let parsed = api::parse_documents(name, text, &options);
+        let read: std::collections::HashSet<String> = parsed.objects.iter().map(|o| o.id()).collect();
+        let unread =
+            |p: &&api::Problem| p.is_error() && !p.object.as_ref().is_some_and(|id| read.contains(id));
+        errors.extend(parsed.problems.iter().filter(unread).map(ToString::to_string));
         objects.extend(parsed.objects);
-        errors.extend(parsed.problems.iter().filter(|p| p.is_error()).map(ToString::to_string));
     }
     let mesh = match &case.mesh_config {
         None => api::MeshConfig::istio_default(),
