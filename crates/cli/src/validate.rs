@@ -66,8 +66,8 @@ pub fn run(args: &Validate) -> Outcome {
     if errors == 0 {
         Ok(())
     } else {
-        let plural = if errors == 1 { "" } else { "s" };
-        Err(Failure::new(Code::BadInput, format!("{errors} error{plural} in {files} files")))
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        Err(Failure::new(Code::BadInput, format!("{} in {}", count(errors, "error"), count(files, "file"))))
     }
 }
 

@@ -371,12 +371,12 @@ fn a_decision_is_explained_with_names_and_the_object_it_comes_from() {
     let table = one_host(
         json!([{"name": "canary", "match": {"prefix": "/"}, "route": {"cluster": "outbound|80||a"},
         "metadata": {"filterMetadata": {"istio": {"config": "/apis/networking.istio.io/v1/namespaces/d/virtual-service/a"},
-            "filamesh": {"config": "a.yaml:3"}}}}]),
+            "filamesh": {"rule": "spec.http[0]"}}}}]),
     );
     let decision = table.decide(&get("h", "/"), 0);
     let expected = json!({"virtual_host": "v", "route": "canary", "route_index": 0, "verdict": "forward",
         "cluster": "outbound|80||a", "provenance": {
-            "istio": "/apis/networking.istio.io/v1/namespaces/d/virtual-service/a", "filamesh": "a.yaml:3"}});
+            "istio": "/apis/networking.istio.io/v1/namespaces/d/virtual-service/a", "rule": "spec.http[0]"}});
     assert_eq!(serde_json::to_value(decision.explain()).unwrap(), expected);
     assert!(table.resolve(decision.place).is_some_and(|(_, route)| &*route.name == "canary"));
 }
