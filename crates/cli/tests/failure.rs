@@ -73,6 +73,12 @@ fn a_proxy_started_without_a_control_plane_serves_from_disk() {
     let mesh = Running::start(&["demo", "--no-load"]);
     let page = mesh.text("/page").to_owned();
     mesh.filamesh(&["apply", "-f", networking("virtual-service-all-v1.yaml").to_str().unwrap()]);
+    // A proxy writes what it holds behind the request path, half a second apart at the most often.
+    let kept = mesh.state_dir().join("proxies/reviews-v1/last-good.xds");
+    let written = || std::fs::metadata(&kept).and_then(|m| m.modified()).ok();
+    until("the configuration is on disk", Duration::from_secs(10), || {
+        written().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > Duration::from_millis(1200))
+    });
     let supervisor = Pid::from_raw(i32::try_from(mesh.child.id()).unwrap());
     let control = Pid::from_raw(i32::try_from(mesh.ready["control"]["pid"].as_i64().unwrap()).unwrap());
     // Hangs: it holds its port and answers nothing.
