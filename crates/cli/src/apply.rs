@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use api::Object;
 use clap::Args;
+use control::source::store::{Store, StoreError};
 use control::status::shapes::{Live, ObjectState, ObjectStatus};
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::get::{kind_of, resource_name};
-use crate::mesh::{MeshFile, write_whole};
+use crate::mesh::MeshFile;
 use crate::output::{put, say};
 use crate::target::{Target, ask};
 use crate::validate::texts;
@@ -69,6 +70,7 @@ pub fn apply(args: &Apply) -> Outcome {
     if documents.is_empty() {
         return Err(Failure::input("no objects in the input"));
     }
+    let store = Store::open(&mesh.config_dir).map_err(not_stored)?;
     let began = Instant::now();
     let mut slow = Vec::new();
     let mut last = None;
@@ -77,7 +79,7 @@ pub fn apply(args: &Apply) -> Outcome {
         let name = resource_name(&object.meta.api_version, &object.meta.kind, object.name());
         let known = status(&mesh, &object.meta.kind, object.namespace(), object.name())?;
         let hash = format!("{:016x}", object.content_hash());
-        let path = file_of(&mesh, object);
+        let path = store.path_of(&object.meta.kind, object.namespace(), object.name());
         if let Some(known) = &known
             && Path::new(&known.file) != path
         {
@@ -92,7 +94,8 @@ pub fn apply(args: &Apply) -> Outcome {
             Some(_) => "configured",
         };
         if verb != "unchanged" {
-            write_whole(&path, document.text.as_bytes())?;
+            let kind = &object.meta.kind;
+            store.put(kind, object.namespace(), object.name(), &document.text).map_err(not_stored)?;
             let query = format!("wait?object={}&hash={hash}&timeout_ms={LIVE_LIMIT_MS}", object.id());
             let (live, complete) = wait(&mesh, &query)?;
             for problem in &live.problems {
@@ -168,11 +171,10 @@ pub fn delete(args: &Delete) -> Outcome {
     Err(Failure::new(Code::Failure, format!("not found: {}", missing.join(", "))))
 }
 
-/// Takes an object's file away if it holds nothing else; a file that somebody wrote by hand is theirs to edit.
+/// Takes an object's file away if it is one of ours; a file that somebody wrote by hand is theirs to edit.
 fn remove(mesh: &MeshFile, known: &ObjectStatus) -> Outcome {
-    let path = Path::new(&known.file);
-    let ours = mesh.config_dir.join(file_name(&known.kind, &known.namespace, &known.name));
-    if path != ours {
+    let store = Store::open(&mesh.config_dir).map_err(not_stored)?;
+    if Path::new(&known.file) != store.path_of(&known.kind, &known.namespace, &known.name) {
         return Err(Failure::new(
             Code::Failure,
             format!(
@@ -181,7 +183,7 @@ fn remove(mesh: &MeshFile, known: &ObjectStatus) -> Outcome {
             ),
         ));
     }
-    std::fs::remove_file(path).map_err(|e| Failure::io(path.display(), &e))?;
+    store.remove(&known.kind, &known.namespace, &known.name).map_err(not_stored)?;
     let object = format!("{}/{}/{}", known.kind, known.namespace, known.name);
     let (live, complete) =
         wait(mesh, &format!("wait?object={object}&absent=true&timeout_ms={LIVE_LIMIT_MS}"))?;
@@ -206,13 +208,10 @@ fn wait(mesh: &MeshFile, query: &str) -> Result<(Live, bool), Failure> {
     Ok((live, status == 200))
 }
 
-fn file_of(mesh: &MeshFile, object: &Object) -> PathBuf {
-    mesh.config_dir.join(file_name(&object.meta.kind, object.namespace(), object.name()))
-}
-
-/// The store's name for an object: one file each, so that applying again replaces it.
-fn file_name(kind: &str, namespace: &str, name: &str) -> String {
-    format!("{}.{namespace}.{name}.yaml", kind.to_ascii_lowercase())
+fn not_stored(error: StoreError) -> Failure {
+    let (StoreError::Write { error: cause, .. } | StoreError::Remove { error: cause, .. }) = &error;
+    let denied = cause.kind() == std::io::ErrorKind::PermissionDenied;
+    Failure::new(if denied { Code::Denied } else { Code::Failure }, error.to_string())
 }
 
 /// All objects of the input. One that is invalid refuses the whole input, as `kubectl apply` of a file does.
@@ -296,10 +295,5 @@ mod tests {
     fn documents_keep_the_lines_of_their_file() {
         let text = "# a comment\n---\nkind: A\n---\nkind: B\nx: 1\n";
         assert_eq!(split(text), [(2, "kind: A\n"), (4, "kind: B\nx: 1\n")]);
-    }
-
-    #[test]
-    fn a_file_name_of_the_store_is_one_per_object() {
-        assert_eq!(file_name("VirtualService", "default", "reviews"), "virtualservice.default.reviews.yaml");
     }
 }
