@@ -195,6 +195,24 @@ fn a_domain_of_two_virtual_hosts_is_refused_by_name() {
     );
 }
 
+/// All short texts as exact, suffix and prefix domains at once: none is taken for another.
+#[test]
+fn short_domains_of_different_kinds_are_different_domains() {
+    let letters = ["a", "b", "c", "."];
+    let mut texts: Vec<String> = letters.iter().map(|l| (*l).to_owned()).collect();
+    for _ in 0..2 {
+        let longer = texts.iter().flat_map(|t| letters.iter().map(move |l| format!("{t}{l}")));
+        let all: std::collections::BTreeSet<String> = longer.chain(texts.clone()).collect();
+        texts = all.into_iter().collect();
+    }
+    let domains: Vec<String> =
+        texts.iter().flat_map(|t| [t.clone(), format!("*{t}"), format!("{t}*")]).collect();
+    assert_eq!(domains.len(), 3 * (4 + 16 + 64));
+    let message = routes(json!({"name": "r", "virtualHosts": [{"name": "all", "domains": domains}]}));
+    let refused = Config::new().apply(xds::type_url::ROUTE, &[resource("r", &message)], &[]);
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
 fn naive(hosts: &[Vec<String>], host: &str) -> Option<usize> {
     let find = |test: &dyn Fn(&str) -> bool| hosts.iter().position(|d| d.iter().any(|d| test(d)));
     if let Some(exact) = find(&|d| d == host) {
