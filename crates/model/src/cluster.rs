@@ -7,11 +7,13 @@ use serde::Serialize;
 use xds::cluster::cluster as message;
 
 use crate::endpoints::{Endpoints, Host};
-use crate::http_connection::{self, HeaderCase};
+use crate::http2::Http2Settings;
 use crate::proto::{self, Place};
 use crate::refusal::{At, Compiled};
 use crate::route::Priority;
 use crate::transport::{self, UpstreamTransport};
+use crate::upstream_protocol::{self, Protocol};
+pub use crate::upstream_protocol::{UpstreamHttp1, UpstreamProtocol};
 
 /// A cluster's place in every snapshot of one [`crate::Config`]: index for per-worker state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -66,7 +68,10 @@ pub struct Cluster {
     /// The first whose criteria the host's `envoy.transport_socket_match` metadata meets.
     pub transport_matches: Vec<TransportMatch>,
     pub protocol: UpstreamProtocol,
-    pub header_case: HeaderCase,
+    /// Of HTTP/1 connections to hosts.
+    pub http1: UpstreamHttp1,
+    /// Of HTTP/2 connections to hosts.
+    pub http2: Http2Settings,
     /// `None` = without limit.
     pub max_requests_per_connection: Option<u32>,
     /// Of a connection without an exchange; `None` = for ever. Envoy's default 1 h.
@@ -191,17 +196,6 @@ pub struct TransportMatch {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UpstreamProtocol {
-    Http1,
-    Http2,
-    /// What the client speaks.
-    SameAsDownstream,
-    /// By ALPN; HTTP/1 over plaintext.
-    Auto,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Keepalive {
     pub probes: Option<u32>,
     /// Seconds.
@@ -265,10 +259,10 @@ impl Cluster {
         }
         unknown_filters(&message.filters)?;
         let kind = kind(message)?;
-        let options = protocol_options(message)?;
+        let options = upstream_protocol::options(message)?;
         let common = options.common_http_protocol_options.unwrap_or_default();
         let upstream = options.upstream_http_protocol_options.clone().unwrap_or_default();
-        let (protocol, http1) = protocol(message, &options)?;
+        let Protocol { protocol, http1, http2 } = Protocol::compile(message, &options)?;
         let lb = message.common_lb_config.unwrap_or_default();
         let idle = proto::optional_duration(common.idle_timeout.as_ref()).at("idle_timeout")?;
         let connect = proto::optional_duration(message.connect_timeout.as_ref()).at("connect_timeout")?;
@@ -279,6 +273,11 @@ impl Cluster {
         for (i, matcher) in message.transport_socket_matches.iter().enumerate() {
             transport_matches.push(TransportMatch::compile(matcher).at_index("transport_socket_matches", i)?);
         }
+        let transport = transport::upstream(message.transport_socket.as_ref()).at("transport_socket")?;
+        upstream_protocol::check_alpn(
+            protocol,
+            transport_matches.iter().map(|m| &m.transport).chain([&transport]),
+        )?;
         let assignment = match &message.load_assignment {
             None => None,
             Some(_) if kind == ClusterKind::Eds => return refuse!("not with type EDS").at("load_assignment"),
@@ -299,10 +298,11 @@ impl Cluster {
             close_connections_on_host_health_failure: message.close_connections_on_host_health_failure,
             breakers: breakers(message.circuit_breakers.as_ref()),
             outlier: message.outlier_detection.as_ref().map(outlier).transpose().at("outlier_detection")?,
-            transport: transport::upstream(message.transport_socket.as_ref()).at("transport_socket")?,
+            transport,
             transport_matches,
             protocol,
-            header_case: http_connection::http1(http1.as_ref())?.header_case,
+            http1,
+            http2,
             max_requests_per_connection: common
                 .max_requests_per_connection
                 .or(message.max_requests_per_connection)
@@ -475,43 +475,6 @@ impl TransportMatch {
             transport: transport::upstream(message.transport_socket.as_ref()).at("transport_socket")?,
         })
     }
-}
-
-fn protocol_options(message: &xds::cluster::Cluster) -> Compiled<xds::upstream_http::HttpProtocolOptions> {
-    let mut options = xds::upstream_http::HttpProtocolOptions::default();
-    for (name, any) in &message.typed_extension_protocol_options {
-        let field = format!("typed_extension_protocol_options[{name}]");
-        match crate::network::unpacked(any).at(&field)? {
-            Some(found) => options = found,
-            None => return refuse!("{} is not supported", any.type_url).at(&field),
-        }
-    }
-    Ok(options)
-}
-
-fn protocol(
-    message: &xds::cluster::Cluster,
-    options: &xds::upstream_http::HttpProtocolOptions,
-) -> Compiled<(UpstreamProtocol, Option<xds::core::Http1ProtocolOptions>)> {
-    use xds::upstream_http::http_protocol_options::UpstreamProtocolOptions as U;
-    use xds::upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig as P;
-    Ok(match options.upstream_protocol_options.as_ref() {
-        Some(U::ExplicitHttpConfig(explicit)) => match explicit.protocol_config.as_ref() {
-            Some(P::HttpProtocolOptions(http1)) => (UpstreamProtocol::Http1, Some(http1.clone())),
-            Some(P::Http2ProtocolOptions(_)) => (UpstreamProtocol::Http2, None),
-            None => return refuse!("is empty").at("explicit_http_config"),
-        },
-        Some(U::UseDownstreamProtocolConfig(same)) => {
-            (UpstreamProtocol::SameAsDownstream, same.http_protocol_options.clone())
-        }
-        Some(U::AutoConfig(auto)) => (UpstreamProtocol::Auto, auto.http_protocol_options.clone()),
-        // The older fields on the cluster itself.
-        None if message.protocol_selection() == message::ClusterProtocolSelection::UseDownstreamProtocol => {
-            (UpstreamProtocol::SameAsDownstream, message.http_protocol_options.clone())
-        }
-        None if message.http2_protocol_options.is_some() => (UpstreamProtocol::Http2, None),
-        None => (UpstreamProtocol::Http1, message.http_protocol_options.clone()),
-    })
 }
 
 fn bind(message: Option<&xds::core::BindConfig>) -> Compiled<Option<SocketAddr>> {

@@ -161,7 +161,7 @@ fn meaning(field: &FieldDescriptor) -> Meaning {
 /// Harmless: names of statistics and runtime keys (there is no runtime), metadata read for provenance
 /// only, and settings of what filamesh does differently but never worse (accept batching, connection
 /// balance: one listener per worker does both; merging of updates; warm-up of new hosts without health
-/// checks; HTTP/2 tuning; session resumption; an endpoint's second address: the first is the one used).
+/// checks; session resumption; an endpoint's second address: the first is the one used).
 const TABLE: &str = include_str!("fields.txt");
 
 #[cfg(test)]

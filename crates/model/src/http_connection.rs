@@ -8,6 +8,7 @@ use xds::hcm::http_connection_manager as message;
 use crate::access_log::AccessLog;
 use crate::config::Names;
 use crate::filter_chain::Network;
+use crate::http2::Http2Settings;
 use crate::network::{StatsConfig, unpacked};
 use crate::proto;
 use crate::refusal::{At, Compiled, each};
@@ -29,6 +30,7 @@ pub struct HttpConnection {
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub http1: Http1,
+    pub http2: Http2Settings,
     pub server_header: ServerHeader,
     /// Upgrades allowed, lower case (`websocket`).
     pub upgrades: Vec<Arc<str>>,
@@ -186,7 +188,6 @@ pub struct Limits {
     pub max_headers_count: u32,
     pub max_requests_per_connection: Option<u32>,
     pub underscores: Underscores,
-    pub max_concurrent_streams: Option<u32>,
 }
 
 /// Header names with `_`.
@@ -223,7 +224,10 @@ pub struct Http1 {
     pub default_host_for_http_10: Option<Arc<str>>,
     pub header_case: HeaderCase,
     pub allow_absolute_url: bool,
+    /// Pass trailers on (HTTP/1 only; HTTP/2's always are).
     pub enable_trailers: bool,
+    /// A connection may go on after a request that was answered by 400. Off, Envoy's default, it is closed.
+    pub stream_error_on_invalid_message: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -264,6 +268,7 @@ impl HttpConnection {
             return refuse!("is not supported").at("represent_ipv4_remote_address_as_ipv4_mapped_ipv6");
         }
         let common = message.common_http_protocol_options.unwrap_or_default();
+        let stream_error = message.stream_error_on_invalid_http_message.unwrap_or(false);
         Ok(HttpConnection {
             stat_prefix: message.stat_prefix.as_str().into(),
             codec: match message.codec_type() {
@@ -289,13 +294,11 @@ impl HttpConnection {
                 max_headers_count: common.max_headers_count.unwrap_or(100),
                 max_requests_per_connection: common.max_requests_per_connection.filter(|n| *n > 0),
                 underscores: underscores(&common),
-                max_concurrent_streams: message
-                    .http2_protocol_options
-                    .as_ref()
-                    .and_then(|o| o.max_concurrent_streams),
             },
             timeouts: timeouts(message, &common)?,
-            http1: http1(message.http_protocol_options.as_ref()).at("http_protocol_options")?,
+            http1: Http1::compile(message.http_protocol_options.as_ref(), stream_error)
+                .at("http_protocol_options")?,
+            http2: http2(message, stream_error).at("http2_protocol_options")?,
             server_header: server_header(message),
             upgrades: message
                 .upgrade_configs
@@ -531,34 +534,55 @@ fn timeouts(
     })
 }
 
-pub(crate) fn http1(message: Option<&xds::core::Http1ProtocolOptions>) -> Compiled<Http1> {
-    use xds::core::http1_protocol_options::header_key_format::HeaderFormat;
-    let default = xds::core::Http1ProtocolOptions::default();
-    let message = message.unwrap_or(&default);
-    if message.allow_chunked_length {
-        return refuse!("a request with both Content-Length and chunked is always refused")
-            .at("allow_chunked_length");
+impl Http1 {
+    /// `stream_error`: what the connection manager says where the options do not.
+    pub(crate) fn compile(
+        message: Option<&xds::core::Http1ProtocolOptions>,
+        stream_error: bool,
+    ) -> Compiled<Http1> {
+        let default = xds::core::Http1ProtocolOptions::default();
+        let message = message.unwrap_or(&default);
+        if message.allow_chunked_length {
+            return refuse!("a request with both Content-Length and chunked is always refused")
+                .at("allow_chunked_length");
+        }
+        Ok(Http1 {
+            accept_http_10: message.accept_http_10,
+            default_host_for_http_10: Some(message.default_host_for_http_10.as_str())
+                .filter(|h| !h.is_empty())
+                .map(Arc::from),
+            header_case: header_case(message).at("header_key_format")?,
+            allow_absolute_url: message.allow_absolute_url.unwrap_or(true),
+            enable_trailers: message.enable_trailers,
+            stream_error_on_invalid_message: message
+                .override_stream_error_on_invalid_http_message
+                .unwrap_or(stream_error),
+        })
     }
-    let header_case = match message.header_key_format.as_ref().and_then(|f| f.header_format.as_ref()) {
-        None => HeaderCase::Lower,
-        Some(HeaderFormat::ProperCaseWords(_)) => HeaderCase::Proper,
+}
+
+fn header_case(message: &xds::core::Http1ProtocolOptions) -> Compiled<HeaderCase> {
+    use xds::core::http1_protocol_options::header_key_format::HeaderFormat;
+    match message.header_key_format.as_ref().and_then(|f| f.header_format.as_ref()) {
+        None => Ok(HeaderCase::Lower),
+        Some(HeaderFormat::ProperCaseWords(_)) => Ok(HeaderCase::Proper),
         Some(HeaderFormat::StatefulFormatter(formatter)) => {
             let url = formatter.typed_config.as_ref().map_or("", |c| c.type_url.as_str());
             if !url.ends_with(".PreserveCaseFormatterConfig") {
-                return refuse!("{url:?} is not supported").at("header_key_format.stateful_formatter");
+                return refuse!("{url:?} is not supported").at("stateful_formatter");
             }
-            HeaderCase::Preserve
+            Ok(HeaderCase::Preserve)
         }
+    }
+}
+
+fn http2(message: &xds::hcm::HttpConnectionManager, stream_error: bool) -> Compiled<Http2Settings> {
+    let default = match message.use_remote_address.unwrap_or(false) {
+        true => Http2Settings::edge(),
+        false => Http2Settings::inside(),
     };
-    Ok(Http1 {
-        accept_http_10: message.accept_http_10,
-        default_host_for_http_10: Some(message.default_host_for_http_10.as_str())
-            .filter(|h| !h.is_empty())
-            .map(Arc::from),
-        header_case,
-        allow_absolute_url: message.allow_absolute_url.unwrap_or(true),
-        enable_trailers: message.enable_trailers,
-    })
+    Http2Settings { stream_error_on_invalid_message: stream_error, ..default }
+        .with(message.http2_protocol_options.as_ref())
 }
 
 fn server_header(message: &xds::hcm::HttpConnectionManager) -> ServerHeader {

@@ -17,11 +17,12 @@
 //! | [`refusal`] | why something was refused, with the field's path |
 //! | [`view`] | what a decision may ask about a connection and a request |
 //! | [`listener`], [`filter_chain`], [`network`] | the listener met, its inspectors, the chain, what the chain does |
-//! | [`http_connection`], [`transport`], [`access_log`] | settings of a chain, as data |
+//! | [`http_connection`], [`http2`], [`transport`], [`access_log`] | settings of a chain, as data |
 //! | [`route_table`], [`virtual_host`], [`route`], [`route_match`], [`string_match`] | host and request to route |
 //! | [`headers`], [`template`], [`rewrite`] | what a route does to a request and its response |
 //! | [`retry`], [`fault`], [`cors`] | policies of a route and their decisions |
 //! | [`cluster`], [`endpoints`], [`lb`] | where a request goes: cluster, hosts, the one host picked |
+//! | [`upstream_protocol`] | which HTTP hosts are spoken to, and how |
 //! | [`simulate`] | a whole call decided without a socket, by the same code |
 
 #[macro_use]
@@ -39,6 +40,7 @@ pub mod filter_chain;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod headers;
+pub mod http2;
 pub mod http_connection;
 pub mod lb;
 pub mod listener;
@@ -55,6 +57,7 @@ pub mod snapshot;
 pub mod string_match;
 pub mod template;
 pub mod transport;
+pub mod upstream_protocol;
 pub mod view;
 pub mod virtual_host;
 
@@ -67,6 +70,7 @@ pub use config::{Config, Resource, Subscriptions};
 pub use endpoints::{Endpoints, Host};
 pub use filter_chain::FilterChain;
 pub use http_connection::HttpConnection;
+pub use http2::Http2Settings;
 pub use listener::Listener;
 pub use network::NetworkAction;
 pub use refusal::{Refusal, Rejection};
