@@ -13,7 +13,7 @@ use crate::refusal::{At, Compiled};
 use crate::route::Priority;
 use crate::transport::{self, UpstreamTransport};
 use crate::upstream_protocol::{self, Protocol};
-pub use crate::upstream_protocol::{UpstreamHttp1, UpstreamProtocol};
+pub use crate::upstream_protocol::{Hop, UpstreamHttp1, UpstreamProtocol};
 
 /// A cluster's place in every snapshot of one [`crate::Config`]: index for per-worker state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -89,6 +89,9 @@ pub struct Cluster {
     /// `metadata.istio.services[0]`: for the labels of metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceLabels>,
+    /// Somebody counts on HTTP/1's "a request, a connection".
+    #[serde(skip)]
+    pub(crate) counts_connections: bool,
     #[serde(skip)]
     pub(crate) assignment: Option<Arc<Endpoints>>,
 }
@@ -263,6 +266,8 @@ impl Cluster {
         let common = options.common_http_protocol_options.unwrap_or_default();
         let upstream = options.upstream_http_protocol_options.clone().unwrap_or_default();
         let Protocol { protocol, http1, http2 } = Protocol::compile(message, &options)?;
+        let max_requests_per_connection =
+            common.max_requests_per_connection.or(message.max_requests_per_connection).filter(|n| *n > 0);
         let lb = message.common_lb_config.unwrap_or_default();
         let idle = proto::optional_duration(common.idle_timeout.as_ref()).at("idle_timeout")?;
         let connect = proto::optional_duration(message.connect_timeout.as_ref()).at("connect_timeout")?;
@@ -297,16 +302,15 @@ impl Cluster {
             close_connections_on_host_set_change: lb.close_connections_on_host_set_change,
             close_connections_on_host_health_failure: message.close_connections_on_host_health_failure,
             breakers: breakers(message.circuit_breakers.as_ref()),
+            counts_connections: max_requests_per_connection.is_some()
+                || upstream_protocol::limits_connections(message.circuit_breakers.as_ref()),
             outlier: message.outlier_detection.as_ref().map(outlier).transpose().at("outlier_detection")?,
             transport,
             transport_matches,
             protocol,
             http1,
             http2,
-            max_requests_per_connection: common
-                .max_requests_per_connection
-                .or(message.max_requests_per_connection)
-                .filter(|n| *n > 0),
+            max_requests_per_connection,
             idle_timeout: match idle {
                 None => Some(Duration::from_secs(3600)),
                 Some(idle) => Some(idle).filter(|d| !d.is_zero()),

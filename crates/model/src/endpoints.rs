@@ -44,6 +44,10 @@ pub struct Host {
     pub health: HostHealth,
     pub locality: u32,
     pub priority: u32,
+    /// A filamesh proxy is there that takes all requests over shared HTTP/2 connections (`filamesh.hop` is `h2`);
+    /// whether it gets them so is [`crate::Cluster::hop`]'s to say.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hop: bool,
     /// `istio.workload`, for the labels of metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Arc<WorkloadLabels>>,
@@ -221,6 +225,7 @@ fn host(message: &xds::endpoint::LbEndpoint, locality: u32, priority: u32) -> Co
         .and_then(proto::string_value)
         .and_then(WorkloadLabels::parse);
     let transport = section("envoy.transport_socket_match").map(|m| &m.fields);
+    let hop = section("filamesh").and_then(|m| m.fields.get("hop")).and_then(proto::string_value);
     let weight = message.load_balancing_weight.unwrap_or(1);
     if weight == 0 {
         return refuse!("must be at least 1").at("load_balancing_weight");
@@ -239,6 +244,7 @@ fn host(message: &xds::endpoint::LbEndpoint, locality: u32, priority: u32) -> Co
         },
         locality,
         priority,
+        hop: hop == Some("h2"),
         workload: workload.map(Arc::new),
         transport_metadata: transport
             .into_iter()

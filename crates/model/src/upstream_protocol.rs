@@ -2,6 +2,8 @@
 use serde::Serialize;
 use xds::cluster::cluster as message;
 
+use crate::cluster::Cluster;
+use crate::endpoints::Host;
 use crate::http_connection::{HeaderCase, Http1};
 use crate::http2::Http2Settings;
 use crate::refusal::{At, Compiled};
@@ -24,6 +26,48 @@ pub struct UpstreamHttp1 {
     pub header_case: HeaderCase,
     /// Pass trailers on.
     pub enable_trailers: bool,
+}
+
+/// Whether all requests to a host, whatever protocol they came in, share few HTTP/2 connections to the filamesh proxy
+/// there, which hands them on as they came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hop {
+    Multiplexed,
+    /// No filamesh proxy is known to be there: it gets what Istio would send.
+    OtherPeer,
+    /// The bytes are TLS that is not the mesh's own: they do not end at the proxy there.
+    Tls,
+    /// `maxConnections`, `http1MaxPendingRequests` or `maxRequestsPerConnection` is set: they are meant for
+    /// connections that carry one request at a time, and would mean something else on shared ones.
+    ConnectionsCounted,
+}
+
+impl Cluster {
+    /// How requests of HTTP/1 get to this host. Requests that are HTTP/2 already are no matter of this.
+    pub fn hop(&self, host: &Host) -> Hop {
+        if !host.hop {
+            Hop::OtherPeer
+        } else if !matches!(self.transport_to(host), UpstreamTransport::RawBuffer) {
+            Hop::Tls
+        } else if self.counts_connections {
+            Hop::ConnectionsCounted
+        } else {
+            Hop::Multiplexed
+        }
+    }
+
+    pub fn multiplexes(&self, host: &Host) -> bool {
+        self.hop(host) == Hop::Multiplexed
+    }
+}
+
+/// Istio writes 2^32 - 1 for what nobody limited; Envoy's own 1024, where nothing is written, nobody asked for.
+pub(crate) fn limits_connections(breakers: Option<&xds::cluster::CircuitBreakers>) -> bool {
+    let limited = |limit: Option<u32>| limit.is_some_and(|limit| limit < u32::MAX);
+    breakers.is_some_and(|breakers| {
+        breakers.thresholds.iter().any(|t| limited(t.max_connections) || limited(t.max_pending_requests))
+    })
 }
 
 /// Read together, as they stand together in one message.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
-use model::cluster::UpstreamProtocol;
+use model::cluster::{Hop, UpstreamProtocol};
 use model::http_connection::HeaderCase;
 use model::{Cluster, Config, HttpConnection, NetworkAction};
 use serde_json::{Value, json};
@@ -217,5 +217,60 @@ fn what_envoy_refuses_is_refused_by_name() {
     for (value, reason) in listeners {
         let refused = connection(value.clone()).expect_err(&value.to_string());
         assert!(refused.contains(reason), "{refused}");
+    }
+}
+
+/// Istio's meaning of `connectionPool` is HTTP/1's: what limits connections must find connections to limit.
+#[test]
+fn which_requests_share_connections_to_a_filamesh_proxy() {
+    let breakers = |threshold: Value| json!({"circuitBreakers": {"thresholds": [threshold]}});
+    let common =
+        |more: Value| with_options(merged(json!({"explicitHttpConfig": {"httpProtocolOptions": {}}}), more));
+    let tls = json!({"transportSocket": {"name": "envoy.transport_sockets.tls", "typedConfig":
+        {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}}});
+    let unlimited = u32::MAX;
+    let table = [
+        ("h2", json!({}), Hop::Multiplexed),
+        ("", json!({}), Hop::OtherPeer),
+        ("h9", json!({}), Hop::OtherPeer),
+        ("h2", common(json!({})), Hop::Multiplexed),
+        ("h2", common(json!({"commonHttpProtocolOptions": {"idleTimeout": "1s"}})), Hop::Multiplexed),
+        // What Istio sends when nobody set anything.
+        (
+            "h2",
+            breakers(json!({"maxConnections": unlimited, "maxPendingRequests": unlimited,
+                "maxRequests": unlimited, "maxRetries": unlimited})),
+            Hop::Multiplexed,
+        ),
+        // A limit on requests is the same on either kind of connection.
+        ("h2", breakers(json!({"maxRequests": 1, "maxRetries": 1})), Hop::Multiplexed),
+        ("h2", breakers(json!({"maxConnections": 100})), Hop::ConnectionsCounted),
+        ("h2", breakers(json!({"maxPendingRequests": 1})), Hop::ConnectionsCounted),
+        ("h2", json!({"maxRequestsPerConnection": 1}), Hop::ConnectionsCounted),
+        (
+            "h2",
+            common(json!({"commonHttpProtocolOptions": {"maxRequestsPerConnection": 10}})),
+            Hop::ConnectionsCounted,
+        ),
+        ("h2", tls, Hop::Tls),
+    ];
+    for (announced, more, expected) in table {
+        let endpoint = json!({"endpoint": {"address": address("10.0.0.1", 80)},
+            "metadata": {"filterMetadata": {"filamesh": {"hop": announced}}}});
+        let assignment = json!({"clusterName": "c", "endpoints": [{"lbEndpoints": [endpoint]}]});
+        let cluster =
+            merged(more.clone(), json!({"name": "c", "type": "STATIC", "loadAssignment": assignment}));
+        let mut config = Config::new();
+        let refused = config.apply(
+            type_url::CLUSTER,
+            &[resource("c", &message::<xds::cluster::Cluster>(cluster))],
+            &[],
+        );
+        assert!(refused.is_empty(), "{refused:?}");
+        let snapshot = config.snapshot();
+        let entry = snapshot.cluster(snapshot.cluster_id("c").unwrap()).unwrap();
+        let host = &entry.endpoints.hosts[0];
+        assert_eq!(entry.cluster.hop(host), expected, "{announced} {more}");
+        assert_eq!(entry.cluster.multiplexes(host), expected == Hop::Multiplexed);
     }
 }
