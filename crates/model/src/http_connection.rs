@@ -13,6 +13,7 @@ use crate::network::{StatsConfig, unpacked};
 use crate::proto;
 use crate::refusal::{At, Compiled, each};
 use crate::route_table::{RouteTable, RouteTableId};
+use crate::upgrade;
 
 #[derive(Debug, Serialize)]
 pub struct HttpConnection {
@@ -32,7 +33,7 @@ pub struct HttpConnection {
     pub http1: Http1,
     pub http2: Http2Settings,
     pub server_header: ServerHeader,
-    /// Upgrades allowed, lower case (`websocket`).
+    /// Upgrades taken unless a route says otherwise ([`HttpConnection::upgrade`]), lower case (`websocket`).
     pub upgrades: Vec<Arc<str>>,
     /// Pass `100-continue` on instead of answering it.
     pub proxy_100_continue: bool,
@@ -300,12 +301,7 @@ impl HttpConnection {
                 .at("http_protocol_options")?,
             http2: http2(message, stream_error).at("http2_protocol_options")?,
             server_header: server_header(message),
-            upgrades: message
-                .upgrade_configs
-                .iter()
-                .filter(|u| u.enabled.unwrap_or(true))
-                .map(|u| u.upgrade_type.to_ascii_lowercase().into())
-                .collect(),
+            upgrades: upgrade::of_connection(&message.upgrade_configs)?,
             proxy_100_continue: message.proxy_100_continue,
             strip_port: match message.strip_port_mode {
                 Some(message::StripPortMode::StripAnyHostPort(true)) => StripPort::Any,

@@ -20,7 +20,7 @@
 //! | [`http_connection`], [`http2`], [`transport`], [`access_log`] | settings of a chain, as data |
 //! | [`route_table`], [`virtual_host`], [`route`], [`route_match`], [`string_match`] | host and request to route |
 //! | [`headers`], [`template`], [`rewrite`] | what a route does to a request and its response |
-//! | [`retry`], [`fault`], [`cors`] | policies of a route and their decisions |
+//! | [`retry`], [`fault`], [`cors`], [`upgrade`] | policies of a route and their decisions |
 //! | [`cluster`], [`endpoints`], [`lb`] | where a request goes: cluster, hosts, the one host picked |
 //! | [`upstream_protocol`] | which HTTP hosts are spoken to, and how |
 //! | [`simulate`] | a whole call decided without a socket, by the same code |
@@ -57,6 +57,7 @@ pub mod snapshot;
 pub mod string_match;
 pub mod template;
 pub mod transport;
+pub mod upgrade;
 pub mod upstream_protocol;
 pub mod view;
 pub mod virtual_host;

@@ -32,8 +32,9 @@ impl PathRewrite {
                 let matched = match &rule.path {
                     PathMatch::Root => 1,
                     PathMatch::Prefix(prefix) | PathMatch::Separated(prefix) => prefix.len(),
+                    PathMatch::Connect if bare.is_empty() => return None,
                     // A regex matches the path as a whole.
-                    PathMatch::Exact(_) | PathMatch::Regex(_) => bare.len(),
+                    PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Connect => bare.len(),
                 };
                 let tail = bare.get(matched..).unwrap_or_default();
                 Cow::Owned([replacement, tail].concat())

@@ -19,6 +19,7 @@ use crate::rewrite::{HostRewrite, PathRewrite, Redirect};
 use crate::route_match::RouteMatch;
 use crate::route_table::RoutePlace;
 use crate::string_match::RegexRewrite;
+use crate::upgrade::{self, RouteUpgrade};
 use crate::virtual_host::VirtualHost;
 
 /// In C's order, what every look-up reads first: among 10 000 routes a cache line is what a look-up costs.
@@ -76,13 +77,16 @@ pub struct Forward {
     pub idle_timeout: Option<Duration>,
     /// Cap of the client's `grpc-timeout`; `None` = not used; `Some(ZERO)` = used uncapped.
     pub grpc_timeout_max: Option<Duration>,
+    /// `None` = the connection's; `Some(ZERO)` = no limit ([`Forward::stream_duration`]).
     pub max_stream_duration: Option<Duration>,
+    /// Of a request with `grpc-timeout`, that instead, up to this (`ZERO` = as it is); `None` = not used.
+    pub grpc_timeout_header_max: Option<Duration>,
     /// The route's, else the virtual host's.
     pub retry: Option<Arc<RetryPolicy>>,
     pub mirrors: Vec<Mirror>,
     pub priority: Priority,
-    /// Upgrades switched on or off here, lower case.
-    pub upgrades: Vec<(Arc<str>, bool)>,
+    /// Upgrades switched on or off here ([`crate::HttpConnection::upgrade`]).
+    pub upgrades: Vec<RouteUpgrade>,
     /// Status when the cluster does not exist.
     pub cluster_not_found: u16,
 }
@@ -345,9 +349,9 @@ impl Forward {
             Some(timeout) => Some(timeout).filter(|t| !t.is_zero()),
         };
         let stream = message.max_stream_duration.unwrap_or_default();
-        let grpc_max = match proto::optional_duration(stream.grpc_timeout_header_max.as_ref())
-            .at("max_stream_duration.grpc_timeout_header_max")?
-        {
+        let header_max = proto::optional_duration(stream.grpc_timeout_header_max.as_ref())
+            .at("max_stream_duration.grpc_timeout_header_max")?;
+        let grpc_max = match header_max {
             Some(max) => Some(max),
             None => proto::optional_duration(message.max_grpc_timeout.as_ref()).at("max_grpc_timeout")?,
         };
@@ -363,8 +367,9 @@ impl Forward {
             timeout,
             idle_timeout: proto::optional_duration(message.idle_timeout.as_ref()).at("idle_timeout")?,
             grpc_timeout_max: grpc_max,
-            max_stream_duration: proto::nonzero_duration(stream.max_stream_duration.as_ref())
-                .at("max_stream_duration")?,
+            max_stream_duration: proto::optional_duration(stream.max_stream_duration.as_ref())
+                .at("max_stream_duration.max_stream_duration")?,
+            grpc_timeout_header_max: header_max,
             retry,
             mirrors: each("request_mirror_policies", &message.request_mirror_policies, |m| {
                 Mirror::compile(m, names)
@@ -373,11 +378,7 @@ impl Forward {
                 xds::core::RoutingPriority::Default => Priority::Default,
                 xds::core::RoutingPriority::High => Priority::High,
             },
-            upgrades: message
-                .upgrade_configs
-                .iter()
-                .map(|u| (u.upgrade_type.to_ascii_lowercase().into(), u.enabled.unwrap_or(true)))
-                .collect(),
+            upgrades: upgrade::of_route(&message.upgrade_configs)?,
             cluster_not_found: {
                 use xds::route::route_action::ClusterNotFoundResponseCode as C;
                 match message.cluster_not_found_response_code() {
@@ -387,6 +388,17 @@ impl Forward {
                 }
             },
         })
+    }
+
+    /// How long the whole stream may last, from its head to the last byte of its response, retries and tunnels
+    /// included; then 504 (408 while the request is still coming), details `max_duration_timeout`. `connection`: the
+    /// connection manager's `max_stream_duration`; `grpc`: the request's `grpc-timeout`.
+    pub fn stream_duration(&self, connection: Option<Duration>, grpc: Option<Duration>) -> Option<Duration> {
+        match (grpc, self.grpc_timeout_header_max) {
+            (Some(asked), Some(Duration::ZERO)) => Some(asked),
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            _ => self.max_stream_duration.or(connection).filter(|d| !d.is_zero()),
+        }
     }
 
     /// The verdict of this route for a request with this dice.

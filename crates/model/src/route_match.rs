@@ -30,6 +30,8 @@ pub(crate) enum PathMatch {
     Regex(FullRegex),
     /// The path itself, or the path and `/`.
     Separated(Box<[u8]>),
+    /// Any CONNECT, and nothing else.
+    Connect,
 }
 
 impl RouteMatch {
@@ -49,9 +51,7 @@ impl RouteMatch {
                 }
                 PathMatch::Separated(bytes(prefix))
             }
-            Some(PathSpecifier::ConnectMatcher(_)) => {
-                return refuse!("CONNECT is not supported").at("connect_matcher");
-            }
+            Some(PathSpecifier::ConnectMatcher(_)) => PathMatch::Connect,
             None => return refuse!("a path specifier is required"),
         };
         if message.tls_context.is_some() {
@@ -77,7 +77,7 @@ impl RouteMatch {
 
     /// `path`: without query and fragment. `random`: the request's dice, the same for all routes.
     pub fn matches<R: RequestView + ?Sized>(&self, request: &R, path: &[u8], random: u64) -> bool {
-        self.path_matches(path)
+        self.place_matches(request, path)
             && self.headers.iter().all(|h| h.matches(request))
             && (self.query_parameters.is_empty()
                 || self.query_parameters.iter().all(|q| q.matches(query(request.path()))))
@@ -85,12 +85,21 @@ impl RouteMatch {
             && self.fraction.is_none_or(|f| f.hits(random))
     }
 
-    pub(crate) fn path_matches(&self, path: &[u8]) -> bool {
+    /// Envoy: a request without a path, as CONNECT is one, meets no route but those for CONNECT.
+    fn place_matches<R: RequestView + ?Sized>(&self, request: &R, path: &[u8]) -> bool {
+        match self.path {
+            PathMatch::Connect => request.method() == b"CONNECT",
+            _ => !path.is_empty() && self.path_matches(path),
+        }
+    }
+
+    fn path_matches(&self, path: &[u8]) -> bool {
         let same = |left: &[u8], right: &[u8]| match self.case_sensitive {
             true => left == right,
             false => left.eq_ignore_ascii_case(right),
         };
         match &self.path {
+            PathMatch::Connect => false,
             PathMatch::Root => path.first() == Some(&b'/'),
             PathMatch::Prefix(prefix) => path.get(..prefix.len()).is_some_and(|p| same(prefix, p)),
             PathMatch::Exact(exact) => same(exact, path),

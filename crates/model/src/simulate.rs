@@ -295,7 +295,11 @@ impl RequestView for CallView<'_> {
     }
 
     fn path(&self) -> &[u8] {
-        if self.call.path.is_empty() { b"/" } else { self.call.path.as_bytes() }
+        match self.call.path.as_str() {
+            "" if self.call.method == "CONNECT" => b"",
+            "" => b"/",
+            path => path.as_bytes(),
+        }
     }
 
     fn host(&self) -> &[u8] {

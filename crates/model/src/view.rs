@@ -31,8 +31,9 @@ pub enum TransportProtocol {
 
 /// What a decision may ask about a request. Implemented over the parsed head, without copying.
 pub trait RequestView {
+    /// `GET` for an upgrade that came as HTTP/2's extended CONNECT, as if it had come over HTTP/1 (Envoy does the same).
     fn method(&self) -> &[u8];
-    /// `:path`: the canonical path, with its query.
+    /// `:path`: the canonical path, with its query. Empty where there is none: a CONNECT that is no extended one.
     fn path(&self) -> &[u8];
     /// `:authority`, else Host; with its port; any case.
     fn host(&self) -> &[u8];

@@ -2,59 +2,14 @@
 //! `envoy --mode validate` (1.40), which refuses the same; the defaults were read off its SETTINGS frames.
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
+use model::Config;
 use model::cluster::{Hop, UpstreamProtocol};
 use model::http_connection::HeaderCase;
-use model::{Cluster, Config, HttpConnection, NetworkAction};
 use serde_json::{Value, json};
 use xds::type_url;
-
-fn merged(mut whole: Value, more: Value) -> Value {
-    for (key, value) in more.as_object().expect("an object") {
-        whole[key] = value.clone();
-    }
-    whole
-}
-
-fn cluster(more: Value) -> Result<Arc<Cluster>, String> {
-    let whole = merged(json!({"name": "c", "type": "STATIC"}), more);
-    let mut config = Config::new();
-    let message: xds::cluster::Cluster = message(whole);
-    match config.apply(type_url::CLUSTER, &[resource("c", &message)], &[]).as_slice() {
-        [] => {}
-        [refused, ..] => return Err(refused.reason.clone()),
-    }
-    let snapshot = config.snapshot();
-    let id = snapshot.cluster_id("c").expect("it has one");
-    Ok(snapshot.cluster(id).expect("static clusters are warm").cluster.clone())
-}
-
-/// With `HttpProtocolOptions`.
-fn with_options(options: Value) -> Value {
-    let url = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-    json!({"typedExtensionProtocolOptions": {
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": merged(json!({"@type": url}), options)}})
-}
-
-fn connection(more: Value) -> Result<Arc<HttpConnection>, String> {
-    let routes = json!({"routeConfig": {"name": "r"}});
-    let value = json!({"name": "l", "address": address("127.0.0.1", 80),
-        "filterChains": [{"filters": [http(merged(routes, more))]}]});
-    let mut config = Config::new();
-    match config.apply(type_url::LISTENER, &[resource("l", &listener(value))], &[]).as_slice() {
-        [] => {}
-        [refused, ..] => return Err(refused.reason.clone()),
-    }
-    let snapshot = config.snapshot();
-    let chain = snapshot.listener("l").expect("it is warm").all_chains().next().expect("one chain");
-    match &chain.action {
-        NetworkAction::Http(http) => Ok(http.clone()),
-        other => panic!("{other:?}"),
-    }
-}
 
 #[test]
 fn the_defaults_are_envoys_but_for_windows_and_huffman() {
@@ -73,7 +28,7 @@ fn the_defaults_are_envoys_but_for_windows_and_huffman() {
         (floods.empty_frames, floods.priorities_per_stream, floods.window_updates_per_data),
         (1, 100, 10)
     );
-    assert_eq!(cluster(json!({})).unwrap().http2, inside);
+    assert_eq!(static_cluster(json!({})).unwrap().http2, inside);
     let edge = connection(json!({"useRemoteAddress": true})).unwrap().http2;
     assert_eq!(edge.initial_connection_window, 1 << 20);
 }
@@ -99,7 +54,7 @@ fn what_is_written_counts() {
     assert_eq!((keepalive.interval, keepalive.timeout), (Some(seconds(30)), seconds(5)));
     assert_eq!((keepalive.after_idle, keepalive.interval_jitter.per_million), (Some(seconds(1)), 200_000));
     let explicit = with_options(json!({"explicitHttpConfig": {"http2ProtocolOptions": options}}));
-    assert_eq!(cluster(explicit).unwrap().http2, read);
+    assert_eq!(static_cluster(explicit).unwrap().http2, read);
 }
 
 #[test]
@@ -172,7 +127,7 @@ fn which_protocol_a_cluster_speaks() {
         ),
     ];
     for (value, protocol, case, streams) in table {
-        let read = cluster(value.clone()).unwrap_or_else(|e| panic!("{e}: {value}"));
+        let read = static_cluster(value.clone()).unwrap_or_else(|e| panic!("{e}: {value}"));
         assert_eq!(
             (read.protocol, read.http1.header_case, read.http2.max_concurrent_streams),
             (protocol, case, streams),
@@ -203,7 +158,7 @@ fn what_envoy_refuses_is_refused_by_name() {
         ),
     ];
     for (value, reason) in clusters {
-        let refused = cluster(value.clone()).expect_err(&value.to_string());
+        let refused = static_cluster(value.clone()).expect_err(&value.to_string());
         assert!(refused.contains(reason), "{refused}");
     }
     let listeners = [

@@ -1,9 +1,11 @@
 //! Messages and requests for tests, as short as they can be written.
 #![allow(dead_code)]
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use model::{Config, RequestView, Resource};
+use model::{Cluster, Config, HttpConnection, NetworkAction, RequestView, Resource};
 use serde_json::{Value, json};
+use xds::type_url;
 
 /// A message from proto3 JSON; tests write configuration as it stands in Envoy's documentation.
 pub fn message<M: xds::Name + Default>(value: Value) -> M {
@@ -118,5 +120,52 @@ impl RequestView for Request {
             joined.to_mut().extend_from_slice(value);
         }
         Some(joined)
+    }
+}
+
+/// `more` over `whole`, field by field.
+pub fn merged(mut whole: Value, more: Value) -> Value {
+    for (key, value) in more.as_object().expect("an object") {
+        whole[key] = value.clone();
+    }
+    whole
+}
+
+/// The compiled cluster, or why it was refused.
+pub fn static_cluster(more: Value) -> Result<Arc<Cluster>, String> {
+    let whole = merged(json!({"name": "c", "type": "STATIC"}), more);
+    let mut config = Config::new();
+    let message: xds::cluster::Cluster = message(whole);
+    match config.apply(type_url::CLUSTER, &[resource("c", &message)], &[]).as_slice() {
+        [] => {}
+        [refused, ..] => return Err(refused.reason.clone()),
+    }
+    let snapshot = config.snapshot();
+    let id = snapshot.cluster_id("c").expect("it has one");
+    Ok(snapshot.cluster(id).expect("static clusters are warm").cluster.clone())
+}
+
+/// With `HttpProtocolOptions`.
+pub fn with_options(options: Value) -> Value {
+    let url = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    json!({"typedExtensionProtocolOptions": {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": merged(json!({"@type": url}), options)}})
+}
+
+/// The compiled connection manager of a listener, or why it was refused.
+pub fn connection(more: Value) -> Result<Arc<HttpConnection>, String> {
+    let routes = json!({"routeConfig": {"name": "r"}});
+    let value = json!({"name": "l", "address": address("127.0.0.1", 80),
+        "filterChains": [{"filters": [http(merged(routes, more))]}]});
+    let mut config = Config::new();
+    match config.apply(type_url::LISTENER, &[resource("l", &listener(value))], &[]).as_slice() {
+        [] => {}
+        [refused, ..] => return Err(refused.reason.clone()),
+    }
+    let snapshot = config.snapshot();
+    let chain = snapshot.listener("l").expect("it is warm").all_chains().next().expect("one chain");
+    match &chain.action {
+        NetworkAction::Http(http) => Ok(http.clone()),
+        other => panic!("{other:?}"),
     }
 }
