@@ -117,6 +117,8 @@ known_headers! {
     XEnvoyFaultDelayRequestPercentage = "x-envoy-fault-delay-request-percentage",
     XEnvoyFaultThroughputResponse = "x-envoy-fault-throughput-response",
     XEnvoyFaultThroughputResponsePercentage = "x-envoy-fault-throughput-response-percentage",
+    // Between two proxies of ours: `h2::hop`.
+    XFilameshHop = "x-filamesh-hop",
 }
 
 impl HeaderId {

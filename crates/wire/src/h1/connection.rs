@@ -34,7 +34,9 @@ pub(super) fn apply(storage: &mut HeadStorage, head: &[u8], side: Side) -> Resul
         Version::Http11 | Version::Http2 => !options.close,
         Version::Http10 => options.keep_alive && !options.close,
     };
-    for id in [HeaderId::KeepAlive, HeaderId::ProxyConnection, HeaderId::Http2Settings] {
+    for id in
+        [HeaderId::KeepAlive, HeaderId::ProxyConnection, HeaderId::Http2Settings, HeaderId::XFilameshHop]
+    {
         storage.cut(id);
     }
     if storage.known(HeaderId::Te).is_some() {

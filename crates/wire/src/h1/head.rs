@@ -2,7 +2,7 @@
 
 use crate::{HeaderId, authority::Authority};
 
-use super::{BodyFraming, limits::MAX_HEADERS, target::TargetForm};
+use super::{BodyFraming, limits::MAX_HEADERS, reason::reason, target::TargetForm};
 
 /// Indices of one parsed head. Owns no bytes; keeps its memory from one head to the next, so that a worker with
 /// one storage for requests and one for responses allocates nothing per message. Offsets count from the start of
@@ -28,7 +28,8 @@ const _: () = assert!(HeaderId::COUNT <= 128 && MAX_HEADERS < 255);
 /// What was learned from the start line and the fields that rule the connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StartLine {
-    /// Where the start line begins: after the empty lines a client may send before it.
+    /// Where the start line begins: after the empty lines a client may send before it. A head that came by HTTP/2
+    /// has none: it ends where it begins.
     pub start: u32,
     /// Where the first field begins.
     pub fields: u32,
@@ -101,6 +102,13 @@ impl SlotSet {
     }
 
     #[inline]
+    pub fn remove(&mut self, slot: usize) {
+        if let Some(word) = self.0.get_mut(slot / 64) {
+            *word &= !(1 << (slot % 64));
+        }
+    }
+
+    #[inline]
     pub fn has(&self, slot: usize) -> bool {
         self.0.get(slot / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
@@ -163,6 +171,14 @@ impl Default for StartLine {
     }
 }
 
+impl StartLine {
+    /// Whether there is a start line in the text.
+    #[inline]
+    pub fn is_written(&self) -> bool {
+        self.start != self.fields
+    }
+}
+
 impl HeadStorage {
     pub fn new() -> HeadStorage {
         HeadStorage::default()
@@ -196,29 +212,65 @@ impl HeadStorage {
         self.slots.push(slot);
         if slot.hidden {
             self.hop.insert(index);
-        } else if slot.id != HeaderId::Other
-            && let Some(first) = self.first.get_mut(slot.id as usize)
+        } else {
+            self.index(index, slot.id);
+        }
+    }
+
+    #[inline]
+    fn index(&mut self, index: usize, id: HeaderId) {
+        if id != HeaderId::Other
+            && let Some(first) = self.first.get_mut(id as usize)
         {
             if *first == 0 {
                 // At most MAX_HEADERS slots.
                 *first = (index + 1) as u8;
             } else {
-                self.repeated |= 1 << slot.id as u32;
+                self.repeated |= 1 << id as u32;
             }
         }
     }
 
     /// Puts one line in the place of all lines of its field.
     pub(crate) fn replace(&mut self, slot: Slot) {
-        for (at, old) in self.slots.iter_mut().enumerate().filter(|(_, old)| old.id == slot.id) {
+        self.forget(slot.id);
+        self.push(slot);
+    }
+
+    /// Makes all lines of a known field as if they had never been: neither forwarded nor found.
+    pub(crate) fn forget(&mut self, id: HeaderId) {
+        for (at, old) in self.slots.iter_mut().enumerate().filter(|(_, old)| old.id == id) {
             old.hidden = true;
             self.hop.insert(at);
         }
-        if let Some(first) = self.first.get_mut(slot.id as usize) {
+        if let Some(first) = self.first.get_mut(id as usize) {
             *first = 0;
         }
-        self.repeated &= !(1 << slot.id as u32);
-        self.push(slot);
+        self.repeated &= !(1 << id as u32);
+    }
+
+    /// Takes the last slot away.
+    pub(crate) fn pop(&mut self) {
+        let Some(slot) = self.slots.pop() else { return };
+        let at = self.slots.len();
+        [&mut self.hop, &mut self.sensitive, &mut self.recurring].into_iter().for_each(|set| set.remove(at));
+        if self.known(slot.id) == Some(at)
+            && let Some(first) = self.first.get_mut(slot.id as usize)
+        {
+            *first = 0;
+        }
+    }
+
+    /// Takes the slots from `count` on for those of the head, in place of those before, whose sets are given.
+    pub(crate) fn adopt(&mut self, count: usize, sensitive: SlotSet, recurring: SlotSet) {
+        self.first = [0; HeaderId::COUNT];
+        (self.repeated, self.hop) = (0, SlotSet::default());
+        (self.sensitive, self.recurring) = (sensitive, recurring);
+        self.slots.drain(..count.min(self.slots.len()));
+        for at in 0..self.slots.len() {
+            let id = self.slots[at].id;
+            self.index(at, id);
+        }
     }
 
     /// The first slot of a known field.
@@ -482,9 +534,10 @@ impl<'a> ResponseHead<'a> {
         self.0.storage.line.status
     }
 
-    /// The reason phrase as sent, maybe empty.
+    /// The reason phrase as sent, maybe empty; the registered one where the status came without.
     pub fn reason(&self) -> &'a [u8] {
-        self.0.storage.line.reason.of(self.0.bytes)
+        let line = &self.0.storage.line;
+        if line.is_written() { line.reason.of(self.0.bytes) } else { reason(line.status).as_bytes() }
     }
 
     /// A 1xx that another head follows (any but 101). A caller bounds how many it passes on (bad-inputs U-08).

@@ -14,7 +14,8 @@ use super::{
 pub fn write_request(head: &RequestHead<'_>, edits: &Edits, out: &mut Vec<u8>) {
     let line = &head.0.storage.line;
     let absolute = line.form == TargetForm::Absolute;
-    if edits.method.is_none() && edits.target.is_none() && !absolute && line.version == Version::Http11 {
+    let untouched = edits.method.is_none() && edits.target.is_none() && !absolute;
+    if untouched && line.version == Version::Http11 && line.is_written() {
         out.extend_from_slice(between(head.0.bytes, line.start, line.fields));
     } else {
         out.extend_from_slice(edits.method.map_or(head.method(), |method| method.of(&edits.words)));
@@ -50,10 +51,10 @@ pub fn write_response(head: &ResponseHead<'_>, edits: &Edits, out: &mut Vec<u8>)
     let line = &head.0.storage.line;
     match edits.status {
         Some(status) => push_status_line(out, status),
+        None if !line.is_written() => push_status_line(out, line.status),
         None if line.version == Version::Http11 => {
-            out.extend_from_slice(between(head.0.bytes, 0, line.fields))
+            out.extend_from_slice(between(head.0.bytes, line.start, line.fields))
         }
-        None if line.version == Version::Http2 => push_status_line(out, line.status),
         None => {
             out.extend_from_slice(b"HTTP/1.1 ");
             push_u64(out, u64::from(line.status));
@@ -107,7 +108,7 @@ fn write_fields(
     if line.upgrade.is_some() {
         out.extend_from_slice(b"connection: upgrade\r\n");
     }
-    if line.version == Version::Http2 && line.framing == BodyFraming::Chunked {
+    if line.framing == BodyFraming::Chunked && head.storage.known(HeaderId::TransferEncoding).is_none() {
         // HTTP/2 frames a body of unknown length by itself.
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }

@@ -211,8 +211,10 @@ impl Connection {
         let (gather, text) = self.decode(kind, block, scratch)?;
         let fault = match gather.finish_request(text, end) {
             Ok(length) => {
+                let upgrade = scratch.storage.line.upgrade.is_some();
                 let stream = self.add_stream(id, 0);
                 if let Some(entry) = self.streams.get(stream) {
+                    entry.to.upgrade = upgrade;
                     entry.remote_ended = end;
                     entry.body_left = length;
                 }

@@ -10,6 +10,7 @@ use super::{
     error::ErrorCode,
     flow::is_due,
     frame::{Frame, HEADER, STREAM_MASK, flag, kind, patch_length, write_reset, write_window_update},
+    hop,
     hpack::{Encoder, Indexing, name::Pseudo},
     streams::{After, Stream},
     trailers::Trailers,
@@ -95,11 +96,27 @@ impl Connection {
         end: bool,
         token: u64,
     ) -> Result<Stream, OpenError> {
-        let protocol = head.upgrade();
-        let to = ResponseTo { head: head.method() == b"HEAD", ..ResponseTo::request(head) };
-        let to = if protocol.is_some() { ResponseTo { upgrade: true, ..ResponseTo::default() } } else { to };
+        self.open_with_hop(head, edits, scheme, end, token, &[])
+    }
+
+    /// The same with the value of the field by which a peer of ours restores an HTTP/1 request
+    /// ([`super::hop::shape_request`]); empty for none.
+    pub fn open_with_hop(
+        &mut self,
+        head: &RequestHead<'_>,
+        edits: &Edits,
+        scheme: Scheme,
+        end: bool,
+        token: u64,
+        hop: &[u8],
+    ) -> Result<Stream, OpenError> {
+        let protocol = write::upgrade(head);
+        let to = match protocol {
+            Some(_) => ResponseTo { upgrade: true, ..ResponseTo::default() },
+            None => ResponseTo { upgrade: false, ..ResponseTo::request(head) },
+        };
         self.open_with_encoder(to, protocol, end, token, |encoder, out| {
-            write::request(encoder, head, edits, scheme, out);
+            write::request(encoder, head, edits, scheme, hop, out);
         })
     }
 
@@ -143,7 +160,7 @@ impl Connection {
         if let Some(entry) = self.streams.get(stream) {
             entry.local_ended = end;
             entry.to = to;
-            entry.protocol = protocol.map(Into::into);
+            entry.protocol = protocol.map(|protocol| protocol.to_ascii_lowercase().into());
         }
         Ok(stream)
     }
@@ -157,9 +174,22 @@ impl Connection {
         edits: &Edits,
         end: bool,
     ) -> Result<(), SendError> {
-        let interim = edits.status.is_none() && head.is_interim();
-        self.respond_with_encoder(stream, interim, end, |encoder, out| {
-            write::response(encoder, head, edits, out);
+        self.respond_with_hop(stream, head, edits, end, &[])
+    }
+
+    /// The same with the value of the field by which a peer of ours restores an HTTP/1 response
+    /// ([`super::hop::shape_response`]); empty for none.
+    pub fn respond_with_hop(
+        &mut self,
+        stream: Stream,
+        head: &ResponseHead<'_>,
+        edits: &Edits,
+        end: bool,
+        hop: &[u8],
+    ) -> Result<(), SendError> {
+        let status = edits.status.unwrap_or(head.status());
+        self.respond_with_encoder(stream, status, end, |encoder, status, out| {
+            write::response(encoder, head, edits, status, hop, out);
         })
     }
 
@@ -171,7 +201,7 @@ impl Connection {
         lines: &[u8],
         end: bool,
     ) -> Result<(), SendError> {
-        self.respond_with_encoder(stream, (100..200).contains(&status), end, |encoder, out| {
+        self.respond_with_encoder(stream, status, end, |encoder, status, out| {
             encoder.begin_block(out);
             write::status(encoder, status, out);
             write::lines(encoder, lines, false, out);
@@ -181,17 +211,20 @@ impl Connection {
     fn respond_with_encoder(
         &mut self,
         stream: Stream,
-        interim: bool,
+        status: u16,
         end: bool,
-        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+        encode: impl FnOnce(&mut Encoder, u16, &mut Vec<u8>),
     ) -> Result<(), SendError> {
+        let interim = matches!(status, 100 | 102..=199);
         let entry = self.streams.get(stream).ok_or(SendError::Gone)?;
+        let declined = entry.to.upgrade && hop::is_declined(status);
+        let status = if declined { hop::DECLINED } else { status };
         if entry.answered || entry.local_ended || interim && end {
             return Err(SendError::OutOfOrder);
         }
         entry.answered = !interim;
         entry.local_ended = end;
-        self.write_block(stream.id, end, encode);
+        self.write_block(stream.id, end, |encoder, out| encode(encoder, status, out));
         self.close_if_ended(stream);
         Ok(())
     }

@@ -50,7 +50,7 @@ pub(super) struct Entry {
     pub waiting: bool,
     /// The owner's data did not fit: it is told when it does again.
     pub blocked: bool,
-    /// What a response will be to (client).
+    /// What a response will be to; at a server no more than whether it will be to an upgrade.
     pub to: ResponseTo,
     /// What an extended CONNECT asked for (client).
     pub protocol: Option<Box<[u8]>>,

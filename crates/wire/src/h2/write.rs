@@ -1,7 +1,7 @@
 //! From a head, however it came, to a field block.
 
 use crate::{
-    HeaderId,
+    BodyFraming, HeaderId,
     h1::{
         Edits, RequestHead, ResponseHead, Scheme, TargetForm, Version,
         head::{Head, SlotSet},
@@ -14,17 +14,25 @@ use super::{
     trailers,
 };
 
+/// The protocol that a request asks for as HTTP/2 can: by an extended CONNECT (RFC 8441 §4), which has a path and no
+/// body. Any other goes as if it did not ask, which a server may take any request for (RFC 9110 §7.8).
+#[inline]
+pub(super) fn upgrade<'a>(head: &RequestHead<'a>) -> Option<&'a [u8]> {
+    head.upgrade().filter(|_| head.framing() == BodyFraming::None && head.path() != b"*")
+}
+
 /// Appends the block of a request, as `edits` would have it. An HTTP/1 upgrade becomes an extended CONNECT
-/// (RFC 8441 §4).
+/// (RFC 8441 §4). `hop`: the value of [`super::hop`]'s field, empty for none.
 pub(super) fn request(
     encoder: &mut Encoder,
     head: &RequestHead<'_>,
     edits: &Edits,
     scheme: Scheme,
+    hop: &[u8],
     out: &mut Vec<u8>,
 ) {
     encoder.begin_block(out);
-    let upgrade = head.upgrade();
+    let upgrade = upgrade(head);
     let form = head.target_form();
     let method = match edits.method {
         _ if upgrade.is_some() => b"CONNECT",
@@ -37,7 +45,10 @@ pub(super) fn request(
         _ => pseudo(encoder, 2, Pseudo::Method, method, Indexing::Recurring, out),
     }
     if let Some(protocol) = upgrade {
-        pseudo(encoder, 0, Pseudo::Protocol, protocol, Indexing::Recurring, out);
+        // Registered in lower case, while HTTP/1 does not mind (RFC 9110 §7.8).
+        with_lower(protocol, |protocol| {
+            pseudo(encoder, 0, Pseudo::Protocol, protocol, Indexing::Recurring, out);
+        });
     }
     if form != TargetForm::Authority || edits.method.is_some() {
         encoder.static_field(if scheme == Scheme::Https { 7 } else { 6 }, out);
@@ -56,14 +67,22 @@ pub(super) fn request(
     }
     let authority = edits.replaced_host().unwrap_or(head.authority());
     pseudo(encoder, 1, Pseudo::Authority, authority, Indexing::Recurring, out);
-    fields(encoder, head, edits, out);
+    fields(encoder, head, edits, upgrade.is_some(), hop, out);
 }
 
-/// Appends the block of a response, as `edits` would have it. A 101 becomes the 200 of an extended CONNECT.
-pub(super) fn response(encoder: &mut Encoder, head: &ResponseHead<'_>, edits: &Edits, out: &mut Vec<u8>) {
+/// Appends the block of a response, as `edits` would have it, but with `code` for its status. A 101 becomes the 200 of
+/// an extended CONNECT. `hop`: the value of [`super::hop`]'s field, empty for none.
+pub(super) fn response(
+    encoder: &mut Encoder,
+    head: &ResponseHead<'_>,
+    edits: &Edits,
+    code: u16,
+    hop: &[u8],
+    out: &mut Vec<u8>,
+) {
     encoder.begin_block(out);
-    status(encoder, edits.status.unwrap_or(head.status()), out);
-    fields(encoder, head, edits, out);
+    status(encoder, code, out);
+    fields(encoder, head, edits, false, hop, out);
 }
 
 /// Appends `:status`.
@@ -99,14 +118,21 @@ pub(super) fn pseudo(
     encoder.pseudo(index, name.name().as_bytes(), value, indexing, out);
 }
 
-/// The fields that are left of a head.
+/// The fields that are left of a head. `tunnel`: it asks for one, and so has no length.
 #[inline]
-fn fields(encoder: &mut Encoder, head: &Head<'_>, edits: &Edits, out: &mut Vec<u8>) {
+fn fields(
+    encoder: &mut Encoder,
+    head: &Head<'_>,
+    edits: &Edits,
+    tunnel: bool,
+    hop: &[u8],
+    out: &mut Vec<u8>,
+) {
     let storage = head.storage;
     let cut: SlotSet = storage.hop.union(&edits.cut);
     let lower = storage.line.version == Version::Http2;
     for (at, slot) in storage.slots.iter().enumerate() {
-        if cut.has(at) || is_hop_field(slot.id) {
+        if cut.has(at) || is_hop_field(slot.id) || tunnel && slot.id == HeaderId::ContentLength {
             continue;
         }
         let how = if storage.sensitive.has(at) {
@@ -130,6 +156,10 @@ fn fields(encoder: &mut Encoder, head: &Head<'_>, edits: &Edits, out: &mut Vec<u
     if storage.line.rewrite_te {
         encoder.field(HeaderId::Te, b"te", b"trailers", Indexing::Recurring, out);
     }
+    if !hop.is_empty() {
+        let id = HeaderId::XFilameshHop;
+        encoder.field(id, id.name().as_bytes(), hop, Indexing::Recurring, out);
+    }
 }
 
 /// A field whose name may have capitals.
@@ -142,28 +172,33 @@ fn field(
     indexing: Indexing,
     out: &mut Vec<u8>,
 ) {
-    // Longer than any name in the static table.
-    const SHORT: usize = 64;
     if id != HeaderId::Other {
         return encoder.field(id, id.name().as_bytes(), value, indexing, out);
     }
     if !name.iter().any(u8::is_ascii_uppercase) {
         return encoder.field(id, name, value, indexing, out);
     }
+    with_lower(name, |name| encoder.field(id, name, value, indexing, out));
+}
+
+/// Lends `text` in lower case, without allocating unless it is long.
+#[inline]
+fn with_lower(text: &[u8], then: impl FnOnce(&[u8])) {
+    const SHORT: usize = 64;
     let mut buffer = [0; SHORT];
-    match buffer.get_mut(..name.len()) {
+    match buffer.get_mut(..text.len()) {
         Some(lower) => {
-            lower.copy_from_slice(name);
+            lower.copy_from_slice(text);
             lower.make_ascii_lowercase();
-            encoder.field(id, lower, value, indexing, out);
+            then(lower);
         }
-        None => encoder.field(id, &name.to_ascii_lowercase(), value, indexing, out),
+        None => then(&text.to_ascii_lowercase()),
     }
 }
 
 /// What HTTP/2 says otherwise, or not at all (RFC 9113 §8.2.2).
 #[inline]
-fn is_hop_field(id: HeaderId) -> bool {
+pub(super) fn is_hop_field(id: HeaderId) -> bool {
     matches!(
         id,
         HeaderId::Host
@@ -173,6 +208,7 @@ fn is_hop_field(id: HeaderId) -> bool {
             | HeaderId::TransferEncoding
             | HeaderId::Upgrade
             | HeaderId::Http2Settings
+            | HeaderId::XFilameshHop
     )
 }
 

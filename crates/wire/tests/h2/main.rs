@@ -4,6 +4,7 @@ mod abuse;
 mod convert;
 mod differential;
 mod exchange;
+mod hop;
 mod properties;
 mod rules;
 mod support;

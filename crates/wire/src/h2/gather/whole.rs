@@ -76,7 +76,14 @@ impl Gather<'_> {
         }
         self.read_authority(text)?;
         self.read_expect(text, end)?;
-        let length = self.content_length.filter(|_| !(connect && protocol.is_none()));
+        if protocol.is_some() {
+            // RFC 9110 §9.3.6: what asks for a tunnel has no content. Envoy forgives a length of zero.
+            if self.content_length.is_some_and(|length| length > 0) {
+                return Err(Fault::Malformed("content-length in an extended CONNECT"));
+            }
+            self.storage.cut(HeaderId::ContentLength);
+        }
+        let length = self.content_length.filter(|_| !connect);
         if end && length.is_some_and(|length| length > 0) {
             return Err(Fault::Malformed("content-length and no body"));
         }
