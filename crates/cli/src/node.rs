@@ -40,6 +40,7 @@ impl Identity {
             "NAME": self.name, "NAMESPACE": self.namespace, "WORKLOAD_NAME": self.name,
             "INSTANCE_IPS": self.ip.to_string(), "LABELS": self.labels, "CLUSTER_ID": "Kubernetes",
             "MESH_ID": "cluster.local", "INTERCEPTION_MODE": "REDIRECT",
+            (xds::node::HOP): xds::node::HOP_H2,
         });
         if let Value::Object(map) = &mut all {
             if !self.service_account.is_empty() {

@@ -63,7 +63,11 @@ impl Node {
         let (pod, of_id) = name.rsplit_once('.').ok_or_else(bad_id)?;
         let namespace = text(&metadata, "NAMESPACE").unwrap_or(of_id).to_owned();
         let labels = labels(&metadata)?;
-        let workload = workload(&metadata, pod, &namespace, address, &labels)?;
+        let workload = workload(&metadata, pod, &namespace, address, &labels)?.map(|workload| Workload {
+            // A gateway faces clients that nobody vouches for: it believes no hop.
+            hop: kind == ProxyKind::Sidecar && text(&metadata, xds::node::HOP) == Some(xds::node::HOP_H2),
+            ..workload
+        });
         let proxy = Proxy {
             kind,
             ip: address.to_string(),
@@ -161,6 +165,7 @@ fn workload(
         proxy_pid: registered.proxy_pid,
         start_time: registered.start_time,
         admin: registered.admin,
+        hop: false,
     }))
 }
 
@@ -243,7 +248,7 @@ mod tests {
             "sidecar~127.77.0.5~reviews-v1.shop~shop.svc.cluster.local",
             json!({
                 "NAMESPACE": "shop", "WORKLOAD_NAME": "reviews-v1", "SERVICE_ACCOUNT": "bookinfo-reviews",
-                "LABELS": {"app": "reviews"}, "CLUSTER_ID": "Kubernetes",
+                "LABELS": {"app": "reviews"}, "CLUSTER_ID": "Kubernetes", "FILAMESH_HOP": "h2",
                 "FILAMESH_WORKLOAD": {"service": "reviews", "version": "v1", "pid": 7, "proxyPid": 8,
                     "ports": [{"port": 9080, "targetPort": 9081, "name": "http"}], "admin": "127.77.0.5:15000"},
             }),
@@ -256,7 +261,7 @@ mod tests {
         assert_eq!((workload.name.as_str(), workload.namespace.as_str()), ("reviews-v1", "shop"));
         assert_eq!(workload.service.as_deref(), Some("reviews"));
         assert_eq!(workload.ports[0], WorkloadPort { port: 9080, target_port: 9081, name: "http".into() });
-        assert_eq!((workload.pid, workload.proxy_pid), (Some(7), Some(8)));
+        assert_eq!((workload.pid, workload.proxy_pid, workload.hop), (Some(7), Some(8), true));
         assert!(!read.leaving);
     }
 

@@ -221,6 +221,7 @@ mod tests {
             proxy_pid: None,
             start_time: None,
             admin: None,
+            hop: false,
         }
     }
 

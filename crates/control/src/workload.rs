@@ -30,6 +30,9 @@ pub struct Workload {
     pub start_time: Option<u64>,
     /// The sidecar's admin address, `127.77.0.5:15000`.
     pub admin: Option<String>,
+    /// Its sidecar takes the multiplexed hop (`xds::node::HOP`).
+    #[serde(default)]
+    pub hop: bool,
 }
 
 /// A port the application serves.

@@ -48,6 +48,7 @@ fn world(extra: &str) -> World {
         proxy_pid: None,
         start_time: None,
         admin: None,
+        hop: false,
     });
     let settings = Settings { assign_addresses: true, ..Default::default() };
     World::build(parsed.objects, workloads.collect(), MeshConfig::istio_default(), settings)
@@ -189,6 +190,7 @@ fn a_service_nobody_wrote_is_implied_by_its_workload() {
         proxy_pid: None,
         start_time: None,
         admin: None,
+        hop: false,
     };
     let settings = Settings { assign_addresses: true, ..Default::default() };
     let world = World::build(Vec::new(), vec![workload], MeshConfig::istio_default(), settings);

@@ -225,7 +225,9 @@ fn host(message: &xds::endpoint::LbEndpoint, locality: u32, priority: u32) -> Co
         .and_then(proto::string_value)
         .and_then(WorkloadLabels::parse);
     let transport = section("envoy.transport_socket_match").map(|m| &m.fields);
-    let hop = section("filamesh").and_then(|m| m.fields.get("hop")).and_then(proto::string_value);
+    let hop = section(xds::node::HOP_NAMESPACE)
+        .and_then(|m| m.fields.get(xds::node::HOP_KEY))
+        .and_then(proto::string_value);
     let weight = message.load_balancing_weight.unwrap_or(1);
     if weight == 0 {
         return refuse!("must be at least 1").at("load_balancing_weight");
@@ -244,7 +246,7 @@ fn host(message: &xds::endpoint::LbEndpoint, locality: u32, priority: u32) -> Co
         },
         locality,
         priority,
-        hop: hop == Some("h2"),
+        hop: hop == Some(xds::node::HOP_H2),
         workload: workload.map(Arc::new),
         transport_metadata: transport
             .into_iter()

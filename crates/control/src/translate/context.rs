@@ -50,6 +50,11 @@ impl<'a> Context<'a> {
         self.options.profile == Profile::Mesh && !self.options.identity
     }
 
+    /// Whether this is for a proxy of ours that sends the multiplexed hop.
+    pub fn sends_hops(&self) -> bool {
+        self.options.profile == Profile::Mesh && self.proxy.meta(xds::node::HOP) == Some(xds::node::HOP_H2)
+    }
+
     /// The `NS.svc.DOMAIN` short names are completed with at the client.
     pub fn dns_domain(&self) -> String {
         format!("{}.svc.{}", self.proxy.namespace, self.world.settings.domain)

@@ -128,7 +128,7 @@ pub fn class_key(world: &World, proxy: &Proxy, options: &Options) -> ClassKey {
         context.labels.iter().filter(|(label, _)| world.selecting_labels.contains(*label)).collect();
     say("labels", &asked);
     say("locality", &proxy.locality);
-    const SHAPING: [&str; 7] = [
+    const SHAPING: [&str; 8] = [
         "CLUSTER_ID",
         "DNS_CAPTURE",
         "DNS_AUTO_ALLOCATE",
@@ -136,6 +136,7 @@ pub fn class_key(world: &World, proxy: &Proxy, options: &Options) -> ClassKey {
         "HTTP_PROXY_PORT",
         "IDLE_TIMEOUT",
         "INTERCEPTION_MODE",
+        xds::node::HOP,
     ];
     let metadata: Vec<_> =
         SHAPING.iter().filter_map(|name| Some((name, proxy.metadata.get(*name)?))).collect();

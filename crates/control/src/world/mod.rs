@@ -8,6 +8,7 @@
 //! | `targets` | which services a workload stands behind |
 //! | `virtual_services`, `delegate` | rules with names completed and delegates merged |
 //! | `destination_rules`, `peer_authentication` | policies and who they are for |
+//! | `hop` | which ports of workloads take the multiplexed hop |
 //! | `visibility`, `host_index`, `age`, `locality` | `exportTo`, hosts and wildcards, who was first, where |
 //! | `note` | what is not done as written |
 
@@ -15,6 +16,7 @@ mod addresses;
 mod age;
 mod delegate;
 mod destination_rules;
+mod hop;
 mod host_index;
 mod instances;
 mod kubernetes;

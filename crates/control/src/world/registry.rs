@@ -9,7 +9,7 @@ use super::age::by_name;
 use super::instances::{self, Instance, Instances};
 use super::kubernetes::{Registrar, Slices};
 use super::service::{Registry, Resolution, Service};
-use super::{Settings, Visible, addresses, service_entry};
+use super::{Settings, Visible, addresses, hop, service_entry};
 use crate::workload::Workload;
 
 #[derive(Debug, Default)]
@@ -131,6 +131,7 @@ pub(super) fn services(
             .then_with(|| by_name((&left.name, &left.namespace), (&right.name, &right.namespace)))
     });
     assign_addresses(&mut all, settings);
+    hop::keep_to_http(&mut all);
     link_aliases(&mut all);
     index(all)
 }

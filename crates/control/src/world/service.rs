@@ -94,6 +94,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Whether a proxy there takes mutual TLS.
     pub mutual_tls: bool,
+    /// Whether a sidecar of ours there takes all HTTP requests of this port over shared HTTP/2 connections.
+    pub hop: bool,
     pub healthy: bool,
     /// The Pod's host name, for headless services.
     pub hostname: String,

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use api::mesh_config::InterceptionMode;
 use api::security::MutualTlsMode;
 use xds::core::{HealthStatus, Metadata};
 use xds::endpoint::{ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, lb_endpoint};
 
 use super::policy::Policy;
 use super::{Mode, locality};
+use crate::scope;
 use crate::translate::context::Context;
 use crate::translate::values::{address, structure, text};
 use crate::world::service::{Endpoint, Service};
@@ -53,6 +55,17 @@ fn takes_mutual_tls(context: &Context<'_>, endpoint: &Endpoint) -> bool {
     }
 }
 
+/// Whether this client, if it is one of ours that does so, may send all HTTP requests over shared HTTP/2 connections.
+fn takes_hops(context: &Context<'_>, endpoint: &Endpoint) -> bool {
+    endpoint.hop && context.sends_hops() && {
+        // A Sidecar's own listeners, and none at all, are other than what the services say.
+        let sidecar = scope::sidecar_of(context.world, &endpoint.namespace, &endpoint.labels);
+        let mode = context.world.mesh.default_config.interception_mode;
+        mode != InterceptionMode::None
+            && sidecar.as_ref().and_then(scope::spec_of).is_none_or(|spec| spec.ingress.is_empty())
+    }
+}
+
 fn lb_endpoint(context: &Context<'_>, endpoint: &Endpoint, mutual_tls: bool) -> LbEndpoint {
     let mut filter_metadata = BTreeMap::new();
     let label = |keys: &[&str]| keys.iter().find_map(|key| endpoint.labels.get(*key)).cloned();
@@ -66,6 +79,10 @@ fn lb_endpoint(context: &Context<'_>, endpoint: &Endpoint, mutual_tls: bool) -> 
     if mutual_tls {
         let matched = structure([("tlsMode", text("istio"))]);
         filter_metadata.insert("envoy.transport_socket_match".to_owned(), matched);
+    }
+    if takes_hops(context, endpoint) {
+        let hop = structure([(xds::node::HOP_KEY, text(xds::node::HOP_H2))]);
+        filter_metadata.insert(xds::node::HOP_NAMESPACE.to_owned(), hop);
     }
     let health = if endpoint.healthy { HealthStatus::Healthy } else { HealthStatus::Unhealthy };
     LbEndpoint {
