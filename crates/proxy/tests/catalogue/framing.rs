@@ -54,7 +54,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// What must become of an input.
-enum Verdict {
+pub enum Verdict {
     /// Refused at its head, with one of these statuses, these details and this flag in the access log.
     Refused(&'static [u16], &'static str, &'static str),
     /// Refused in its body: the host may have seen the head, but never a whole request, and its connection ends.
@@ -66,7 +66,7 @@ enum Verdict {
 
 use Verdict::{Aborted, Passed, Refused};
 
-struct Case {
+pub struct Case {
     row: &'static str,
     input: Vec<u8>,
     verdict: Verdict,
@@ -77,12 +77,12 @@ const CODING: &str = "http1.invalid_transfer_encoding";
 const DPE: &str = "DPE";
 const BAD: Verdict = Refused(&[400], "", DPE);
 
-fn case(row: &'static str, input: impl AsRef<[u8]>, verdict: Verdict) -> Case {
+pub fn case(row: &'static str, input: impl AsRef<[u8]>, verdict: Verdict) -> Case {
     Case { row, input: input.as_ref().to_vec(), verdict }
 }
 
 /// A GET with these field lines besides Host.
-fn with(lines: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn with(lines: impl AsRef<[u8]>) -> Vec<u8> {
     [b"GET /x HTTP/1.1\r\nHost: a\r\n", lines.as_ref(), b"\r\n\r\n"].concat()
 }
 
@@ -300,7 +300,8 @@ const SMALL: usize = 700;
 
 const FIRST: &[u8] = b"GET /before HTTP/1.1\r\nHost: before.test\r\n\r\n";
 
-fn run(cases: Vec<Case>) {
+/// Sends each case to each listener in every manner, and judges it.
+pub fn run(cases: Vec<Case>) {
     let _turn = beside_others();
     let host = Recorder::http();
     let rig = Rig::new(Plan::to(host.address));

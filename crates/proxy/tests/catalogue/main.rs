@@ -16,6 +16,9 @@
 mod common;
 
 mod framing;
+mod grpc;
+mod load;
 mod recorder;
 mod rig;
 mod rows;
+mod upgrades;

@@ -1,7 +1,7 @@
 //! The proxy with its three listeners, and what a client sees of it.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,8 @@ pub struct Plan {
     pub manager: fn(&mut Value),
     pub listener: fn(&mut Value),
     pub options: ProxyOptions,
+    /// Who gets what shows no HTTP, instead of the rig's own recorder.
+    pub raw: Option<SocketAddr>,
 }
 
 impl Plan {
@@ -78,6 +80,7 @@ impl Plan {
             manager: |_| {},
             listener: |_| {},
             options: ProxyOptions { drain: Duration::ZERO, ..ProxyOptions::default() },
+            raw: None,
         }
     }
 }
@@ -98,7 +101,7 @@ impl Rig {
         // Where neighbours go, so that the recorded host sees nothing of them.
         let beside = Host::saying("fine");
         let mut clusters = plan.clusters;
-        clusters.push(cluster("raw", &[raw.address]));
+        clusters.push(cluster("raw", &[plan.raw.unwrap_or(raw.address)]));
         clusters.push(cluster("beside", &[beside.address]));
         let listeners: Vec<Value> = [gateway, inbound, outbound]
             .into_iter()
@@ -238,18 +241,6 @@ pub fn send(address: SocketAddr, pieces: &[&[u8]]) -> Got {
             break;
         }
     }
-    drain(stream)
-}
-
-/// The same for a client that ends its direction after the last byte.
-pub fn send_and_end(address: SocketAddr, pieces: &[&[u8]]) -> Got {
-    let mut stream = connect(address);
-    for piece in pieces {
-        if stream.write_all(piece).is_err() {
-            break;
-        }
-    }
-    let _ = stream.shutdown(Shutdown::Write);
     drain(stream)
 }
 
