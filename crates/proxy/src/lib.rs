@@ -15,12 +15,14 @@
 //! | [`worker`] | one thread of the data plane, step by step |
 //! | [`upstream`] | clusters, hosts, pools, breakers, name resolution |
 //! | [`net`] | sockets, timers, listening |
+//! | `http2` | HTTP/2 settings in the codec's words |
 //! | [`peer`] | Istio's metadata exchange |
 //! | [`telemetry_sink`], [`log_writer`] | a worker's share of metrics and logs; the threads that write logs |
 //! | [`clock`] | time, injected |
 
 pub mod admin;
 pub mod clock;
+mod http2;
 mod log_writer;
 pub mod net;
 pub mod options;

@@ -192,6 +192,27 @@ impl Sockets {
         }
     }
 
+    /// Sends what goes now, for an owner that keeps the rest itself: how much went. Whether there may be more to send is
+    /// the owner's to find out when the socket is writable.
+    pub fn try_send(&mut self, key: Key, bytes: &[u8]) -> usize {
+        let Some(socket) = self.slots.get_mut(key) else { return 0 };
+        if socket.flags.broken || socket.flags.closed || socket.flags.connecting || bytes.is_empty() {
+            return 0;
+        }
+        loop {
+            match (&socket.raw).write(bytes) {
+                Ok(sent) => return sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
+                Err(error) => {
+                    socket.flags.broken = true;
+                    self.broken.push((key, error.kind()));
+                    return 0;
+                }
+            }
+        }
+    }
+
     /// Bytes waiting to be written.
     #[inline]
     pub fn backlog(&self, key: Key) -> usize {

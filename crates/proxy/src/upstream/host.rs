@@ -23,10 +23,14 @@ pub struct Host {
     pub hostname: Arc<str>,
     /// In the mesh: understands our introduction.
     pub mesh: bool,
+    /// A filamesh proxy is there that takes all requests over shared HTTP/2 connections.
+    pub hop: bool,
     weight: u32,
     healthy: bool,
     /// Kept-alive connections without a request, the most recently used last.
     pub idle: RefCell<Vec<Key>>,
+    /// HTTP/2 connections.
+    pub shared: RefCell<Vec<Key>>,
     /// Requests waiting for one.
     pub queue: RefCell<VecDeque<ExchangeId>>,
     pub connections: Cell<u32>,
@@ -87,9 +91,11 @@ impl Host {
             }),
             hostname: told.map_or_else(|| "".into(), |host| host.hostname.clone()),
             mesh: told.is_some_and(|host| host.workload.is_some()),
+            hop: told.is_some_and(|host| cluster.config.borrow().multiplexes(host)),
             weight: told.map_or(1, |host| host.weight),
             healthy: told.is_none_or(|host| host.health == model::endpoints::HostHealth::Healthy),
             idle: RefCell::default(),
+            shared: RefCell::default(),
             queue: RefCell::default(),
             connections: Cell::new(0),
             active: Cell::new(0),
@@ -105,9 +111,10 @@ impl Host {
     }
 
     /// Whether this is the host the control plane describes, and nothing said about it has changed.
-    pub fn describes(&self, told: &model::Host) -> bool {
+    pub fn describes(&self, told: &model::Host, config: &model::Cluster) -> bool {
         let workload = told.workload.as_ref();
         self.hostname == told.hostname
+            && self.hop == config.multiplexes(told)
             && self.weight == told.weight
             && self.healthy == (told.health == model::endpoints::HostHealth::Healthy)
             && match (&self.labels, workload) {

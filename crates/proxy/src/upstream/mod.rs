@@ -69,13 +69,24 @@ pub struct ClusterState {
 }
 
 /// A cluster's settings.
-pub struct ClusterConfig(Arc<Cluster>);
+pub struct ClusterConfig {
+    cluster: Arc<Cluster>,
+    /// Those of its HTTP/2 connections, as the codec has them.
+    pub h2: Arc<wire::h2::Config>,
+}
+
+impl ClusterConfig {
+    fn new(cluster: Arc<Cluster>, limits: &wire::h1::Limits) -> Rc<ClusterConfig> {
+        let h2 = Arc::new(crate::http2::codec_config(&cluster.http2, limits));
+        Rc::new(ClusterConfig { cluster, h2 })
+    }
+}
 
 impl std::ops::Deref for ClusterConfig {
     type Target = Cluster;
 
     fn deref(&self) -> &Cluster {
-        &self.0
+        &self.cluster
     }
 }
 
@@ -131,19 +142,23 @@ impl Clusters {
                     originals: RefCell::default(),
                     resolved: Cell::new(0),
                     ejections: Ejections::default(),
-                    config: RefCell::new(Rc::new(ClusterConfig(entry.cluster.clone()))),
+                    config: RefCell::new(ClusterConfig::new(
+                        entry.cluster.clone(),
+                        &self.shared.upstream_limits,
+                    )),
                 });
                 *place = Some(state.clone());
                 state
             }
         };
-        let new_config = !Arc::ptr_eq(&state.config.borrow().0, &entry.cluster);
+        let new_config = !Arc::ptr_eq(&state.config.borrow().cluster, &entry.cluster);
         let new_hosts = !Arc::ptr_eq(&state.source.borrow(), &entry.endpoints);
         let dns = matches!(entry.cluster.kind, ClusterKind::StrictDns | ClusterKind::LogicalDns);
         let new_names = dns && state.resolved.get() != self.shared.resolver.version();
         if new_config || new_hosts || new_names || state.ejections.changed(now) {
             if new_config {
-                *state.config.borrow_mut() = Rc::new(ClusterConfig(entry.cluster.clone()));
+                *state.config.borrow_mut() =
+                    ClusterConfig::new(entry.cluster.clone(), &self.shared.upstream_limits);
             }
             *state.source.borrow_mut() = entry.endpoints.clone();
             state.refresh(&self.shared.resolver, &self.next_host, now);
@@ -151,7 +166,8 @@ impl Clusters {
         Some(state)
     }
 
-    /// Brings every cluster used so far up to date. Returns the idle connections to hosts that are no longer there.
+    /// Brings every cluster used so far up to date. Returns the idle and the shared connections to hosts that are no
+    /// longer there.
     pub fn take_up(&mut self, snapshot: &Snapshot, now: Time) -> Vec<Key> {
         let mut useless = vec![];
         for index in 0..self.by_id.len() {
@@ -168,6 +184,7 @@ impl Clusters {
                 }
                 if host.gone.get() {
                     useless.append(&mut host.idle.borrow_mut());
+                    useless.extend_from_slice(&host.shared.borrow());
                 }
             }
         }
@@ -266,7 +283,7 @@ impl ClusterState {
             .iter()
             .map(|host| match &host.address {
                 HostAddress::Ip(address) => {
-                    let same = known.get(address).filter(|known| known.describes(host)).cloned();
+                    let same = known.get(address).filter(|known| known.describes(host, &config)).cloned();
                     let taken = same.unwrap_or_else(|| {
                         let fresh = Host::new(next(next_host), self, *address, Some(host));
                         if let Some(old) = known.get(address) {

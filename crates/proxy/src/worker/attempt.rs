@@ -4,12 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use model::cluster::ClusterKind;
+use model::cluster::{ClusterKind, UpstreamProtocol};
 use model::retry::Outcome;
 use model::route::Priority;
 use telemetry::Flags;
-use wire::HeaderId;
-use wire::h1::write_request;
+use wire::h1::{BodyReader, Scheme, Version, write_request};
+use wire::{BodyFraming, HeaderId};
 
 use super::Worker;
 use super::connection::{Conn, Reading};
@@ -19,7 +19,7 @@ use super::request_edits::set_host;
 use super::route::Routed;
 use crate::net::sockets::Key;
 use crate::upstream::breaker::{give_back, take, take_anyway};
-use crate::upstream::{ClusterState, HostRef, bump};
+use crate::upstream::{ClusterConfig, ClusterState, HostRef, bump};
 
 /// Where an attempt's connection comes from.
 enum Place {
@@ -84,7 +84,12 @@ impl Worker {
             exchange.counted.cluster = Some(cluster.clone());
             bump(&cluster.active, 1);
         }
-        let place = match self.kept_connection(&host) {
+        let http2 = speaks_http2(&config, &host, &exchange);
+        let kept = match http2 {
+            true => self.shared_connection(&host),
+            false => self.kept_connection(&host),
+        };
+        let place = match kept {
             Some(key) => Place::Kept(key),
             None => {
                 match take(&counters.pending, limits.max_pending_requests) {
@@ -106,7 +111,7 @@ impl Worker {
                 };
                 match slot {
                     None => Place::Queue,
-                    Some(taken) => match self.new_connection(&cluster, &config, &host, taken) {
+                    Some(taken) => match self.new_connection(&cluster, &config, &host, http2, taken) {
                         Ok(key) => Place::New(key),
                         Err((error, mut taken)) => {
                             give_back(&connections.connections, &mut taken);
@@ -117,19 +122,28 @@ impl Worker {
                 }
             }
         };
-        if let Place::New(key) = place
-            && !self.sockets.is_connecting(key)
-        {
-            exchange.counted.end_pending();
+        match place {
+            Place::New(key) if !self.sockets.is_connecting(key) => exchange.counted.end_pending(),
+            Place::Kept(key) if self.sockets.is_connecting(key) => {
+                // As Envoy: what waits for a connection is pending, also beside others.
+                match take(&counters.pending, limits.max_pending_requests) {
+                    Some(taken) => exchange.counted.pending = taken,
+                    None => {
+                        self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_overflow);
+                        return self.overflow(id, exchange);
+                    }
+                }
+            }
+            _ => {}
         }
         exchange.attempts += 1;
-        self.arm(&exchange);
+        self.arm(&mut exchange);
         match place {
             Place::Kept(key) | Place::New(key) => self.send_request(id, exchange, key, body),
             Place::Queue => {
                 exchange.phase = Phase::Queued;
                 self.keep_for_replay(&mut exchange, body, &[]);
-                self.hold_back(&exchange);
+                self.hold_back(&mut exchange, 0);
                 host.queue.borrow_mut().push_back(id);
                 self.exchanges.put_back(id, exchange);
             }
@@ -145,21 +159,32 @@ impl Worker {
         body: &[u8],
     ) {
         let now = self.now;
-        let Some(Conn::Upstream(up)) = self.conns.get_mut(key) else {
-            self.exchanges.put_back(id, exchange);
-            return;
-        };
-        up.exchange = Some(id);
-        up.reading = Reading::Head;
-        up.requests += 1;
-        up.answered = false;
-        up.interim = 0;
         exchange.up = Some(key);
         exchange.phase = Phase::Attempt;
         exchange.attempt_started = now;
-        exchange.upstream_local = up.local;
-        let host = up.host.clone();
-        let introduce = !std::mem::replace(&mut up.introduced, true) && host.mesh;
+        exchange.interim = 0;
+        let (host, introduce) = match self.conns.get_mut(key) {
+            Some(Conn::Upstream(up)) => {
+                up.exchange = Some(id);
+                up.reading = Reading::Head;
+                up.requests += 1;
+                up.answered = false;
+                exchange.upstream_local = up.local;
+                exchange.upstream_version = Some(Version::Http11);
+                (up.host.clone(), !std::mem::replace(&mut up.introduced, true))
+            }
+            Some(Conn::UpstreamH2(up)) => {
+                up.requests += 1;
+                up.used = now;
+                exchange.upstream_local = up.local;
+                exchange.upstream_version = Some(Version::Http2);
+                (up.host.clone(), !std::mem::replace(&mut up.introduced, true))
+            }
+            _ => {
+                self.exchanges.put_back(id, exchange);
+                return;
+            }
+        };
         bump(&host.active, 1);
         bump(&host.total_requests, 1);
         exchange.counted.host = true;
@@ -168,32 +193,113 @@ impl Worker {
             shard.inc(cluster.stats.upstream_rq_total);
             shard.shift(cluster.stats.upstream_rq_active, 1);
         }
-        self.edit_for_attempt(&mut exchange, &host, introduce);
+        self.edit_for_attempt(&mut exchange, &host, introduce && host.mesh);
+        if matches!(self.conns.get(key), Some(Conn::UpstreamH2(_))) {
+            if !self.open_stream(key, &mut exchange, body) {
+                self.exchanges.put_back(id, exchange);
+                self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
+                return;
+            }
+        } else {
+            self.write_request_h1(key, &mut exchange, body);
+        }
+        self.start_try_timeout(&mut exchange);
+        self.arm(&mut exchange);
+        self.hold_back(&mut exchange, 0);
+        let down = exchange.down;
+        let may_read = exchange.stream.is_none() && self.backlog_to_host(&exchange) == 0;
+        self.exchanges.put_back(id, exchange);
+        if may_read && self.sockets.is_paused(down) && self.sockets.resume(down) {
+            self.again.push(down);
+        }
+    }
+
+    fn write_request_h1(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        write_request(&exchange.request.request(&exchange.head), &exchange.edits, &mut out);
+        let head = exchange.request.request(&exchange.head);
+        if exchange.stream.is_some()
+            && head.framing() == BodyFraming::None
+            && !matches!(head.method(), b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"TRACE" | b"CONNECT")
+            && head.known(HeaderId::ContentLength).is_none()
+        {
+            // HTTP/2 says by itself that there is no body; HTTP/1 where one is to be expected (RFC 9110 §8.6).
+            exchange.edits.set_known(&head, HeaderId::ContentLength, b"0");
+        }
+        write_request(&head, &exchange.edits, &mut out);
+        if exchange.stream.is_some() {
+            // Payload without framing: what was kept and what came now.
+            self.sockets.send(key, &out, b"");
+            self.out = out;
+            self.send_kept(exchange, body);
+            return;
+        }
         if exchange.replay.is_empty() {
             self.sockets.send(key, &out, body);
-            self.keep_for_replay(&mut exchange, body, &[]);
+            self.keep_for_replay(exchange, body, &[]);
         } else {
             let kept = std::mem::take(&mut exchange.replay);
             self.sockets.send(key, &out, &kept);
             self.sockets.send(key, body, &[]);
-            let limit = exchange.route.as_ref().map_or(0, |routed| routed.replay_limit);
-            exchange.replayable &= kept.len() + body.len() <= limit;
-            if exchange.replayable {
-                exchange.replay = kept;
-                exchange.replay.extend_from_slice(body);
-            }
+            self.keep_again(exchange, kept, body);
         }
         self.out = out;
-        self.start_try_timeout(&mut exchange);
-        self.arm(&exchange);
-        self.hold_back(&exchange);
-        let down = exchange.down;
-        self.exchanges.put_back(id, exchange);
-        if self.sockets.is_paused(down) && self.sockets.backlog(key) == 0 && self.sockets.resume(down) {
-            self.again.push(down);
+    }
+
+    /// Opens a stream for the request. False: the connection does not take it.
+    fn open_stream(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) -> bool {
+        let Some(Conn::UpstreamH2(up)) = self.conns.get_mut(key) else { return false };
+        let head = exchange.request.request(&exchange.head);
+        let upgrade = head.upgrade().is_some();
+        let bare = exchange.replay.is_empty() && body.is_empty() && exchange.trailers.is_empty();
+        let end = exchange.request_done && bare && !upgrade;
+        let scheme = head.scheme().unwrap_or(Scheme::Http);
+        let Ok(stream) = up.codec.open(&head, &exchange.edits, scheme, end, exchange.id.token()) else {
+            return false;
+        };
+        exchange.up_stream = Some(stream);
+        exchange.unframe = (exchange.stream.is_none() && head.framing() == BodyFraming::Chunked)
+            .then(|| Box::new(BodyReader::request(BodyFraming::Chunked, &self.shared.upstream_limits)));
+        if !end && !upgrade {
+            self.send_kept(exchange, body);
+        }
+        self.flush_later(key);
+        true
+    }
+
+    /// Sends what was kept of a body, and what came now.
+    fn send_kept(&mut self, exchange: &mut Exchange, body: &[u8]) {
+        let kept = std::mem::take(&mut exchange.replay);
+        let trailers = std::mem::take(&mut exchange.trailers);
+        let end = exchange.request_done;
+        if exchange.stream.is_none() {
+            // Kept as framed, trailers and all.
+            self.send_body(exchange, &kept, &[], end && body.is_empty());
+            if !body.is_empty() {
+                self.send_body(exchange, body, &[], end);
+            }
+        } else {
+            self.send_body(
+                exchange,
+                &kept,
+                if body.is_empty() { &trailers } else { &[] },
+                end && body.is_empty(),
+            );
+            if !body.is_empty() {
+                self.send_body(exchange, body, &trailers, end);
+            }
+        }
+        exchange.trailers = trailers;
+        self.keep_again(exchange, kept, body);
+    }
+
+    /// What was sent may have to be sent once more.
+    fn keep_again(&mut self, exchange: &mut Exchange, kept: Vec<u8>, body: &[u8]) {
+        let limit = exchange.route.as_ref().map_or(0, |routed| routed.replay_limit);
+        exchange.replayable &= kept.len() + body.len() <= limit;
+        if exchange.replayable {
+            exchange.replay = kept;
+            exchange.replay.extend_from_slice(body);
         }
     }
 
@@ -252,7 +358,7 @@ impl Worker {
         });
         let mut address = match told {
             Some(address) => address,
-            None => self.downstream(exchange.down)?.origin.destination?,
+            None => self.client(exchange.down)?.origin.destination?,
         };
         if let Some(port) = config.original_dst.port {
             address.set_port(port);
@@ -312,7 +418,10 @@ impl Worker {
         }
         self.release_host(exchange);
         if let Some(key) = exchange.up.take() {
-            self.discard_upstream(key);
+            match exchange.up_stream.take() {
+                Some(stream) => self.forget_stream(key, stream, false),
+                None => self.discard_upstream(key),
+            }
         }
     }
 
@@ -345,6 +454,15 @@ impl Worker {
             cluster.active.set(cluster.active.get().saturating_sub(1));
         }
         counted.cluster = None;
+    }
+}
+
+/// Whether a request goes to its host by HTTP/2.
+fn speaks_http2(config: &ClusterConfig, host: &HostRef, exchange: &Exchange) -> bool {
+    match config.protocol {
+        UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::SameAsDownstream => exchange.head_view().version() == Version::Http2 || host.hop,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Auto => host.hop,
     }
 }
 

@@ -10,7 +10,6 @@ use model::network::{NetworkAction, TcpProxy};
 use telemetry::envoy::{EnvoyStats, HttpStats, ListenerStats, TcpStats};
 use telemetry::istio::Reporter;
 
-use super::connection::Origin;
 use crate::options::Shared;
 use crate::telemetry_sink::{Log, Telemetry};
 
@@ -27,6 +26,8 @@ pub struct HttpChain {
     pub number: u32,
     pub settings: Arc<HttpConnection>,
     pub limits: wire::h1::Limits,
+    /// The same and more for HTTP/2.
+    pub h2: Arc<wire::h2::Config>,
     pub path_mode: wire::path::Normalization,
     pub logs: Vec<Log>,
     pub stats: HttpStats,
@@ -116,9 +117,7 @@ impl Chains {
 
     /// Names once what a listener asks for and does not get yet.
     fn warn(&self, settings: &HttpConnection, listener: &model::Listener) {
-        use model::http_connection::Codec;
         let told = [
-            (settings.codec == Codec::Http2, "HTTP/2 from clients is not spoken yet; only HTTP/1 is served"),
             (settings.timeouts.max_stream_duration.is_some(), "max_stream_duration is not honoured yet"),
             (
                 settings.filters.iter().any(|filter| matches!(filter, HttpFilter::GrpcWeb)),
@@ -156,6 +155,7 @@ impl Chains {
         };
         HttpChain {
             number: self.next,
+            h2: Arc::new(crate::http2::codec_config(&settings.http2, &limits)),
             limits,
             path_mode: super::request::path_options(&settings.path),
             logs: settings.access_logs.iter().map(|log| telemetry.log(log)).collect(),
@@ -213,11 +213,10 @@ impl HttpChain {
     pub fn opened(&self, telemetry: &Telemetry) {
         let shard = &telemetry.shard;
         shard.inc(self.stats.downstream_cx_total);
-        shard.inc(self.stats.downstream_cx_http1_total);
         shard.shift(self.stats.downstream_cx_active, 1);
     }
 
-    pub fn closed(&self, telemetry: &Telemetry, _origin: &Origin) {
+    pub fn closed(&self, telemetry: &Telemetry) {
         let shard = &telemetry.shard;
         shard.inc(self.stats.downstream_cx_destroy);
         shard.shift(self.stats.downstream_cx_active, -1);

@@ -22,8 +22,12 @@ pub enum Conn {
     Inspecting(Box<Inspecting>),
     /// A client's HTTP/1 connection.
     Downstream(Box<Downstream>),
+    /// A client's HTTP/2 connection.
+    DownstreamH2(Box<DownstreamH2>),
     /// Our HTTP/1 connection to a host.
     Upstream(Box<Upstream>),
+    /// Our HTTP/2 connection to a host.
+    UpstreamH2(Box<UpstreamH2>),
     /// A client's connection whose bytes are passed on unread.
     TcpDownstream(Box<TcpSession>),
     /// The other end of one.
@@ -58,10 +62,51 @@ pub struct Inspecting {
     pub bytes: Vec<u8>,
 }
 
-/// A client's HTTP/1 connection.
-pub struct Downstream {
+/// What a client's connection has whichever HTTP it speaks.
+pub struct Client {
     pub origin: Origin,
     pub http: Rc<super::chain::HttpChain>,
+    /// The configuration under which `http` was picked.
+    pub generation: u64,
+    /// Requests so far.
+    pub requests: u32,
+    /// No request follows the one (HTTP/2: those) under way.
+    pub last: bool,
+    /// Who the other side says it is, by the first request that says so.
+    pub peer: Option<Rc<Peer>>,
+}
+
+impl Conn {
+    /// The client whose connection it is, if requests come by it.
+    pub fn client(&self) -> Option<&Client> {
+        match self {
+            Conn::Downstream(down) => Some(&down.client),
+            Conn::DownstreamH2(down) => Some(&down.client),
+            _ => None,
+        }
+    }
+
+    pub fn client_mut(&mut self) -> Option<&mut Client> {
+        match self {
+            Conn::Downstream(down) => Some(&mut down.client),
+            Conn::DownstreamH2(down) => Some(&mut down.client),
+            _ => None,
+        }
+    }
+}
+
+impl Client {
+    /// Counts a request; the last that is allowed ends the connection.
+    pub fn begin_request(&mut self) {
+        self.requests += 1;
+        let most = self.http.settings.limits.max_requests_per_connection;
+        self.last |= most.is_some_and(|most| self.requests >= most);
+    }
+}
+
+/// A client's HTTP/1 connection.
+pub struct Downstream {
+    pub client: Client,
     pub state: Reading,
     pub exchange: Option<ExchangeId>,
     /// The body of the request being read.
@@ -72,14 +117,42 @@ pub struct Downstream {
     pub tried: usize,
     /// When the first byte of the head being read came.
     pub head_began: Option<Time>,
-    /// The configuration under which `http` was picked.
-    pub generation: u64,
-    /// Requests so far.
+}
+
+/// A client's HTTP/2 connection.
+pub struct DownstreamH2 {
+    pub client: Client,
+    pub codec: wire::h2::Connection,
+    /// When a stream last began or ended.
+    pub used: Time,
+    /// It is among those to be flushed at the end of this turn.
+    pub flush: bool,
+    /// All is said; it is closed when that has been sent.
+    pub ending: bool,
+}
+
+/// Our HTTP/2 connection to a host.
+pub struct UpstreamH2 {
+    pub host: HostRef,
+    pub codec: wire::h2::Connection,
+    pub connecting: bool,
+    /// When connecting is given up.
+    pub connect_deadline: Time,
+    /// Requests sent on it so far.
     pub requests: u32,
-    /// No request follows this one.
-    pub last: bool,
-    /// Who the other side says it is, by the first request that says so.
-    pub peer: Option<Rc<Peer>>,
+    pub local: Option<SocketAddr>,
+    pub opened: Time,
+    pub used: Time,
+    /// When bytes last came.
+    pub heard: Time,
+    pub taken: crate::upstream::breaker::Taken,
+    /// Our metadata went out on it.
+    pub introduced: bool,
+    /// The other side is a filamesh proxy that restores HTTP/1 requests.
+    pub hop: bool,
+    /// It takes no more requests and ends with those under way.
+    pub retiring: bool,
+    pub flush: bool,
 }
 
 /// Which part of a message a connection expects next.
@@ -105,8 +178,6 @@ pub struct Upstream {
     pub local: Option<SocketAddr>,
     /// Bytes of the current response have come.
     pub answered: bool,
-    /// Interim responses passed on for this request.
-    pub interim: u8,
     /// When connecting is given up, or the idle connection is closed.
     pub deadline: Time,
     /// How much of the inbox was tried as a head in vain.

@@ -1,16 +1,32 @@
 //! A client's HTTP/1 connection: its bytes cut into messages.
 
-use wire::h1::{BodyReader, may_complete_head, parse_request};
+use model::http_connection::Codec;
+use wire::h1::{BodyFraming, BodyReader, may_complete_head, parse_request};
+use wire::h2::PREFACE;
 
 use super::Worker;
-use super::connection::{Conn, Downstream, Reading};
-use super::exchange::{Exchange, Phase};
-use crate::net::sockets::{HIGH_WATER, Key};
+use super::connection::{Client, Conn, Downstream, Reading};
+use crate::net::sockets::Key;
 
 /// Requests sent ahead of their turn are kept up to this many bytes; then the client is not read.
 const AHEAD_LIMIT: usize = 64 * 1024;
 
 impl Worker {
+    /// A client's connection that speaks HTTP/1 until it says otherwise.
+    pub(super) fn start_h1(&mut self, key: Key, client: Client) {
+        let down = Downstream {
+            body: BodyReader::request(BodyFraming::None, &client.http.limits),
+            client,
+            state: Reading::Head,
+            exchange: None,
+            inbox: vec![],
+            tried: 0,
+            head_began: None,
+        };
+        self.put(key, Conn::Downstream(Box::new(down)));
+        self.arm_downstream(key);
+    }
+
     /// Bytes came (none: kept ones may be read on).
     pub(super) fn downstream_bytes(&mut self, key: Key, bytes: &[u8]) {
         let Some(down) = self.downstream(key) else { return };
@@ -62,15 +78,26 @@ impl Worker {
         }
         let now = self.now;
         let generation = self.snapshot.generation;
-        if self.downstream(key).is_some_and(|down| down.generation != generation) {
+        if self.client(key).is_some_and(|client| client.generation != generation) {
             self.pick_chain_anew(key);
         }
         let Some(down) = self.downstream(key) else { return bytes.len() };
-        if !may_complete_head(bytes, down.tried) && bytes.len() <= down.http.limits.max_head {
+        if down.client.requests == 0 {
+            match self.first_bytes(key, bytes) {
+                First::Http1 => {}
+                First::Http2 => return bytes.len(),
+                First::Undecided => {
+                    self.head_incomplete(key, 0);
+                    return 0;
+                }
+            }
+        }
+        let Some(down) = self.downstream(key) else { return bytes.len() };
+        if !may_complete_head(bytes, down.tried) && bytes.len() <= down.client.http.limits.max_head {
             down.tried = bytes.len();
             return 0;
         }
-        let (limits, began) = (down.http.limits, down.head_began);
+        let (limits, began) = (down.client.http.limits, down.head_began);
         let mut exchange = self.exchanges.blank(key, began.unwrap_or(now));
         let parsed = parse_request(bytes, &mut exchange.request, &limits);
         let length = match parsed {
@@ -81,7 +108,9 @@ impl Worker {
                 return 0;
             }
             Err(reject) => {
-                exchange.head.clear();
+                if self.is_not_http(key, bytes) {
+                    exchange.broken = true;
+                }
                 self.refuse_head(key, exchange, &reject);
                 return bytes.len();
             }
@@ -105,10 +134,13 @@ impl Worker {
         let Some(down) = self.downstream(key) else { return bytes.len() };
         down.tried = 0;
         down.head_began = None;
-        down.requests += 1;
-        down.last |= last;
-        down.last |=
-            down.http.settings.limits.max_requests_per_connection.is_some_and(|most| down.requests >= most);
+        down.client.begin_request();
+        if down.client.requests == 1 {
+            let stats = down.client.http.stats.clone();
+            self.telemetry.shard.inc(stats.downstream_cx_http1_total);
+        }
+        let Some(down) = self.downstream(key) else { return bytes.len() };
+        down.client.last |= last;
         down.body = body;
         down.state = if advance.done { Reading::Waiting } else { Reading::Body };
         let first = rest.get(..advance.forward).unwrap_or_default();
@@ -120,6 +152,36 @@ impl Worker {
             self.request(key, exchange, first);
         }
         consumed
+    }
+
+    /// Whether the first line of a connection that may speak either HTTP names none: whoever sent it would not understand
+    /// an answer in HTTP/1 (RFC 9113 §3.4: it may be a mistaken preface).
+    fn is_not_http(&mut self, key: Key, bytes: &[u8]) -> bool {
+        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        self.downstream(key)
+            .is_some_and(|down| down.client.requests == 0 && down.client.http.settings.codec == Codec::Auto)
+            && memchr::memmem::find(line, b"HTTP/").is_none()
+    }
+
+    /// What the first bytes of a connection speak; HTTP/2 goes on as such.
+    fn first_bytes(&mut self, key: Key, bytes: &[u8]) -> First {
+        let Some(down) = self.downstream(key) else { return First::Http2 };
+        let http = down.client.http.clone();
+        if http.settings.codec == Codec::Auto && bytes.first() == PREFACE.first() {
+            let length = bytes.len().min(PREFACE.len());
+            if bytes.get(..length) == PREFACE.get(..length) {
+                if length < PREFACE.len() {
+                    return First::Undecided;
+                }
+                let Some(conn) = self.conns.get_mut(key) else { return First::Http2 };
+                if let Conn::Downstream(down) = std::mem::take(conn) {
+                    self.start_h2(key, down.client);
+                    self.h2_client_bytes(key, bytes);
+                }
+                return First::Http2;
+            }
+        }
+        First::Http1
     }
 
     fn head_incomplete(&mut self, key: Key, seen: usize) {
@@ -168,15 +230,9 @@ impl Worker {
     pub(super) fn downstream_ended(&mut self, key: Key) {
         let Some(down) = self.downstream(key) else { return };
         if let Some(id) = down.exchange
-            && let Some(exchange) = self.exchanges.get_mut(id)
-            && exchange.tunnel
+            && self.exchanges.get(id).is_some_and(|exchange| exchange.tunnel)
         {
-            exchange.request_done = true;
-            let (up, over) = (exchange.up, exchange.tunnel_host_ended);
-            match up {
-                Some(up) if !over => self.sockets.shutdown_write(up),
-                _ => self.finish_tunnel(id),
-            }
+            self.client_half_closed(id);
             return;
         }
         self.downstream_gone(key);
@@ -192,8 +248,8 @@ impl Worker {
     }
 
     pub(super) fn close_downstream(&mut self, key: Key) {
-        if let Some(Conn::Downstream(down)) = self.conns.get(key) {
-            down.http.closed(&self.telemetry, &down.origin);
+        if let Some(client) = self.conns.get(key).and_then(Conn::client) {
+            client.http.closed(&self.telemetry);
         }
         self.sockets.close(key);
     }
@@ -212,17 +268,13 @@ impl Worker {
             self.again.push(key);
         }
     }
+}
 
-    /// Whether no more may be read of this client because the host does not keep up.
-    pub(super) fn hold_back(&mut self, exchange: &Exchange) {
-        let waiting = match exchange.up {
-            Some(up) if exchange.phase != Phase::Queued => self.sockets.backlog(up),
-            _ => exchange.replay.len(),
-        };
-        if waiting > HIGH_WATER {
-            self.sockets.pause(exchange.down);
-        }
-    }
+/// What a connection turns out to speak.
+enum First {
+    Http1,
+    Http2,
+    Undecided,
 }
 
 impl Downstream {

@@ -7,23 +7,38 @@ use std::time::Duration;
 
 use model::route::Priority;
 use telemetry::Flags;
-use wire::h1::{Edits, HeadStorage};
+use wire::h1::{BodyReader, Edits, HeadStorage, Version};
+use wire::h2::Stream;
 
 use crate::clock::Time;
 use crate::net::sockets::Key;
+use crate::net::timers::{Timer, Wheel};
 use crate::upstream::breaker::{Taken, give_back};
 use crate::upstream::{ClusterState, HostRef};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExchangeId(u32);
 
+impl ExchangeId {
+    /// As HTTP/2 streams carry it; 0 is nobody's.
+    pub fn token(self) -> u64 {
+        u64::from(self.0) + 1
+    }
+
+    pub fn of_token(token: u64) -> Option<ExchangeId> {
+        u32::try_from(token.checked_sub(1)?).ok().map(ExchangeId)
+    }
+}
+
 /// The exchanges under way. Finished ones are kept for their memory: a small request allocates nothing.
-#[derive(Default)]
 pub struct Exchanges {
     /// `None` in an occupied place while somebody works on it.
     places: slab::Slab<Option<Box<Exchange>>>,
     #[allow(clippy::vec_box, reason = "boxes move between here and `places`")]
     spare: Vec<Box<Exchange>>,
+    /// Deadlines of exchanges that share their client's connection with others; one that has the connection for itself
+    /// uses that socket's.
+    wheel: Wheel,
 }
 
 /// Spare exchanges kept; more are given back to the allocator, so that a burst leaves no lasting mark.
@@ -32,6 +47,10 @@ const SPARE: usize = 64;
 const SPARE_BUFFER: usize = 8 * 1024;
 
 impl Exchanges {
+    pub fn new(now: Time) -> Exchanges {
+        Exchanges { places: slab::Slab::new(), spare: vec![], wheel: Wheel::new(now) }
+    }
+
     /// A blank exchange of the client's connection `down`, not yet known by a number.
     pub fn blank(&mut self, down: Key, now: Time) -> Box<Exchange> {
         let mut exchange = self.spare.pop().unwrap_or_default();
@@ -41,9 +60,10 @@ impl Exchanges {
     }
 
     /// A number for an exchange somebody holds.
-    pub fn reserve(&mut self) -> ExchangeId {
-        // The number of connections is bounded by descriptors, far below 2^32.
-        ExchangeId(self.places.insert(None) as u32)
+    pub fn reserve(&mut self, exchange: &mut Exchange) -> ExchangeId {
+        // Connections are bounded by descriptors and streams by settings, together far below 2^32.
+        exchange.id = ExchangeId(self.places.insert(None) as u32);
+        exchange.id
     }
 
     /// Takes it out to work on it. Whoever takes it puts it back or retires it.
@@ -82,13 +102,39 @@ impl Exchanges {
     pub fn active(&self) -> usize {
         self.places.len()
     }
+
+    /// Sets the deadline of an exchange somebody holds.
+    pub fn set_deadline(&mut self, id: ExchangeId, exchange: &mut Exchange, deadline: Time) {
+        self.wheel.set(id.0 as usize, &mut exchange.timer, deadline);
+    }
+
+    /// How long the worker may sleep, in nanoseconds.
+    pub fn sleep(&self, now: Time) -> Option<u64> {
+        self.wheel.sleep(now)
+    }
+
+    /// Appends the exchanges whose deadline has passed.
+    pub fn expired(&mut self, now: Time, into: &mut Vec<ExchangeId>) {
+        self.wheel.advance(
+            now,
+            &mut self.places,
+            |places, slot| Some(&mut places.get_mut(slot)?.as_mut()?.timer),
+            |_, _, slot| into.push(ExchangeId(slot as u32)),
+        );
+    }
 }
 
 #[derive(Default)]
 pub struct Exchange {
+    /// Its number.
+    pub id: ExchangeId,
     pub down: Key,
+    /// Its stream there, if the client speaks HTTP/2.
+    pub stream: Option<Stream>,
     /// The connection of the current attempt.
     pub up: Option<Key>,
+    /// Its stream there, if the host speaks HTTP/2.
+    pub up_stream: Option<Stream>,
     pub started: Time,
     /// The request is complete.
     pub request_ended: Time,
@@ -113,8 +159,25 @@ pub struct Exchange {
     pub received: u64,
     /// Head bytes.
     pub received_head: u64,
-    /// Body bytes as framed that were not sent yet, or may have to be sent again.
+    /// Body bytes that were not sent yet, or may have to be sent again: as framed if the client speaks HTTP/1, else
+    /// without framing.
     pub replay: Vec<u8>,
+    /// The trailer section of an HTTP/2 request.
+    pub trailers: Vec<u8>,
+    /// Takes the framing off an HTTP/1 body for a host that speaks HTTP/2.
+    pub unframe: Option<Box<BodyReader>>,
+    /// Bytes of the body the client was not yet allowed to replace (HTTP/2).
+    pub held: usize,
+    /// The same of the response's, towards the host.
+    pub held_up: usize,
+    /// What came on an HTTP/2 stream that asks to become a tunnel, before it is one.
+    pub early: Vec<u8>,
+    /// The client has ended its direction of it already.
+    pub early_end: bool,
+    /// Interim responses (1xx) passed on.
+    pub interim: u8,
+    /// An HTTP/1 request that came restored from HTTP/2.
+    pub hop: bool,
     /// All of the body read so far is in `replay`.
     pub replayable: bool,
 
@@ -139,6 +202,7 @@ pub struct Exchange {
     pub per_try_timeout: Option<Duration>,
     /// When a wait (back-off, injected delay) is over.
     pub wake: Deadline,
+    pub timer: Timer,
 
     // The response.
     pub attempt_started: Time,
@@ -163,6 +227,8 @@ pub struct Exchange {
     pub response_storage: HeadStorage,
     pub upstream_local: Option<std::net::SocketAddr>,
     pub upstream_remote: Option<std::net::SocketAddr>,
+    /// What the host speaks.
+    pub upstream_version: Option<Version>,
     pub grpc_status: Option<u8>,
     /// What the response tells a browser.
     pub cors: Option<Box<super::route::CorsAnswer>>,
@@ -254,7 +320,7 @@ pub enum Framing {
     Same,
     /// It comes without an announced end; chunks are put around it.
     Chunk,
-    /// It comes in chunks and the client does not know chunks.
+    /// It comes in chunks and the client does not know chunks, or frames by itself.
     Unchunk,
 }
 
@@ -276,8 +342,11 @@ impl Exchange {
     /// a field forgotten here does not compile.
     fn reset(&mut self) {
         let Exchange {
+            id,
             down,
+            stream,
             up,
+            up_stream,
             started,
             request_ended,
             phase,
@@ -294,6 +363,14 @@ impl Exchange {
             received,
             received_head,
             replay,
+            trailers,
+            unframe,
+            held,
+            held_up,
+            early,
+            early_end,
+            interim,
+            hop,
             replayable,
             route,
             host,
@@ -309,6 +386,7 @@ impl Exchange {
             route_timeout,
             per_try_timeout,
             wake,
+            timer,
             attempt_started,
             first_byte,
             status,
@@ -326,6 +404,7 @@ impl Exchange {
             response_storage: _,
             upstream_local,
             upstream_remote,
+            upstream_version,
             grpc_status,
             cors,
             abort,
@@ -333,14 +412,25 @@ impl Exchange {
             tunnel,
             tunnel_host_ended,
         } = self;
-        for buffer in [head, path, replay, response_head] {
+        for buffer in [head, path, replay, trailers, early, response_head] {
             buffer.clear();
             buffer.shrink_to(SPARE_BUFFER);
         }
         edits.clear();
         tried.clear();
+        *id = Default::default();
         *down = Default::default();
+        *stream = Default::default();
         *up = Default::default();
+        *up_stream = Default::default();
+        *unframe = Default::default();
+        *held = Default::default();
+        *held_up = Default::default();
+        *hop = Default::default();
+        *early_end = Default::default();
+        *interim = Default::default();
+        *timer = Default::default();
+        *upstream_version = Default::default();
         *started = Default::default();
         *request_ended = Default::default();
         *phase = Default::default();

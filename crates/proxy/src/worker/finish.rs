@@ -22,23 +22,26 @@ impl Worker {
     pub(super) fn finish(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
         let key = exchange.down;
         self.release(&mut exchange);
-        if let Some(Conn::Downstream(down)) = self.conns.get(key) {
-            let http = down.http.clone();
+        if let Some(client) = self.conns.get(key).and_then(Conn::client) {
+            let http = client.http.clone();
             self.count(&http, key, &exchange);
             self.log(&http, key, &exchange);
         }
         let request_done = exchange.request_done;
         let broken = exchange.broken;
+        if let Some(stream) = exchange.stream {
+            self.finish_stream(key, stream, &exchange);
+            self.exchanges.retire(id, exchange);
+            return;
+        }
         self.exchanges.retire(id, exchange);
         let draining = self.draining;
         let Some(down) = self.downstream(key) else { return };
         down.exchange = None;
         if broken {
             self.close_downstream(key);
-        } else if down.last || !request_done || draining {
-            let http = down.http.clone();
-            let origin = down.origin.clone();
-            http.closed(&self.telemetry, &origin);
+        } else if down.client.last || !request_done || draining {
+            down.client.http.clone().closed(&self.telemetry);
             // Whoever still sends would meet a reset that takes our answer with it.
             self.linger(key);
         } else {
@@ -58,23 +61,59 @@ impl Worker {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         exchange.flags.insert(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
         exchange.details = "downstream_remote_disconnect".into();
-        if let Some(down) = self.downstream(exchange.down) {
-            let stats = down.http.stats.clone();
+        if let Some(client) = self.client(exchange.down) {
+            let stats = client.http.stats.clone();
             self.telemetry.shard.inc(stats.downstream_cx_destroy_remote_active_rq);
         }
         self.abort_exchange(id, exchange);
     }
 
+    /// The client has ended its direction of a tunnel.
+    pub(super) fn client_half_closed(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.request_done = true;
+        match (exchange.up, exchange.up_stream) {
+            _ if exchange.tunnel_host_ended => self.finish_tunnel(id),
+            (None, _) => self.finish_tunnel(id),
+            (Some(up), None) => self.sockets.shutdown_write(up),
+            (Some(up), Some(stream)) => {
+                if let Some(conn) = self.h2_host(up) {
+                    // Refused if the end went with the last bytes.
+                    let _ = conn.codec.data(stream, b"", true);
+                    self.flush_later(up);
+                }
+            }
+        }
+    }
+
+    /// The host has.
+    pub(super) fn host_half_closed(&mut self, id: ExchangeId) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        exchange.tunnel_host_ended = true;
+        let (down, over) = (exchange.down, exchange.request_done);
+        match exchange.stream {
+            Some(_) => self.forward_payload(&mut exchange, b"", true),
+            None if !over => self.sockets.shutdown_write(down),
+            None => {}
+        }
+        self.exchanges.put_back(id, exchange);
+        if over {
+            self.finish_tunnel(id);
+        }
+    }
+
     /// Both directions of a tunnel are over.
     pub(super) fn finish_tunnel(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        if let Some(up) = exchange.up {
+        if let (Some(up), None) = (exchange.up, exchange.up_stream) {
             exchange.sent = self.upstream(up).map_or(exchange.sent, |up| up.body.payload());
         }
+        // A tunnel that was cut in the middle is not to be taken for one that has ended.
+        exchange.broken = exchange.stream.is_some() && !exchange.tunnel_host_ended;
         exchange.request_done = true;
         self.abandon_attempt(id, &mut exchange);
         if let Some(down) = self.downstream(exchange.down) {
-            down.last = true;
+            down.client.last = true;
         }
         self.finish(id, exchange);
     }
@@ -101,10 +140,7 @@ impl Worker {
         exchange: &Exchange,
         duration: Duration,
     ) {
-        let peer = match self.conns.get(key) {
-            Some(Conn::Downstream(down)) => down.peer.clone(),
-            _ => None,
-        };
+        let peer = self.conns.get(key).and_then(Conn::client).and_then(|client| client.peer.clone());
         let grpc = exchange.has_head()
             && exchange
                 .head_view()
@@ -168,7 +204,7 @@ impl Worker {
         if http.logs.is_empty() {
             return;
         }
-        let Some(Conn::Downstream(down)) = self.conns.get(key) else { return };
+        let Some(down) = self.conns.get(key).and_then(Conn::client) else { return };
         let line = ExchangeLog {
             exchange,
             origin: &down.origin,
@@ -274,7 +310,7 @@ impl LogSource for ExchangeLog<'_> {
     }
 
     fn scheme(&self) -> Option<&[u8]> {
-        Some(b"http")
+        Some(model::RequestView::scheme(self.exchange))
     }
 
     fn request_header(&self, name: &str) -> Option<&[u8]> {
@@ -302,7 +338,7 @@ impl LogSource for ExchangeLog<'_> {
             TextField::Protocol => {
                 Some(exchange.has_head().then(|| exchange.head_view().version().name().as_bytes())?)
             }
-            TextField::UpstreamProtocol => exchange.upstream_remote.map(|_| b"HTTP/1.1".as_slice()),
+            TextField::UpstreamProtocol => exchange.upstream_version.map(|version| version.name().as_bytes()),
             TextField::ResponseCodeDetails => Some(exchange.details.as_bytes()),
             TextField::ConnectionTerminationDetails => exchange.termination.map(str::as_bytes),
             TextField::UpstreamTransportFailureReason => exchange.failure.as_deref().map(str::as_bytes),

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use model::filter_chain::ChainDecision;
+use model::http_connection::Codec;
 use model::transport::DownstreamTransport;
 use model::view::{ConnectionView, TransportProtocol};
 use telemetry::Flags;
-use wire::h1::{BodyFraming, BodyReader, Version};
+use wire::h1::Version;
 use wire::sniff::{Sniff, Tls, inspect_http, inspect_tls};
 
 use super::Worker;
 use super::chain::Handler;
-use super::connection::{Conn, Downstream, Inspecting, Origin, Reading};
+use super::connection::{Client, Conn, Inspecting, Origin};
 use crate::net::sockets::Key;
 
 /// More than any hello or request line we look at.
@@ -111,24 +112,22 @@ impl Worker {
         match handler {
             Handler::Http(http) => {
                 http.opened(&self.telemetry);
-                let down = Downstream {
-                    body: BodyReader::request(BodyFraming::None, &http.limits),
+                let client = Client {
                     http,
                     origin,
-                    state: Reading::Head,
-                    exchange: None,
                     generation: self.snapshot.generation,
                     requests: 0,
-                    inbox: vec![],
-                    tried: 0,
-                    head_began: None,
                     last: false,
                     peer: None,
                 };
-                self.put(key, Conn::Downstream(Box::new(down)));
-                self.arm_downstream(key);
+                if client.http.settings.codec == Codec::Http2 {
+                    self.start_h2(key, client);
+                } else {
+                    // What begins with the preface of HTTP/2 becomes a connection of that.
+                    self.start_h1(key, client);
+                }
                 if !bytes.is_empty() {
-                    self.downstream_bytes(key, bytes);
+                    self.bytes(key, bytes);
                 }
             }
             Handler::Tcp(tcp) => self.start_tcp(key, origin, tcp, bytes),
@@ -140,40 +139,40 @@ impl Worker {
     /// that is not one for HTTP, the connection ends with its next answer.
     pub(super) fn pick_chain_anew(&mut self, key: Key) {
         let snapshot = self.snapshot.clone();
-        let Some(Conn::Downstream(down)) = self.conns.get_mut(key) else { return };
-        down.generation = snapshot.generation;
-        let entry = snapshot.listener(&down.origin.entry);
-        let listener = entry.map(|entry| snapshot.listener_for(entry, down.origin.local));
-        let same = listener.is_some_and(|listener| Arc::ptr_eq(listener, &down.origin.listener));
+        let Some(client) = self.conns.get_mut(key).and_then(Conn::client_mut) else { return };
+        client.generation = snapshot.generation;
+        let entry = snapshot.listener(&client.origin.entry);
+        let listener = entry.map(|entry| snapshot.listener_for(entry, client.origin.local));
+        let same = listener.is_some_and(|listener| Arc::ptr_eq(listener, &client.origin.listener));
         if same {
             return;
         }
-        let protocols: &[&str] = match &down.origin.protocol {
+        let protocols: &[&str] = match &client.origin.protocol {
             Some(protocol) => &[protocol],
             None => &[],
         };
         let view = ConnectionView {
-            destination: down.origin.local,
-            source: down.origin.remote,
-            direct_source: down.origin.remote,
+            destination: client.origin.local,
+            source: client.origin.remote,
+            direct_source: client.origin.remote,
             transport: TransportProtocol::RawBuffer,
             server_name: "",
             application_protocols: protocols,
         };
         let chain = listener.and_then(|listener| listener.filter_chain(&view).chain());
         let Some((listener, chain)) = listener.zip(chain) else {
-            down.last = true;
+            client.last = true;
             return;
         };
         match self.chains.handler(chain, listener, &mut self.telemetry) {
             Handler::Http(http) if matches!(chain.transport, DownstreamTransport::RawBuffer) => {
-                let old = std::mem::replace(&mut down.http, http.clone());
-                down.origin.listener = listener.clone();
+                let old = std::mem::replace(&mut client.http, http.clone());
+                client.origin.listener = listener.clone();
                 let shard = &self.telemetry.shard;
                 shard.shift(old.stats.downstream_cx_active, -1);
                 shard.shift(http.stats.downstream_cx_active, 1);
             }
-            _ => down.last = true,
+            _ => client.last = true,
         }
     }
 

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use telemetry::Flags;
 use wire::text::{http_date, push_u64};
-use wire::{Reject, h1::Version};
+use wire::{HeaderId, Reject, h1::Version};
 
 use super::Worker;
-use super::connection::Reading;
+use super::connection::{Conn, Reading};
 use super::exchange::{Exchange, ExchangeId};
 use crate::net::sockets::Key;
 
@@ -90,6 +90,20 @@ impl Reset {
         }
     }
 
+    pub fn could_not_connect(error: Option<std::io::ErrorKind>) -> Reset {
+        let failure =
+            error.map(|kind| format!("delayed connect error: {}", super::attempt::failure_text(kind, None)));
+        Reset::connection_failure(failure)
+    }
+
+    pub fn remote_reset() -> Reset {
+        Reset { status: 503, reason: "remote reset", failure: None, flags: Flags::UPSTREAM_REMOTE_RESET }
+    }
+
+    pub fn refused_stream() -> Reset {
+        Reset { reason: "remote refused stream reset", ..Reset::remote_reset() }
+    }
+
     pub fn overflow() -> Reset {
         Reset { status: 503, reason: "overflow", failure: None, flags: Flags::UPSTREAM_OVERFLOW }
     }
@@ -110,33 +124,53 @@ impl Worker {
         exchange.status = reply.status;
         exchange.flags.insert(reply.flags);
         exchange.details = reply.details.clone();
-        let no_body = exchange.has_head() && exchange.head_view().method() == b"HEAD";
-        let http10 = exchange.has_head() && exchange.head_view().version() == Version::Http10;
+        let grpc = exchange.has_head()
+            && exchange.head_view().known(HeaderId::ContentType).is_some_and(wire::grpc::is_grpc);
+        let no_body = exchange.has_head() && exchange.head_view().method() == b"HEAD"
+            || matches!(reply.status, 204 | 304);
         let mut out = std::mem::take(&mut self.out);
         out.clear();
+        let mut body = reply.body;
+        if grpc {
+            // Envoy: what a gRPC client would not understand is said in its words, in a head that is the whole answer.
+            body = b"";
+            exchange.status = 200;
+        }
         out.extend_from_slice(b"HTTP/1.1 ");
-        push_u64(&mut out, reply.status.into());
+        push_u64(&mut out, exchange.status.into());
         out.push(b' ');
-        out.extend_from_slice(reason(reply.status).as_bytes());
+        out.extend_from_slice(reason(exchange.status).as_bytes());
         out.extend_from_slice(b"\r\n");
+        let lines = out.len();
+        if grpc {
+            let said = |name: &str| reply.headers.iter().find(|(known, _)| *known == name);
+            if said("grpc-status").is_none() {
+                let status = wire::grpc::Status::of_http(reply.status);
+                exchange.grpc_status = u8::try_from(status.0).ok();
+                out.extend_from_slice(b"content-type: application/grpc\r\ngrpc-status: ");
+                push_u64(&mut out, status.0.into());
+                out.extend_from_slice(b"\r\n");
+                if !reply.body.is_empty() {
+                    out.extend_from_slice(b"grpc-message: ");
+                    wire::grpc::push_message(&mut out, reply.body);
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
+        }
         for (name, value) in reply.headers {
             push_field(&mut out, name.as_bytes(), value);
         }
-        if !matches!(reply.status, 204 | 304) {
+        if !matches!(exchange.status, 204 | 304) && !(grpc && exchange.stream.is_some()) {
             out.extend_from_slice(b"content-length: ");
-            push_u64(&mut out, reply.body.len() as u64);
+            push_u64(&mut out, body.len() as u64);
             out.extend_from_slice(b"\r\n");
         }
-        if !reply.body.is_empty() && !reply.headers.iter().any(|(name, _)| *name == "content-type") {
+        if !body.is_empty() && !reply.headers.iter().any(|(name, _)| *name == "content-type") {
             out.extend_from_slice(b"content-type: text/plain\r\n");
         }
         push_field(&mut out, b"date", &http_date(self.clock.unix_nanos(self.now) / 1_000_000_000));
-        let draining = self.draining;
-        let mut close = !exchange.request_done || draining || http10;
-        if let Some(down) = self.downstream(key) {
-            close |= down.last;
-            down.last |= close;
-            match &down.http.settings.server_header {
+        if let Some(client) = self.client(key) {
+            match &client.http.settings.server_header {
                 model::http_connection::ServerHeader::Overwrite(name)
                 | model::http_connection::ServerHeader::AppendIfAbsent(name) => {
                     push_field(&mut out, b"server", name.as_bytes());
@@ -147,17 +181,42 @@ impl Worker {
         if let Some(cors) = &exchange.cors {
             cors.write(&mut out);
         }
-        if close {
-            out.extend_from_slice(b"connection: close\r\n");
-        }
-        out.extend_from_slice(b"\r\n");
-        exchange.sent_head = out.len() as u64;
-        let body = if no_body || matches!(reply.status, 204 | 304) { &[] } else { reply.body };
+        let body = if no_body { b"" } else { body };
         exchange.sent = body.len() as u64;
-        self.sockets.send(key, &out, body);
+        self.send_reply(&mut exchange, &mut out, lines, body);
         self.out = out;
         self.abandon_attempt(id, &mut exchange);
         self.finish(id, exchange);
+    }
+
+    /// Sends a reply: `out` is its head as HTTP/1 has it but for its end, with the fields from `lines` on.
+    fn send_reply(&mut self, exchange: &mut Exchange, out: &mut Vec<u8>, lines: usize, body: &[u8]) {
+        let key = exchange.down;
+        if exchange.broken {
+            return;
+        }
+        match (exchange.stream, self.conns.get_mut(key)) {
+            (Some(stream), Some(Conn::DownstreamH2(down))) => {
+                let lines = out.get(lines..).unwrap_or_default();
+                exchange.sent_head = lines.len() as u64;
+                let sent = down.codec.respond_parts(stream, exchange.status, lines, body.is_empty());
+                if sent.is_ok() && !body.is_empty() {
+                    let _ = down.codec.data(stream, body, true);
+                }
+                self.flush_later(key);
+            }
+            (None, Some(Conn::Downstream(down))) => {
+                let http10 = exchange.has_head() && exchange.head_view().version() == Version::Http10;
+                down.client.last |= !exchange.request_done || self.draining || http10;
+                if down.client.last {
+                    out.extend_from_slice(b"connection: close\r\n");
+                }
+                out.extend_from_slice(b"\r\n");
+                exchange.sent_head = out.len() as u64;
+                self.sockets.send(key, out, body);
+            }
+            _ => {}
+        }
     }
 
     /// A reply without further headers.
@@ -175,7 +234,7 @@ impl Worker {
 
     /// A head that can not be understood: answered, and the connection closed, for nothing after it can be trusted.
     pub(super) fn refuse_head(&mut self, key: Key, mut exchange: Box<Exchange>, reject: &Reject) {
-        let id = self.exchanges.reserve();
+        let id = self.exchanges.reserve(&mut exchange);
         exchange.head.clear();
         exchange.request = wire::h1::HeadStorage::new();
         let Some(down) = self.downstream(key) else {
@@ -183,9 +242,9 @@ impl Worker {
             return;
         };
         down.exchange = Some(id);
-        down.last = true;
+        down.client.last = true;
         down.state = Reading::Waiting;
-        let stats = down.http.stats.clone();
+        let stats = down.client.http.stats.clone();
         let shard = &self.telemetry.shard;
         shard.inc(stats.downstream_rq_total);
         shard.shift(stats.downstream_rq_active, 1);
@@ -201,9 +260,9 @@ impl Worker {
     /// A request's body that breaks its framing.
     pub(super) fn request_body_refused(&mut self, key: Key, id: ExchangeId, reject: &Reject) {
         if let Some(down) = self.downstream(key) {
-            down.last = true;
+            down.client.last = true;
             down.state = Reading::Waiting;
-            let stats = down.http.stats.clone();
+            let stats = down.client.http.stats.clone();
             self.telemetry.shard.inc(stats.downstream_cx_protocol_error);
         }
         let Some(mut exchange) = self.exchanges.take(id) else { return };

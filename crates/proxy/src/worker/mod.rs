@@ -6,15 +6,15 @@
 //! |---|---|---|
 //! | 1 | `accept` | the connection is taken; its listener and original destination are found |
 //! | 2 | `inspect` | its first bytes are looked at, the filter chain is picked |
-//! | 3 | `downstream` | its bytes are cut into messages |
+//! | 3 | `downstream`, `downstream_h2` | its bytes are cut into messages |
 //! | 4 | `request` | the head is checked; what the client says about itself is believed or not |
 //! | 5 | `route`, `request_edits`, `route_timeouts` | filters, where to, what changes, how long it may take |
 //! | 6 | `attempt`, `pool` | a host, a connection to it, the request on its way |
-//! | 7 | `forward`, `upstream` | bodies both ways under backpressure; the host's bytes cut into responses |
+//! | 7 | `forward`, `upstream`, `upstream_h2` | bodies both ways under backpressure; the host's bytes cut into responses |
 //! | 8 | `response`, `retry` | the response edited and passed on, or another attempt |
 //! | 9 | `finish` | counted, logged; the connections are free for the next |
 //!
-//! Beside the way: `local_reply` (answers of our own), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
+//! Beside the way: `local_reply` (answers of our own), `flush` (HTTP/2 connections sent once a turn), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
 //! `connection` (the state), `view` (the request as the model sees it), `chain` (a filter chain made ready), `command`
 //! (what a worker is told from outside).
 
@@ -24,8 +24,10 @@ pub mod chain;
 pub mod command;
 mod connection;
 mod downstream;
+mod downstream_h2;
 pub mod exchange;
 mod finish;
+mod flush;
 mod forward;
 mod inspect;
 mod local_reply;
@@ -40,6 +42,7 @@ mod tcp;
 mod tcp_report;
 mod timeout;
 mod upstream;
+mod upstream_h2;
 mod view;
 
 use std::io;
@@ -51,6 +54,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token};
 use slab::Slab;
 use wire::h1::{Edits, HeadStorage};
+use wire::h2::Scratch;
 use wire::id::Random;
 
 use crate::clock::{Clock, Time};
@@ -63,7 +67,7 @@ use accept::Listening;
 use chain::Chains;
 use command::Command;
 use connection::{Conn, Reading};
-use exchange::Exchanges;
+use exchange::{ExchangeId, Exchanges};
 
 /// The token of the waker; listening sockets follow, then connections.
 pub const WAKER: Token = Token(0);
@@ -107,6 +111,12 @@ pub struct Worker {
     out: Vec<u8>,
     response: HeadStorage,
     response_edits: Edits,
+    /// The head of a response that came by HTTP/2, as HTTP/1 spells it.
+    response_text: Vec<u8>,
+    /// Where HTTP/2 heads are decoded. `None` while somebody does.
+    scratch: Option<Box<Scratch>>,
+    /// HTTP/2 connections with something to send.
+    to_flush: Vec<Key>,
     /// Connections to look at again before this turn ends.
     again: Vec<Key>,
     /// Connections whose kept bytes can be read as the next request now.
@@ -117,6 +127,7 @@ pub struct Worker {
     accept_more: Vec<usize>,
     accept_pause: Option<Time>,
     expired: Vec<Key>,
+    expired_exchanges: Vec<ExchangeId>,
     /// Hosts that can take a connection more while requests wait for one.
     roomy: Vec<HostRef>,
     peers: Peers,
@@ -149,18 +160,22 @@ impl Worker {
             snapshot: Rc::new(Current(snapshot)),
             conns: vec![],
             listening: Slab::new(),
-            exchanges: Exchanges::default(),
+            exchanges: Exchanges::new(now),
             random: Random::from_seed(seed),
             buffer: vec![0; READ_BUFFER],
             out: Vec::with_capacity(4096),
             response: HeadStorage::new(),
             response_edits: Edits::new(),
+            response_text: vec![],
+            scratch: None,
+            to_flush: vec![],
             again: vec![],
             continued: vec![],
             next_worker: 0,
             accept_more: vec![],
             accept_pause: None,
             expired: vec![],
+            expired_exchanges: vec![],
             roomy: vec![],
             peers: Peers::default(),
             date: (0, wire::text::http_date(0)),
@@ -191,12 +206,13 @@ impl Worker {
     fn sleep(&self) -> Option<Duration> {
         let now = self.clock.now();
         let timers = self.sockets.sleep(now);
+        let exchanges = self.exchanges.sleep(now);
         if !self.again.is_empty() || (!self.accept_more.is_empty() && self.accept_pause.is_none()) {
             return Some(Duration::ZERO);
         }
         let pause = self.accept_pause.map(|until| until.0.saturating_sub(now.0));
         let log = self.telemetry.flush_due().map(|due| due.0.saturating_sub(now.0));
-        let nanos = [timers, log, pause].into_iter().flatten().min()?;
+        let nanos = [timers, exchanges, log, pause].into_iter().flatten().min()?;
         // epoll counts in milliseconds: rounded up, so that no turn comes before its time.
         Some(Duration::from_millis(nanos.div_ceil(1_000_000)))
     }
@@ -229,6 +245,7 @@ impl Worker {
                 self.settle();
             }
         }
+        self.flush_all();
         self.telemetry.turn_ended(self.now);
         let conns = &mut self.conns;
         self.sockets.end_turn(|key| {
@@ -284,7 +301,13 @@ impl Worker {
         self.telemetry.forget_series();
         let snapshot = self.snapshot.clone();
         for key in self.clusters.take_up(&snapshot, self.now) {
-            self.discard_upstream(key);
+            match self.conns.get_mut(key) {
+                Some(Conn::UpstreamH2(up)) => {
+                    up.retiring = true;
+                    self.flush(key);
+                }
+                _ => self.discard_upstream(key),
+            }
         }
     }
 
@@ -296,11 +319,15 @@ impl Worker {
                 Some(Conn::Downstream(down)) => {
                     down.exchange.is_none() && down.state == Reading::Head && down.head_began.is_none()
                 }
+                Some(Conn::DownstreamH2(_)) => {
+                    self.drain_h2(key);
+                    continue;
+                }
                 _ => false,
             };
             if idle {
-                if let Some(down) = self.downstream(key) {
-                    let stats = down.http.stats.clone();
+                if let Some(client) = self.client(key) {
+                    let stats = client.http.stats.clone();
                     self.telemetry.shard.inc(stats.downstream_cx_drain_close);
                 }
                 self.close_downstream(key);
@@ -378,6 +405,8 @@ impl Worker {
         match self.conns.get_mut(key) {
             Some(Conn::Downstream(_)) => self.downstream_bytes(key, bytes),
             Some(Conn::Upstream(_)) => self.upstream_bytes(key, bytes),
+            Some(Conn::DownstreamH2(_)) => self.h2_client_bytes(key, bytes),
+            Some(Conn::UpstreamH2(_)) => self.h2_host_bytes(key, bytes),
             Some(Conn::Inspecting(_)) => self.inspect_bytes(key, bytes),
             Some(Conn::TcpDownstream(_)) => self.tcp_from_client(key, bytes),
             Some(Conn::TcpUpstream(down)) => {
@@ -393,6 +422,8 @@ impl Worker {
         match self.conns.get_mut(key) {
             Some(Conn::Downstream(_)) => self.downstream_ended(key),
             Some(Conn::Upstream(_)) => self.upstream_ended(key, None),
+            Some(Conn::DownstreamH2(_)) => self.h2_client_gone(key),
+            Some(Conn::UpstreamH2(_)) => self.h2_host_gone(key, None),
             Some(Conn::TcpDownstream(_)) => self.tcp_client_ended(key),
             Some(Conn::TcpUpstream(down)) => {
                 let down = *down;
@@ -408,6 +439,8 @@ impl Worker {
         match self.conns.get_mut(key) {
             Some(Conn::Downstream(_)) => self.downstream_gone(key),
             Some(Conn::Upstream(_)) => self.upstream_ended(key, Some(error)),
+            Some(Conn::DownstreamH2(_)) => self.h2_client_gone(key),
+            Some(Conn::UpstreamH2(_)) => self.h2_host_gone(key, Some(error)),
             Some(Conn::TcpDownstream(_)) => self.tcp_broken(key),
             Some(Conn::TcpUpstream(down)) => {
                 let down = *down;
@@ -420,9 +453,11 @@ impl Worker {
 
     fn writable(&mut self, key: Key) {
         match self.sockets.writable(key) {
-            Writable::Nothing | Writable::Failed => {}
+            Writable::Nothing => self.flush(key),
+            Writable::Failed => {}
             Writable::Connected => match self.conns.get_mut(key) {
                 Some(Conn::Upstream(_)) => self.upstream_connected(key),
+                Some(Conn::UpstreamH2(_)) => self.h2_host_connected(key),
                 Some(Conn::TcpUpstream(down)) => {
                     let down = *down;
                     self.tcp_connected(down, key);
@@ -440,6 +475,11 @@ impl Worker {
             Some(Conn::Downstream(down)) => Some(down),
             _ => None,
         }
+    }
+
+    /// The client whose connection it is, whichever HTTP it speaks.
+    fn client(&mut self, key: Key) -> Option<&mut connection::Client> {
+        self.conns.get_mut(key)?.client_mut()
     }
 
     fn upstream(&mut self, key: Key) -> Option<&mut connection::Upstream> {

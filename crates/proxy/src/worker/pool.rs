@@ -3,7 +3,6 @@
 use std::io;
 use std::rc::Rc;
 
-use model::cluster::UpstreamProtocol;
 use model::route::Priority;
 use model::transport::UpstreamTransport;
 use wire::h1::{BodyFraming, BodyReader};
@@ -14,7 +13,7 @@ use super::exchange::Phase;
 use crate::clock::Time;
 use crate::net::sockets::Key;
 use crate::upstream::breaker::{Taken, give_back};
-use crate::upstream::{ClusterState, HostRef, bump, connect};
+use crate::upstream::{ClusterConfig, ClusterState, HostRef, bump, connect};
 
 impl Worker {
     /// The most recently used idle connection, which is the least likely to have been closed by its host.
@@ -31,31 +30,50 @@ impl Worker {
         }
     }
 
+    /// An HTTP/2 connection that takes one request more; also one not made yet, so that a host met for the first time is
+    /// not stormed.
+    pub(super) fn shared_connection(&mut self, host: &HostRef) -> Option<Key> {
+        let shared = host.shared.borrow();
+        shared.iter().copied().find(|key| match self.conns.get(*key) {
+            Some(Conn::UpstreamH2(up)) => {
+                !up.retiring
+                    && up.codec.can_open().is_ok()
+                    && self.sockets.is_open(*key)
+                    && !self.sockets.hung_up(*key)
+            }
+            _ => false,
+        })
+    }
+
     pub(super) fn new_connection(
         &mut self,
         cluster: &Rc<ClusterState>,
-        config: &model::Cluster,
+        config: &ClusterConfig,
         host: &HostRef,
+        http2: bool,
         taken: Taken,
     ) -> Result<Key, (io::Error, Taken)> {
-        if config.protocol == UpstreamProtocol::Http2 {
-            self.shared
-                .warn_once("HTTP/2 to upstreams is not spoken yet; HTTP/1.1 is used instead", &config.name);
-        }
         if !matches!(config.transport, UpstreamTransport::RawBuffer) {
             self.shared.warn_once("TLS to upstreams is not spoken yet; their connections fail", &config.name);
             return Err((io::Error::new(io::ErrorKind::Unsupported, "TLS is not supported"), taken));
         }
         let shard = &self.telemetry.shard;
         shard.inc(cluster.stats.upstream_cx_total);
-        shard.inc(cluster.stats.upstream_cx_http1_total);
+        shard.inc(match http2 {
+            true => cluster.stats.upstream_cx_http2_total,
+            false => cluster.stats.upstream_cx_http1_total,
+        });
         let (socket, connecting) =
             connect::connect(&self.shared, config, host.address).map_err(|error| (error, taken))?;
-        let local =
-            if connecting { None } else { socket.local_addr().ok().and_then(|address| address.as_socket()) };
         let key = self.sockets.add(socket, connecting).map_err(|error| (error, taken))?;
         shard.shift(cluster.stats.upstream_cx_active, 1);
         bump(&host.connections, 1);
+        if http2 {
+            self.start_h2_host(key, host, config, connecting, taken);
+            host.shared.borrow_mut().push(key);
+            return Ok(key);
+        }
+        let local = (!connecting).then(|| self.local_address(key)).flatten();
         let deadline = if connecting { self.now.after(config.connect_timeout) } else { Time::NEVER };
         self.sockets.set_deadline(key, deadline);
         let up = Upstream {
@@ -68,7 +86,6 @@ impl Worker {
             requests: 0,
             local,
             answered: false,
-            interim: 0,
             deadline,
             tried: 0,
             introduced: false,
@@ -125,17 +142,31 @@ impl Worker {
             return;
         };
         let host = up.host.clone();
-        let mut taken = std::mem::take(&mut up.taken);
-        let exchange = up.exchange.take();
+        let taken = std::mem::take(&mut up.taken);
+        let busy = up.exchange.take().is_some();
+        host.idle.borrow_mut().retain(|idle| *idle != key);
+        self.close_upstream(key, host, taken, busy);
+    }
+
+    /// The same for an HTTP/2 connection, whose requests are all answered for.
+    pub(super) fn discard_h2_host(&mut self, key: Key) {
+        let Some(up) = self.h2_host(key) else { return };
+        let host = up.host.clone();
+        let taken = std::mem::take(&mut up.taken);
+        let busy = up.codec.open_streams() > 0;
+        host.shared.borrow_mut().retain(|shared| *shared != key);
+        self.close_upstream(key, host, taken, busy);
+    }
+
+    fn close_upstream(&mut self, key: Key, host: HostRef, mut taken: Taken, busy: bool) {
         self.put(key, Conn::Lingering);
         self.sockets.close(key);
-        host.idle.borrow_mut().retain(|idle| *idle != key);
         host.connections.set(host.connections.get().saturating_sub(1));
         let Some(cluster) = host.cluster.upgrade() else { return };
         let shard = &self.telemetry.shard;
         shard.shift(cluster.stats.upstream_cx_active, -1);
         shard.inc(cluster.stats.upstream_cx_destroy);
-        if exchange.is_some() {
+        if busy {
             shard.inc(cluster.stats.upstream_cx_destroy_local_with_active_rq);
         }
         give_back(&cluster.counts.of(Priority::Default).connections, &mut taken);

@@ -4,11 +4,13 @@
 use std::net::IpAddr;
 
 use model::http_connection::{EscapedSlashes, ForwardClientCertificate, PathNormalization, StripPort};
+use wire::h2::Stream;
 use wire::path::{Normalization, canonicalize};
 use wire::{HeaderId, Reject};
 
 use super::Worker;
 use super::chain::HttpChain;
+use super::connection::Conn;
 use super::exchange::Exchange;
 use crate::net::sockets::Key;
 use telemetry::Flags;
@@ -56,21 +58,34 @@ const ROUTER: &[HeaderId] = &[
 impl Worker {
     /// A request head arrived, and with it the beginning of its body.
     pub(super) fn request(&mut self, key: Key, mut exchange: Box<Exchange>, body: &[u8]) {
-        let id = self.exchanges.reserve();
+        let id = self.exchanges.reserve(&mut exchange);
         let now = self.now;
-        let Some(down) = self.downstream(key) else {
-            self.exchanges.retire(id, exchange);
-            return;
+        let http = match self.conns.get_mut(key) {
+            Some(Conn::Downstream(down)) => {
+                down.exchange = Some(id);
+                down.client.http.clone()
+            }
+            Some(Conn::DownstreamH2(down)) => {
+                if let Some(stream) = exchange.stream {
+                    down.codec.set_token(stream, id.token());
+                }
+                down.client.http.clone()
+            }
+            _ => {
+                self.exchanges.retire(id, exchange);
+                return;
+            }
         };
-        down.exchange = Some(id);
-        let http = down.http.clone();
         if exchange.request_done {
             exchange.request_ended = now;
         }
         exchange.replayable = true;
         let shard = &self.telemetry.shard;
         shard.inc(http.stats.downstream_rq_total);
-        shard.inc(http.stats.downstream_rq_http1_total);
+        shard.inc(match exchange.stream {
+            None => http.stats.downstream_rq_http1_total,
+            Some(_) => http.stats.downstream_rq_http2_total,
+        });
         shard.shift(http.stats.downstream_rq_active, 1);
         match self.admit(key, &http, &mut exchange) {
             Ok(()) => {
@@ -116,7 +131,7 @@ impl Worker {
         if head.expect_continue() && !http.settings.proxy_100_continue {
             exchange.edits.remove_known(&head, HeaderId::Expect);
             if !exchange.request_done {
-                self.sockets.send(key, b"HTTP/1.1 100 Continue\r\n\r\n", b"");
+                self.say_continue(key, exchange.stream);
             }
         }
         self.strip_port(key, http, exchange);
@@ -124,11 +139,21 @@ impl Worker {
         Ok(())
     }
 
+    fn say_continue(&mut self, key: Key, stream: Option<Stream>) {
+        match (stream, self.conns.get_mut(key)) {
+            (Some(stream), Some(Conn::DownstreamH2(down))) => {
+                let _ = down.codec.respond_parts(stream, 100, b"", false);
+                self.flush_later(key);
+            }
+            _ => self.sockets.send(key, b"HTTP/1.1 100 Continue\r\n\r\n", b""),
+        }
+    }
+
     fn strip_port(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) {
         if http.settings.strip_port == StripPort::No && !http.settings.strip_trailing_host_dot {
             return;
         }
-        let Some(down) = self.downstream(key) else { return };
+        let Some(down) = self.client(key) else { return };
         let listener_port = down.origin.listener.address.port();
         let head = exchange.request.request(&exchange.head);
         let parts = head.authority_parts();
@@ -149,7 +174,7 @@ impl Worker {
     /// Who sent it, and what of what it says about itself is believed (Envoy's
     /// `ConnectionManagerUtility::mutateRequestHeaders`).
     fn sanitize(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) {
-        let Some(down) = self.downstream(key) else { return };
+        let Some(down) = self.client(key) else { return };
         let remote = down.origin.remote.ip();
         let local_port = down.origin.local.port();
         let forwarded = &http.settings.forwarded;
@@ -228,7 +253,7 @@ impl Worker {
         exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadataId);
         if let (true, Some(told)) = (config.from_downstream, told)
             && let Some(peer) = self.peers.learn(told)
-            && let Some(down) = self.downstream(key)
+            && let Some(down) = self.client(key)
         {
             down.peer = Some(peer);
         }

@@ -24,7 +24,7 @@ impl Worker {
         decision: &RouteDecision<'_>,
     ) {
         let unix_nanos = self.clock.unix_nanos(exchange.started);
-        let Some(down) = self.downstream(key) else { return };
+        let Some(down) = self.client(key) else { return };
         let plans = table.request_headers(decision);
         if !plans.is_empty() {
             apply_request_plans(exchange, &down.origin, plans, unix_nanos);

@@ -3,11 +3,12 @@
 use model::http_connection::ServerHeader;
 use telemetry::Flags;
 use wire::h1::{BodyFraming, BodyReader, LAST_CHUNK, Version, write_response};
+use wire::h2::Trailers;
 use wire::text::http_date;
 use wire::{HeaderId, Reject};
 
 use super::Worker;
-use super::connection::Reading;
+use super::connection::{Conn, Reading};
 use super::exchange::{Deadline, Exchange, ExchangeId, Framing, Phase};
 use super::local_reply::{Reply, Reset};
 use super::request_edits::apply_set;
@@ -16,7 +17,7 @@ use crate::net::sockets::Key;
 use crate::upstream::bump;
 
 impl Worker {
-    /// The final head of the response has come (it lies in `self.response`, over `bytes`), and `rest` of its body.
+    /// The final head of an HTTP/1 response has come (it lies in `self.response`, over `bytes`), and `rest` of its body.
     /// Returns how much of `rest` is used, and whether the response is complete.
     pub(super) fn start_response(
         &mut self,
@@ -25,59 +26,29 @@ impl Worker {
         bytes: &[u8],
         rest: &[u8],
     ) -> Result<(usize, bool), Reject> {
-        let now = self.now;
         let head = self.response.response(bytes);
-        let (status, framing, keep_alive) = (head.status(), head.framing(), head.keep_alive());
-        exchange.status = status;
-        exchange.details = "via_upstream".into();
-        exchange.failure = None;
-        exchange.phase = Phase::Response;
-        exchange.response_started = true;
-        exchange.tunnel = framing == BodyFraming::Tunnel;
-        exchange.try_deadline = Deadline::NEVER;
-        if exchange.replayable {
-            exchange.replayable = false;
-            exchange.replay.clear();
-        }
-        let waited = now.since(exchange.attempt_started);
-        exchange.service_millis = u64::try_from(waited.as_millis()).ok();
-        exchange.grpc_status = head
-            .known(HeaderId::GrpcStatus)
-            .and_then(wire::text::parse_decimal)
-            .and_then(|status| u8::try_from(status).ok());
-        if let Some(cluster) = &exchange.counted.cluster {
-            let shard = &self.telemetry.shard;
-            cluster.codes.response(shard, status);
-            shard.observe(
-                &cluster.stats.upstream_rq_time,
-                u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
-            );
-            if exchange.attempts > 1 && status < 500 {
-                shard.inc(cluster.stats.upstream_rq_retry_success);
-            }
-        }
-        exchange.response_framing = match framing {
-            BodyFraming::UntilClose if exchange.head_view().version() == Version::Http11 => Framing::Chunk,
-            BodyFraming::Chunked if exchange.head_view().version() == Version::Http10 => Framing::Unchunk,
-            _ => Framing::Same,
-        };
+        let (framing, keep_alive) = (head.framing(), head.keep_alive());
+        self.begin_response(exchange, bytes);
         let limits = self.shared.upstream_limits;
+        let mut done = false;
         if let Some(up) = self.upstream(key) {
             up.body = BodyReader::response(framing, &limits);
             up.reading = Reading::Body;
             up.keep_alive = keep_alive;
+            done = up.body.is_done();
+        }
+        if exchange.stream.is_some() {
+            self.send_response_head(exchange, bytes, done);
+            if done {
+                return Ok((0, true));
+            }
+            return self.take_body_h2(key, exchange, rest);
         }
         self.edit_response(exchange, bytes);
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         write_response(&self.response.response(bytes), &self.response_edits, &mut out);
         exchange.sent_head = out.len() as u64;
-        if exchange.route.as_ref().is_some_and(|routed| routed.http.logs_response) {
-            let head = bytes.get(..bytes.len() - rest.len()).unwrap_or_default();
-            exchange.response_head.clear();
-            exchange.response_head.extend_from_slice(head);
-            exchange.response_storage.clone_from(&self.response);
-        }
         if exchange.tunnel {
             self.begin_tunnel(exchange);
         }
@@ -112,6 +83,144 @@ impl Worker {
         result
     }
 
+    /// Notes what the final head of a response says. It lies in `self.response`, over `bytes`.
+    pub(super) fn begin_response(&mut self, exchange: &mut Exchange, bytes: &[u8]) {
+        let now = self.now;
+        let head = self.response.response(bytes);
+        let (status, framing) = (head.status(), head.framing());
+        exchange.status = status;
+        exchange.details = "via_upstream".into();
+        exchange.failure = None;
+        exchange.phase = Phase::Response;
+        exchange.response_started = true;
+        exchange.tunnel = framing == BodyFraming::Tunnel;
+        exchange.try_deadline = Deadline::NEVER;
+        if exchange.replayable {
+            exchange.replayable = false;
+            exchange.replay.clear();
+        }
+        let waited = now.since(exchange.attempt_started);
+        exchange.service_millis = u64::try_from(waited.as_millis()).ok();
+        exchange.grpc_status = head
+            .known(HeaderId::GrpcStatus)
+            .and_then(wire::text::parse_decimal)
+            .and_then(|status| u8::try_from(status).ok());
+        if let Some(cluster) = &exchange.counted.cluster {
+            let shard = &self.telemetry.shard;
+            cluster.codes.response(shard, status);
+            shard.observe(
+                &cluster.stats.upstream_rq_time,
+                u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
+            );
+            if exchange.attempts > 1 && status < 500 {
+                shard.inc(cluster.stats.upstream_rq_retry_success);
+            }
+        }
+        let client = match exchange.stream {
+            Some(_) => Version::Http2,
+            None => exchange.head_view().version(),
+        };
+        exchange.response_framing = match (framing, client) {
+            (BodyFraming::Tunnel, _) => Framing::Same,
+            (_, Version::Http2) => Framing::Unchunk,
+            (BodyFraming::Chunked, Version::Http10) => Framing::Unchunk,
+            (BodyFraming::Chunked, Version::Http11) if head.version() == Version::Http2 => Framing::Chunk,
+            (BodyFraming::UntilClose, Version::Http11) => Framing::Chunk,
+            _ => Framing::Same,
+        };
+        if exchange.route.as_ref().is_some_and(|routed| routed.http.logs_response) {
+            exchange.response_head.clear();
+            exchange.response_head.extend_from_slice(bytes.get(..head.wire_length()).unwrap_or_default());
+            exchange.response_storage.clone_from(&self.response);
+        }
+    }
+
+    /// Sends the final head (it lies in `self.response`, over `bytes`) to the client. `end`: there is no body.
+    pub(super) fn send_response_head(&mut self, exchange: &mut Exchange, bytes: &[u8], end: bool) {
+        self.edit_response(exchange, bytes);
+        let head = self.response.response(bytes);
+        let down = exchange.down;
+        match exchange.stream {
+            Some(stream) => {
+                if let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(down) {
+                    let _ = conn.codec.respond(stream, &head, &self.response_edits, end);
+                }
+                exchange.sent_head = head.wire_length() as u64;
+                self.flush_later(down);
+            }
+            None => {
+                let mut out = std::mem::take(&mut self.out);
+                out.clear();
+                write_response(&head, &self.response_edits, &mut out);
+                if exchange.response_framing == Framing::Unchunk {
+                    // An HTTP/1.0 client does not know chunks: the body ends with the connection.
+                    const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n\r\n";
+                    if let Some(rest) = out.strip_suffix(CHUNKED) {
+                        out.truncate(rest.len());
+                        out.extend_from_slice(b"\r\n");
+                    }
+                }
+                exchange.sent_head = out.len() as u64;
+                self.forward_response(exchange, &out, &[]);
+                self.out = out;
+            }
+        }
+        if exchange.tunnel {
+            self.begin_tunnel(exchange);
+        }
+        self.touch(exchange);
+    }
+
+    /// As [`Worker::take_body`] for a client that speaks HTTP/2: how much is used, whether the body is complete.
+    pub(super) fn take_body_h2(
+        &mut self,
+        key: Key,
+        exchange: &mut Exchange,
+        bytes: &[u8],
+    ) -> Result<(usize, bool), Reject> {
+        let mut at = 0;
+        loop {
+            let Some(up) = self.upstream(key) else { return Ok((bytes.len(), false)) };
+            let decoded = up.body.decode(bytes.get(at..).unwrap_or_default())?;
+            at += decoded.consumed;
+            let tail = if decoded.done { up.body.tail().to_vec() } else { vec![] };
+            exchange.sent = up.body.payload();
+            let end = decoded.done && tail.is_empty();
+            if !decoded.payload.is_empty() || end {
+                self.forward_payload(exchange, decoded.payload, end);
+            }
+            if !tail.is_empty() {
+                self.send_trailers(exchange, &tail);
+            }
+            if decoded.done || decoded.consumed == 0 {
+                return Ok((at, decoded.done));
+            }
+        }
+    }
+
+    /// The trailers that end a response whose body the client gets without its host's framing.
+    pub(super) fn send_trailers(&mut self, exchange: &mut Exchange, section: &[u8]) {
+        Worker::note_trailers(exchange, section);
+        let down = exchange.down;
+        match exchange.stream {
+            Some(stream) => {
+                if let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(down) {
+                    let _ = conn.codec.trailers(stream, &Trailers::from_section(section));
+                }
+                self.flush_later(down);
+            }
+            None if exchange.response_framing == Framing::Chunk => {
+                let mut out = std::mem::take(&mut self.out);
+                out.clear();
+                super::forward::frame_chunk(&[], section, true, &mut out);
+                self.forward_response(exchange, &out, &[]);
+                self.out = out;
+            }
+            // A body of a known length has no room for trailers in HTTP/1.
+            None => {}
+        }
+    }
+
     fn edit_response(&mut self, exchange: &Exchange, bytes: &[u8]) {
         let unix_nanos = self.clock.unix_nanos(self.now);
         let draining = self.draining;
@@ -119,9 +228,7 @@ impl Worker {
         let head = self.response.response(bytes);
         let edits = &mut self.response_edits;
         edits.clear();
-        let Some(super::connection::Conn::Downstream(down)) = self.conns.get_mut(exchange.down) else {
-            return;
-        };
+        let Some(down) = self.conns.get_mut(exchange.down).and_then(Conn::client_mut) else { return };
         let Some(routed) = &exchange.route else { return };
         let settings = &routed.http.settings;
         if let Some(plans) = routed.response_headers().filter(|plans| !plans.is_empty()) {
@@ -180,6 +287,20 @@ impl Worker {
         if head.known(HeaderId::Date).is_none() {
             edits.append_known(HeaderId::Date, &date);
         }
+        let from_h2 = head.version() == Version::Http2;
+        if from_h2
+            && exchange.stream.is_none()
+            && head.framing() == BodyFraming::None
+            && !matches!(head.status(), 100..=199 | 204 | 304)
+            && exchange.head_view().method() != b"HEAD"
+            && head.known(HeaderId::ContentLength).is_none()
+        {
+            // HTTP/2 says by itself that there is no body.
+            edits.append_known(HeaderId::ContentLength, b"0");
+        }
+        if exchange.stream.is_some() {
+            return;
+        }
         // The client's connection ends here: because it asked, because its request is not even whole, or because the
         // end of the body can be told in no other way.
         let until_close =
@@ -187,7 +308,7 @@ impl Worker {
         let ends = exchange.head_view().version() == Version::Http10
             || (until_close && exchange.response_framing != Framing::Chunk);
         down.last |= draining || ends;
-        if exchange.response_framing == Framing::Chunk {
+        if exchange.response_framing == Framing::Chunk && !from_h2 {
             edits.append_known(HeaderId::TransferEncoding, b"chunked");
         }
         if exchange.response_framing == Framing::Unchunk {
@@ -207,29 +328,63 @@ impl Worker {
         self.date.1
     }
 
-    /// From here on both connections are one pipe.
+    /// From here on both connections (or streams of them) are one pipe.
     fn begin_tunnel(&mut self, exchange: &mut Exchange) {
         exchange.request_done = false;
         exchange.route_deadline = Deadline::NEVER;
         let limits = self.shared.upstream_limits;
+        if exchange.stream.is_some() {
+            let early = std::mem::take(&mut exchange.early);
+            let end = exchange.early_end;
+            exchange.request_done = end;
+            if !early.is_empty() || end {
+                self.send_body(exchange, &early, &[], end);
+            }
+            self.hold_back(exchange, 0);
+            if end
+                && exchange.up_stream.is_none()
+                && let Some(up) = exchange.up
+            {
+                self.sockets.shutdown_write(up);
+            }
+            return;
+        }
         if let Some(down) = self.downstream(exchange.down) {
             down.body = BodyReader::request(BodyFraming::Tunnel, &limits);
             down.state = Reading::Body;
-            down.last = true;
+            down.client.last = true;
             if !down.inbox.is_empty() {
                 self.continued.push(exchange.down);
             }
         }
     }
 
-    /// An interim response: passed on if the client can understand it.
-    pub(super) fn pass_interim(&mut self, exchange: &mut Exchange, status: u16, head: &[u8]) {
-        let old_client = exchange.head_view().version() == Version::Http10;
-        let asked = status != 100
+    /// An interim response (it lies in `self.response`, over `bytes`): passed on if the client can understand it.
+    pub(super) fn pass_interim(&mut self, exchange: &mut Exchange, bytes: &[u8]) {
+        let head = self.response.response(bytes);
+        let old_client = exchange.stream.is_none() && exchange.head_view().version() == Version::Http10;
+        let asked = head.status() != 100
             || exchange.head_view().expect_continue()
                 && exchange.route.as_ref().is_some_and(|routed| routed.http.settings.proxy_100_continue);
-        if !old_client && asked {
-            self.forward_response(exchange, head, &[]);
+        if old_client || !asked {
+            return;
+        }
+        self.response_edits.clear();
+        let down = exchange.down;
+        match exchange.stream {
+            Some(stream) => {
+                if let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(down) {
+                    let _ = conn.codec.respond(stream, &head, &self.response_edits, false);
+                }
+                self.flush_later(down);
+            }
+            None => {
+                let mut out = std::mem::take(&mut self.out);
+                out.clear();
+                write_response(&head, &self.response_edits, &mut out);
+                self.forward_response(exchange, &out, &[]);
+                self.out = out;
+            }
         }
     }
 
@@ -241,18 +396,22 @@ impl Worker {
         self.release_host(&mut exchange);
         exchange.up = None;
         let request_done = exchange.request_done;
-        let reusable = match self.upstream(key) {
-            Some(up) => {
-                up.exchange = None;
-                up.reading = Reading::Head;
-                up.keep_alive && request_done
-            }
-            None => false,
-        };
-        if reusable {
-            self.pool_upstream(key);
+        if let Some(stream) = exchange.up_stream.take() {
+            self.forget_stream(key, stream, true);
         } else {
-            self.discard_upstream(key);
+            let reusable = match self.upstream(key) {
+                Some(up) => {
+                    up.exchange = None;
+                    up.reading = Reading::Head;
+                    up.keep_alive && request_done
+                }
+                None => false,
+            };
+            if reusable {
+                self.pool_upstream(key);
+            } else {
+                self.discard_upstream(key);
+            }
         }
         // A request not yet whole when it is answered: the rest of it has nowhere to go.
         self.finish(id, exchange);
@@ -269,7 +428,9 @@ impl Worker {
     /// A body that ends with its connection has ended.
     pub(super) fn response_ended_by_close(&mut self, key: Key, id: ExchangeId) {
         if let Some(mut exchange) = self.exchanges.take(id) {
-            if exchange.response_framing == Framing::Chunk {
+            if exchange.stream.is_some() {
+                self.forward_payload(&mut exchange, b"", true);
+            } else if exchange.response_framing == Framing::Chunk {
                 self.forward_response(&mut exchange, LAST_CHUNK, &[]);
             }
             self.exchanges.put_back(id, exchange);
@@ -280,18 +441,23 @@ impl Worker {
         self.response_complete(key, id);
     }
 
-    /// The connection ended in the middle of the response: the client must not take what it has for whole.
-    pub(super) fn response_cut_short(&mut self, key: Key, id: ExchangeId) {
+    /// The connection (`reset`: or the stream alone) ended in the middle of the response: the client must not take what
+    /// it has for whole.
+    pub(super) fn response_cut_short(&mut self, id: ExchangeId, reset: bool) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         if let Some(cluster) = &exchange.counted.cluster {
             self.telemetry.shard.inc(cluster.stats.upstream_rq_rx_reset);
         }
-        if let Some(up) = self.upstream(key) {
-            let host = up.host.clone();
+        if let Some(host) = &exchange.host {
             bump(&host.errors, 1);
         }
-        exchange.flags.insert(Flags::UPSTREAM_CONNECTION_TERMINATION);
-        exchange.details = "upstream_reset_after_response_started{connection_termination}".into();
+        if reset {
+            exchange.flags.insert(Flags::UPSTREAM_REMOTE_RESET);
+            exchange.details = "upstream_reset_after_response_started{remote_reset}".into();
+        } else {
+            exchange.flags.insert(Flags::UPSTREAM_CONNECTION_TERMINATION);
+            exchange.details = "upstream_reset_after_response_started{connection_termination}".into();
+        }
         self.abort_exchange(id, exchange);
     }
 

@@ -9,13 +9,21 @@ use telemetry::Flags;
 use wire::HeaderId;
 
 use super::Worker;
-use super::attempt::failure_text;
 use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::{Reply, Reset};
 use super::route::Routed;
 use crate::net::sockets::Key;
 use crate::upstream::breaker::{give_back, take_anyway};
 use crate::upstream::bump;
+
+/// How sure it is that a host has done nothing for a request whose connection or stream it closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unprocessed {
+    /// It says so itself (RFC 9113 §8.7).
+    Surely,
+    /// It closed an idle connection at the moment the request went out on it.
+    Maybe,
+}
 
 /// Methods that may be sent twice (RFC 9110 §9.2.2).
 const IDEMPOTENT: &[&[u8]] = &[b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"];
@@ -30,8 +38,7 @@ impl Worker {
                 self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
             }
         }
-        let failure = error.map(|kind| format!("delayed connect error: {}", failure_text(kind, None)));
-        self.attempt_failed(key, id, Reset::connection_failure(failure), Outcome::ConnectFailure);
+        self.attempt_failed(key, id, Reset::could_not_connect(error), Outcome::ConnectFailure);
     }
 
     /// The host closed the connection before it began to answer.
@@ -42,27 +49,41 @@ impl Worker {
         if let Some(cluster) = host.cluster.upgrade() {
             self.telemetry.shard.inc(cluster.stats.upstream_cx_destroy_remote_with_active_rq);
         }
-        if kept_alive && let Some(mut exchange) = self.exchanges.take(id) {
-            // A host may close a kept-alive connection at any moment (RFC 9112 §9.3.1): the request met a closed door
-            // and is sent once more on a fresh connection, if it may be sent twice.
-            let safe = IDEMPOTENT.contains(&exchange.head_view().method())
-                && exchange.replayable
-                && !exchange.replaced;
-            if safe {
-                exchange.replaced = true;
-                self.abandon_attempt(id, &mut exchange);
-                exchange.attempts = exchange.attempts.saturating_sub(1);
-                // The others kept for this host may be just as dead: they go first, so that the next is fresh.
-                let idle = std::mem::take(&mut *host.idle.borrow_mut());
-                for key in idle {
-                    self.discard_upstream(key);
-                }
-                self.attempt(id, exchange, &[]);
-                return;
+        // A host may close a kept-alive connection at any moment (RFC 9112 §9.3.1): the request met a closed door.
+        if kept_alive && self.may_send_elsewhere(id, Unprocessed::Maybe) {
+            // The others kept for this host may be just as dead: they go first, so that the next is fresh.
+            let idle = std::mem::take(&mut *host.idle.borrow_mut());
+            for key in idle {
+                self.discard_upstream(key);
             }
-            self.exchanges.put_back(id, exchange);
+            self.send_elsewhere(id, Unprocessed::Maybe);
+            return;
         }
         self.attempt_failed(key, id, Reset::termination(), Outcome::Reset { request_sent: true });
+    }
+
+    fn may_send_elsewhere(&self, id: ExchangeId, unprocessed: Unprocessed) -> bool {
+        self.exchanges.get(id).is_some_and(|exchange| {
+            let safe = match unprocessed {
+                Unprocessed::Surely => true,
+                Unprocessed::Maybe => IDEMPOTENT.contains(&exchange.head_view().method()),
+            };
+            safe && exchange.replayable && !exchange.replaced
+        })
+    }
+
+    /// A request that its host has not seen, or that may be sent twice, is sent once more on another connection. False:
+    /// it may not be.
+    pub(super) fn send_elsewhere(&mut self, id: ExchangeId, unprocessed: Unprocessed) -> bool {
+        if !self.may_send_elsewhere(id, unprocessed) {
+            return false;
+        }
+        let Some(mut exchange) = self.exchanges.take(id) else { return false };
+        exchange.replaced = true;
+        self.abandon_attempt(id, &mut exchange);
+        exchange.attempts = exchange.attempts.saturating_sub(1);
+        self.attempt(id, exchange, &[]);
+        true
     }
 
     /// The attempt on this connection failed.

@@ -171,8 +171,8 @@ impl Worker {
                         exchange.phase = Phase::Delayed;
                         exchange.wake = Deadline(self.now.after(delay));
                         self.keep_for_replay(&mut exchange, body, &[]);
-                        self.hold_back(&exchange);
-                        self.arm(&exchange);
+                        self.hold_back(&mut exchange, 0);
+                        self.arm(&mut exchange);
                         self.exchanges.put_back(id, exchange);
                     }
                     None => self.after_delay(id, exchange, body),

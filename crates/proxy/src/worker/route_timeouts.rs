@@ -67,7 +67,7 @@ impl Worker {
             if exchange.phase == Phase::Attempt {
                 self.start_try_timeout(&mut exchange);
             }
-            self.arm(&exchange);
+            self.arm(&mut exchange);
         }
         let finished = exchange.response_done;
         if finished {

@@ -14,7 +14,7 @@ impl Worker {
     pub(super) fn arm_downstream(&mut self, key: Key) {
         let now = self.now;
         let Some(Conn::Downstream(down)) = self.conns.get(key) else { return };
-        let timeouts = &down.http.settings.timeouts;
+        let timeouts = &down.client.http.settings.timeouts;
         let mut deadline = Time::NEVER;
         let mut earlier = |time: Time| deadline = deadline.min(time);
         match down.exchange.and_then(|id| self.exchanges.get(id)) {
@@ -29,16 +29,20 @@ impl Worker {
             },
         }
         if let Some(longest) = timeouts.max_connection_duration {
-            earlier(down.origin.started.after(longest).max(now));
+            earlier(down.client.origin.started.after(longest).max(now));
         }
         self.sockets.set_deadline(key, deadline);
     }
 
     /// Sets the timer for an exchange somebody holds.
-    pub(super) fn arm(&mut self, exchange: &Exchange) {
+    pub(super) fn arm(&mut self, exchange: &mut Exchange) {
         let mut deadline = Time::NEVER;
         exchange.deadlines(&mut |time| deadline = deadline.min(time));
-        self.sockets.set_deadline(exchange.down, deadline);
+        if exchange.stream.is_some() {
+            self.exchanges.set_deadline(exchange.id, exchange, deadline);
+        } else {
+            self.sockets.set_deadline(exchange.down, deadline);
+        }
     }
 
     /// Bytes moved: the stream is not idle.
@@ -57,6 +61,8 @@ impl Worker {
             match self.conns.get(key) {
                 Some(Conn::Downstream(_)) => self.downstream_timeout(key),
                 Some(Conn::Upstream(_)) => self.upstream_timeout(key),
+                Some(Conn::DownstreamH2(_)) => self.h2_client_timeout(key),
+                Some(Conn::UpstreamH2(_)) => self.h2_host_timeout(key),
                 Some(Conn::Inspecting(_)) => self.inspect_timeout(key),
                 Some(Conn::TcpDownstream(_)) => self.tcp_timeout(key),
                 Some(Conn::TcpUpstream(down)) => {
@@ -68,6 +74,13 @@ impl Worker {
             self.settle();
         }
         self.expired = expired;
+        let mut exchanges = std::mem::take(&mut self.expired_exchanges);
+        self.exchanges.expired(self.now, &mut exchanges);
+        for id in exchanges.drain(..) {
+            self.exchange_timeout(id);
+            self.settle();
+        }
+        self.expired_exchanges = exchanges;
     }
 
     fn downstream_timeout(&mut self, key: Key) {
@@ -77,8 +90,8 @@ impl Worker {
             self.exchange_timeout(id);
             return;
         }
-        let timeouts = down.http.settings.timeouts;
-        let stats = down.http.stats.clone();
+        let timeouts = down.client.http.settings.timeouts;
+        let stats = down.client.http.stats.clone();
         let (limits, began) = (timeouts.request_headers.or(timeouts.request), down.head_began);
         if let (Some(timeout), Some(began)) = (limits, began) {
             if began.after(timeout) > now {
@@ -132,7 +145,7 @@ impl Worker {
         }
         if exchange.idle_deadline.passed(now) {
             exchange.flags.insert(Flags::STREAM_IDLE_TIMEOUT);
-            if let Some(down) = self.downstream(exchange.down) {
+            if let Some(down) = self.client(exchange.down) {
                 let stats = down.http.stats.clone();
                 self.telemetry.shard.inc(stats.downstream_rq_idle_timeout);
             }
@@ -146,7 +159,7 @@ impl Worker {
             self.local_reply(id, exchange, status, b"stream timeout", Flags::NONE, "stream_idle_timeout");
             return;
         }
-        self.arm(&exchange);
+        self.arm(&mut exchange);
         self.exchanges.put_back(id, exchange);
     }
 

@@ -10,7 +10,7 @@ use super::exchange::{ExchangeId, Framing, Phase};
 use crate::net::sockets::Key;
 
 /// Interim responses (1xx) passed on for one request; more are an attack.
-const INTERIM_LIMIT: u8 = 8;
+pub(super) const INTERIM_LIMIT: u8 = 8;
 
 /// What came of a piece of a response.
 enum Step {
@@ -106,15 +106,13 @@ impl Worker {
         if let Some(up) = self.upstream(key) {
             up.tried = 0;
         }
-        let head_bytes = bytes.get(..length).unwrap_or_default();
         let head = self.response.response(bytes);
         if head.is_interim() {
-            let status = head.status();
-            let fits = self.upstream(key).is_some_and(|up| {
-                up.interim += 1;
-                up.interim <= INTERIM_LIMIT
-            });
-            self.pass_interim(&mut exchange, status, head_bytes);
+            exchange.interim += 1;
+            let fits = exchange.interim <= INTERIM_LIMIT;
+            if fits {
+                self.pass_interim(&mut exchange, bytes);
+            }
             self.exchanges.put_back(id, exchange);
             if !fits {
                 let reject =
@@ -153,6 +151,12 @@ impl Worker {
     /// More of a response's body.
     fn response_body(&mut self, key: Key, id: ExchangeId, bytes: &[u8]) -> Step {
         let Some(mut exchange) = self.exchanges.take(id) else { return Step::Over };
+        if exchange.stream.is_some() {
+            let walked = self.take_body_h2(key, &mut exchange, bytes);
+            self.touch(&mut exchange);
+            self.exchanges.put_back(id, exchange);
+            return self.walked(key, id, walked);
+        }
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         let result = self.take_body(key, &mut exchange, bytes, &mut out);
@@ -184,6 +188,21 @@ impl Worker {
         };
         self.out = out;
         step
+    }
+
+    fn walked(&mut self, key: Key, id: ExchangeId, walked: Result<(usize, bool), wire::Reject>) -> Step {
+        match walked {
+            Ok((used, done)) => {
+                if done {
+                    self.response_complete(key, id);
+                }
+                Step::Used(used)
+            }
+            Err(reject) => {
+                self.response_refused(key, id, &reject);
+                Step::Over
+            }
+        }
     }
 
     /// Walks over body bytes: how many are used, how many of them pass as they are, whether the body is complete.
@@ -248,12 +267,10 @@ impl Worker {
             return;
         };
         if exchange.tunnel {
-            let (down, client_ended) = (exchange.down, exchange.request_done);
-            exchange.tunnel_host_ended = true;
-            if client_ended || error.is_some() {
+            if error.is_some() {
                 self.finish_tunnel(id);
             } else {
-                self.sockets.shutdown_write(down);
+                self.host_half_closed(id);
             }
             return;
         }
@@ -263,7 +280,7 @@ impl Worker {
             if whole {
                 self.response_ended_by_close(key, id);
             } else {
-                self.response_cut_short(key, id);
+                self.response_cut_short(id, false);
             }
             return;
         }
@@ -272,7 +289,7 @@ impl Worker {
 
     /// The connection is made; what waited for it goes out by itself.
     pub(super) fn upstream_connected(&mut self, key: Key) {
-        let local = self.sockets.raw(key).and_then(|raw| raw.local_addr().ok()).and_then(|a| a.as_socket());
+        let local = self.local_address(key);
         let Some(up) = self.upstream(key) else { return };
         up.connecting = false;
         up.local = local;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use model::RequestView;
 use model::template::{Values, Variable};
+use wire::h1::Scheme;
 use wire::text::push_u64;
 
 use super::exchange::Exchange;
@@ -22,7 +23,7 @@ impl RequestView for Exchange {
     }
 
     fn scheme(&self) -> &[u8] {
-        b"http"
+        self.head_view().scheme().unwrap_or(Scheme::Http).name().as_bytes()
     }
 
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {

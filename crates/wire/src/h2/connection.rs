@@ -390,7 +390,10 @@ impl Connection {
 
     /// Closes a stream whose both halves have ended.
     pub(super) fn close_if_ended(&mut self, stream: Stream) {
-        if self.streams.peek(stream).is_some_and(|entry| entry.local_ended && entry.remote_ended) {
+        let Some(entry) = self.streams.peek(stream).filter(|entry| entry.local_ended) else { return };
+        if !entry.remote_ended && entry.enough {
+            self.reset(stream, ErrorCode::NO_ERROR);
+        } else if entry.remote_ended {
             self.abuse.ended_well();
             self.remember_ended(stream.id);
             // What the owner still holds it may consume with the stream gone: the connection's window must not

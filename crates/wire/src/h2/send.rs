@@ -318,6 +318,15 @@ impl Connection {
         }
     }
 
+    /// Server: the response is complete (or will be when what is queued has left), and nothing more is wanted of the
+    /// request: the peer is then told to stop, with NO_ERROR (RFC 9113 §8.1).
+    pub fn finish(&mut self, stream: Stream) {
+        if let Some(entry) = self.streams.get(stream) {
+            entry.enough = true;
+            self.close_if_ended(stream);
+        }
+    }
+
     /// So many bytes of a stream's body are dealt with: the peer may send as many more. Bytes of a stream that is
     /// gone were given back when it went.
     pub fn consume(&mut self, stream: Stream, bytes: usize) {

@@ -48,6 +48,8 @@ pub(super) struct Entry {
     pub after_queue: After,
     /// Waits for its turn in the pump.
     pub waiting: bool,
+    /// Nothing more is wanted of the peer: it is told when all that is queued has left.
+    pub enough: bool,
     /// The owner's data did not fit: it is told when it does again.
     pub blocked: bool,
     /// What a response will be to; at a server no more than whether it will be to an upgrade.
@@ -85,7 +87,7 @@ impl Entry {
         self.id = 0;
         self.token = 0;
         (self.local_ended, self.remote_ended, self.answered) = (false, false, false);
-        (self.waiting, self.blocked) = (false, false);
+        (self.waiting, self.blocked, self.enough) = (false, false, false);
         (self.held, self.released) = (0, 0);
         self.body_left = None;
         self.queue_at = 0;

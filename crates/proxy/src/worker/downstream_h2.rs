@@ -1,0 +1,306 @@
+//! A client's HTTP/2 connection: its frames cut into requests.
+
+use std::time::Duration;
+
+use telemetry::Flags;
+use wire::h2::{Connection, ConnectionError, ErrorCode, Event, Scratch, Stream};
+
+use super::Worker;
+use super::connection::{Client, Conn, DownstreamH2};
+use super::exchange::{Exchange, ExchangeId};
+use crate::clock::Time;
+use crate::net::sockets::Key;
+
+/// An idle connection gives back its memory after this long.
+pub(super) const RELEASE_AFTER: Duration = Duration::from_secs(2);
+
+impl Worker {
+    pub(super) fn start_h2(&mut self, key: Key, client: Client) {
+        self.telemetry.shard.inc(client.http.stats.downstream_cx_http2_total);
+        let codec = Connection::server(client.http.h2.clone(), self.now.as_duration());
+        let down = DownstreamH2 { client, codec, used: self.now, flush: false, ending: false };
+        self.put(key, Conn::DownstreamH2(Box::new(down)));
+        self.flush_later(key);
+        self.arm_h2_client(key);
+    }
+
+    fn h2_client(&mut self, key: Key) -> Option<&mut DownstreamH2> {
+        match self.conns.get_mut(key) {
+            Some(Conn::DownstreamH2(down)) => Some(down),
+            _ => None,
+        }
+    }
+
+    pub(super) fn h2_client_bytes(&mut self, key: Key, bytes: &[u8]) {
+        self.h2_client_events(key, bytes);
+        self.flush_later(key);
+    }
+
+    /// Goes through what happened on the connection, and in `bytes`.
+    pub(super) fn h2_client_events(&mut self, key: Key, mut bytes: &[u8]) {
+        let mut scratch = self.scratch.take().unwrap_or_default();
+        let now = self.now.as_duration();
+        while let Some(Conn::DownstreamH2(down)) = self.conns.get_mut(key) {
+            let event = match down.codec.next(&mut bytes, &mut scratch, now) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => {
+                    self.h2_client_failed(key, &error);
+                    break;
+                }
+            };
+            match event {
+                Event::Request { stream, end, .. } => self.h2_request(key, stream, end, &mut scratch),
+                Event::Data { stream, token, bytes, end } => {
+                    self.h2_request_body(key, stream, token, bytes, &[], end);
+                }
+                Event::Trailers { stream, token, trailers } => {
+                    self.h2_request_body(key, stream, token, &[], trailers.section(), true);
+                }
+                Event::Reset { stream, token, .. } => {
+                    if self.is_stream(key, stream, token)
+                        && let Some(id) = ExchangeId::of_token(token)
+                    {
+                        self.h2_client_reset(key, id);
+                    }
+                }
+                Event::Refused { reject, .. } => self.h2_refused(key, &reject),
+                Event::Writable { stream, token } => {
+                    if self.is_stream(key, stream, token)
+                        && let Some(id) = ExchangeId::of_token(token)
+                        && let Some(mut exchange) = self.exchanges.take(id)
+                    {
+                        self.read_host_on(&mut exchange);
+                        self.exchanges.put_back(id, exchange);
+                    }
+                }
+                Event::Response { .. } | Event::Settings | Event::GoAway { .. } | Event::Pong => {}
+            }
+        }
+        self.scratch = Some(scratch);
+    }
+
+    /// Whether a stream's token still names its exchange.
+    fn is_stream(&self, key: Key, stream: Stream, token: u64) -> bool {
+        let exchange = ExchangeId::of_token(token).and_then(|id| self.exchanges.get(id));
+        exchange.is_some_and(|exchange| exchange.down == key && exchange.stream == Some(stream))
+    }
+
+    fn h2_request(&mut self, key: Key, stream: Stream, end: bool, scratch: &mut Scratch) {
+        let generation = self.snapshot.generation;
+        if self.client(key).is_some_and(|client| client.generation != generation) {
+            self.pick_chain_anew(key);
+        }
+        let now = self.now;
+        let Some(down) = self.h2_client(key) else { return };
+        down.used = now;
+        down.client.begin_request();
+        let mut exchange = self.exchanges.blank(key, now);
+        scratch.take_head(&mut exchange.head, &mut exchange.request);
+        exchange.stream = Some(stream);
+        exchange.received_head = exchange.head.len() as u64;
+        // What follows the head of an upgrade belongs to the tunnel, if there will be one.
+        exchange.request_done = end || exchange.head_view().upgrade().is_some();
+        self.request(key, exchange, &[]);
+    }
+
+    /// More of a request's body, or its end.
+    fn h2_request_body(
+        &mut self,
+        key: Key,
+        stream: Stream,
+        token: u64,
+        bytes: &[u8],
+        trailers: &[u8],
+        end: bool,
+    ) {
+        if !self.is_stream(key, stream, token) {
+            // Answered already: what is still under way for it is read away.
+            if let Some(down) = self.h2_client(key) {
+                down.codec.consume(stream, bytes.len());
+            }
+            return;
+        }
+        let now = self.now;
+        let Some(id) = ExchangeId::of_token(token) else { return };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.received += bytes.len() as u64;
+        if exchange.tunnel {
+            exchange.request_done |= end;
+            self.forward_request(id, bytes, &[]);
+            if end {
+                self.client_half_closed(id);
+            }
+            return;
+        }
+        if exchange.head_view().upgrade().is_some() {
+            exchange.early.extend_from_slice(bytes);
+            exchange.early_end |= end;
+            exchange.held += bytes.len();
+            return;
+        }
+        exchange.request_done = end;
+        if end {
+            exchange.request_ended = now;
+        }
+        self.forward_request(id, bytes, trailers);
+        if end {
+            self.request_complete(id);
+        }
+    }
+
+    /// The codec refused a request and has answered it: counted and logged here.
+    fn h2_refused(&mut self, key: Key, reject: &wire::Reject) {
+        let mut exchange = self.exchanges.blank(key, self.now);
+        exchange.head.clear();
+        let id = self.exchanges.reserve(&mut exchange);
+        let Some(client) = self.client(key) else {
+            self.exchanges.retire(id, exchange);
+            return;
+        };
+        client.begin_request();
+        let stats = client.http.stats.clone();
+        let shard = &self.telemetry.shard;
+        shard.inc(stats.downstream_rq_total);
+        shard.inc(stats.downstream_rq_http2_total);
+        shard.shift(stats.downstream_rq_active, 1);
+        exchange.flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::NONE);
+        exchange.details = reject.details.into();
+        exchange.status = reject.status;
+        exchange.request_done = true;
+        self.finish(id, exchange);
+    }
+
+    /// The client wants no answer any more.
+    fn h2_client_reset(&mut self, key: Key, id: ExchangeId) {
+        if let Some(client) = self.client(key) {
+            let stats = client.http.stats.clone();
+            self.telemetry.shard.inc(stats.downstream_rq_rx_reset);
+        }
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        exchange.flags.insert(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
+        exchange.details = "downstream_remote_reset".into();
+        self.abort_exchange(id, exchange);
+    }
+
+    /// The connection can not go on: its last words are said, what was asked on it is given up.
+    fn h2_client_failed(&mut self, key: Key, error: &ConnectionError) {
+        if let Some(client) = self.client(key) {
+            let stats = client.http.stats.clone();
+            if error.code != ErrorCode::NO_ERROR {
+                self.telemetry.shard.inc(stats.downstream_cx_protocol_error);
+            }
+        }
+        self.h2_give_up(key);
+        if let Some(down) = self.h2_client(key) {
+            down.ending = true;
+        }
+        self.sockets.pause(key);
+        self.flush_later(key);
+    }
+
+    /// The client is gone, and with it whatever it asked for.
+    pub(super) fn h2_client_gone(&mut self, key: Key) {
+        self.h2_give_up(key);
+        self.close_downstream(key);
+    }
+
+    fn h2_give_up(&mut self, key: Key) {
+        let Some(down) = self.h2_client(key) else { return };
+        let tokens: Vec<u64> = down.codec.streams().map(|(_, token)| token).collect();
+        for id in tokens.into_iter().filter_map(ExchangeId::of_token) {
+            if self.exchanges.get(id).is_some_and(|exchange| exchange.down == key) {
+                self.client_left(id);
+            }
+        }
+    }
+
+    /// What had to be sent has been, or as much as goes now.
+    pub(super) fn h2_client_flushed(&mut self, key: Key) {
+        let now = self.now;
+        let Some(down) = self.h2_client(key) else { return };
+        let empty = down.codec.output().is_empty();
+        if empty && (down.ending || down.codec.is_drained()) {
+            down.client.http.clone().closed(&self.telemetry);
+            self.linger(key);
+        } else if down.codec.open_streams() == 0 {
+            down.used = now;
+            self.sockets.set_deadline(key, now.after(RELEASE_AFTER));
+        }
+    }
+
+    /// No request is taken any more; those under way go on.
+    pub(super) fn drain_h2(&mut self, key: Key) {
+        let Some(down) = self.h2_client(key) else { return };
+        down.codec.shutdown();
+        let stats = down.client.http.stats.clone();
+        self.telemetry.shard.inc(stats.downstream_cx_drain_close);
+        self.flush_later(key);
+        self.arm_h2_client(key);
+    }
+
+    /// Sets the timer to the earliest thing that may end.
+    fn arm_h2_client(&mut self, key: Key) {
+        let now = self.now;
+        let Some(down) = self.h2_client(key) else { return };
+        let timeouts = &down.client.http.settings.timeouts;
+        let mut deadline = down.codec.deadline().map_or(Time::NEVER, |at| Time::default().after(at));
+        if let Some(idle) = timeouts.idle {
+            let since = if down.codec.open_streams() == 0 { down.used } else { now };
+            deadline = deadline.min(since.after(idle));
+        }
+        if let Some(longest) = timeouts.max_connection_duration {
+            deadline = deadline.min(down.client.origin.started.after(longest).max(now));
+        }
+        self.sockets.set_deadline(key, deadline);
+    }
+
+    pub(super) fn h2_client_timeout(&mut self, key: Key) {
+        let now = self.now;
+        let Some(down) = self.h2_client(key) else { return };
+        if down.ending {
+            self.close_downstream(key);
+            return;
+        }
+        let timeouts = down.client.http.settings.timeouts;
+        let stats = down.client.http.stats.clone();
+        if let Err(error) = down.codec.poll_timeouts(now.as_duration()) {
+            self.h2_client_failed(key, &error);
+            return;
+        }
+        if down.codec.open_streams() == 0 {
+            if timeouts.idle.is_some_and(|idle| now.since(down.used) >= idle) {
+                down.codec.leave_now(ErrorCode::NO_ERROR);
+                self.telemetry.shard.inc(stats.downstream_cx_idle_timeout);
+                self.flush_later(key);
+                return;
+            }
+            if now.since(down.used) >= RELEASE_AFTER {
+                down.codec.release_memory();
+            }
+        }
+        let old = timeouts.max_connection_duration;
+        if old.is_some_and(|longest| now.since(down.client.origin.started) >= longest) {
+            down.codec.shutdown();
+            self.telemetry.shard.inc(stats.downstream_cx_max_duration_reached);
+        }
+        self.flush_later(key);
+        self.arm_h2_client(key);
+    }
+
+    /// The exchange of an HTTP/2 stream is over: what is left of the stream is closed, and maybe its connection.
+    pub(super) fn finish_stream(&mut self, key: Key, stream: Stream, exchange: &Exchange) {
+        let (now, draining) = (self.now, self.draining);
+        let Some(down) = self.h2_client(key) else { return };
+        down.used = now;
+        if exchange.broken {
+            down.codec.reset(stream, ErrorCode::INTERNAL_ERROR);
+        } else {
+            down.codec.finish(stream);
+        }
+        if down.client.last || draining {
+            down.codec.shutdown();
+        }
+        self.flush_later(key);
+    }
+}

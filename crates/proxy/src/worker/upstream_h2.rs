@@ -1,0 +1,435 @@
+//! Our HTTP/2 connection to a host: its frames cut into responses, and its end.
+
+use std::io;
+
+use model::cluster::UpstreamProtocol;
+use model::retry::Outcome;
+use wire::h2::{By, Connection, ConnectionError, ErrorCode, Event, Scratch, Stream};
+use wire::{HeaderId, Reject, reject::Side};
+
+use super::Worker;
+use super::connection::{Conn, UpstreamH2};
+use super::downstream_h2::RELEASE_AFTER;
+use super::exchange::{ExchangeId, Framing, Phase};
+use super::local_reply::Reset;
+use super::retry::Unprocessed;
+use crate::clock::Time;
+use crate::net::sockets::Key;
+use crate::upstream::breaker::Taken;
+use crate::upstream::{ClusterConfig, HostRef, bump};
+
+impl Worker {
+    pub(super) fn h2_host(&mut self, key: Key) -> Option<&mut UpstreamH2> {
+        match self.conns.get_mut(key) {
+            Some(Conn::UpstreamH2(up)) => Some(up),
+            _ => None,
+        }
+    }
+
+    /// A new connection's state.
+    pub(super) fn start_h2_host(
+        &mut self,
+        key: Key,
+        host: &HostRef,
+        config: &ClusterConfig,
+        connecting: bool,
+        taken: Taken,
+    ) {
+        let local = (!connecting).then(|| self.local_address(key)).flatten();
+        let up = UpstreamH2 {
+            host: host.clone(),
+            codec: Connection::client(config.h2.clone(), self.now.as_duration()),
+            connecting,
+            connect_deadline: if connecting { self.now.after(config.connect_timeout) } else { Time::NEVER },
+            requests: 0,
+            local,
+            opened: self.now,
+            used: self.now,
+            heard: self.now,
+            taken,
+            introduced: false,
+            hop: host.hop && config.protocol != UpstreamProtocol::Http2,
+            retiring: false,
+            flush: false,
+        };
+        self.put(key, Conn::UpstreamH2(Box::new(up)));
+        self.arm_h2_host(key);
+    }
+
+    pub(super) fn h2_host_bytes(&mut self, key: Key, bytes: &[u8]) {
+        let now = self.now;
+        if let Some(up) = self.h2_host(key) {
+            up.heard = now;
+        }
+        self.h2_host_events(key, bytes);
+        self.flush_later(key);
+    }
+
+    /// Goes through what happened on the connection, and in `bytes`.
+    pub(super) fn h2_host_events(&mut self, key: Key, mut bytes: &[u8]) {
+        let mut scratch = self.scratch.take().unwrap_or_default();
+        let now = self.now.as_duration();
+        while let Some(Conn::UpstreamH2(up)) = self.conns.get_mut(key) {
+            let event = match up.codec.next(&mut bytes, &mut scratch, now) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => {
+                    self.h2_host_failed(key, &error);
+                    break;
+                }
+            };
+            match event {
+                Event::Response { stream, token, end, .. } => match self.of_stream(key, stream, token) {
+                    Some(id) => self.h2_response(key, id, end, &mut scratch),
+                    None => self.reset_stream(key, stream, ErrorCode::CANCEL),
+                },
+                Event::Data { stream, token, bytes, end } => match self.of_stream(key, stream, token) {
+                    Some(id) => self.h2_response_body(key, id, stream, bytes, end),
+                    None => up_consume(self, key, stream, bytes.len()),
+                },
+                Event::Trailers { stream, token, trailers } => {
+                    if let Some(id) = self.of_stream(key, stream, token) {
+                        self.h2_response_trailers(key, id, trailers.section());
+                    }
+                }
+                Event::Reset { stream, token, code, by } => {
+                    if let Some(id) = self.of_stream(key, stream, token) {
+                        self.h2_attempt_reset(key, id, code, by);
+                    }
+                }
+                Event::Writable { stream, token } => {
+                    if let Some(id) = self.of_stream(key, stream, token)
+                        && let Some(mut exchange) = self.exchanges.take(id)
+                    {
+                        self.read_client_on(&mut exchange);
+                        self.exchanges.put_back(id, exchange);
+                    }
+                }
+                Event::GoAway { .. } => up.retiring = true,
+                // More streams may fit now, or fewer.
+                Event::Settings => {
+                    let host = up.host.clone();
+                    self.leave_room(host);
+                }
+                Event::Pong | Event::Request { .. } | Event::Refused { .. } => {}
+            }
+        }
+        self.scratch = Some(scratch);
+    }
+
+    /// The exchange a stream belongs to, if it still does.
+    fn of_stream(&self, key: Key, stream: Stream, token: u64) -> Option<ExchangeId> {
+        let id = ExchangeId::of_token(token)?;
+        let exchange = self.exchanges.get(id)?;
+        (exchange.up == Some(key) && exchange.up_stream == Some(stream)).then_some(id)
+    }
+
+    pub(super) fn reset_stream(&mut self, key: Key, stream: Stream, code: ErrorCode) {
+        if let Some(up) = self.h2_host(key) {
+            up.codec.reset(stream, code);
+            self.flush_later(key);
+        }
+    }
+
+    fn h2_response(&mut self, key: Key, id: ExchangeId, end: bool, scratch: &mut Scratch) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        let mut text = std::mem::take(&mut self.response_text);
+        scratch.take_head(&mut text, &mut self.response);
+        let head = self.response.response(&text);
+        if head.is_interim() {
+            exchange.interim += 1;
+            if exchange.interim <= super::upstream::INTERIM_LIMIT {
+                self.pass_interim(&mut exchange, &text);
+                self.exchanges.put_back(id, exchange);
+            } else {
+                self.exchanges.put_back(id, exchange);
+                let reject = Reject::malformed(Side::Response, "http2.too_many_interim_responses");
+                self.response_refused(key, id, &reject);
+            }
+            self.response_text = text;
+            return;
+        }
+        if exchange.first_byte == Time::default() {
+            exchange.first_byte = self.now;
+        }
+        if let Some(wait) = self.retry_response(&mut exchange, &text) {
+            self.back_off(id, &mut exchange, wait);
+            self.exchanges.put_back(id, exchange);
+        } else {
+            self.begin_response(&mut exchange, &text);
+            self.send_response_head(&mut exchange, &text, end);
+            self.exchanges.put_back(id, exchange);
+            if end {
+                self.response_complete(key, id);
+            }
+        }
+        self.response_text = text;
+    }
+
+    fn h2_response_body(&mut self, key: Key, id: ExchangeId, stream: Stream, bytes: &[u8], end: bool) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        exchange.sent += bytes.len() as u64;
+        self.touch(&mut exchange);
+        let tunnel = exchange.tunnel;
+        if exchange.stream.is_some() {
+            self.forward_payload(&mut exchange, bytes, end && !tunnel);
+        } else if exchange.response_framing == Framing::Chunk && !tunnel {
+            let mut out = std::mem::take(&mut self.out);
+            out.clear();
+            Worker::reframe(Framing::Chunk, bytes, end, &mut out);
+            self.forward_response(&mut exchange, &out, &[]);
+            self.out = out;
+        } else {
+            self.forward_response(&mut exchange, bytes, &[]);
+        }
+        if self.client_is_behind(&exchange) {
+            exchange.held_up += bytes.len();
+        } else {
+            up_consume(self, key, stream, bytes.len());
+        }
+        self.exchanges.put_back(id, exchange);
+        match end {
+            true if tunnel => self.host_half_closed(id),
+            true => self.response_complete(key, id),
+            false => {}
+        }
+    }
+
+    fn h2_response_trailers(&mut self, key: Key, id: ExchangeId, section: &[u8]) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        self.send_trailers(&mut exchange, section);
+        self.exchanges.put_back(id, exchange);
+        self.response_complete(key, id);
+    }
+
+    /// The stream of an attempt was reset.
+    fn h2_attempt_reset(&mut self, key: Key, id: ExchangeId, code: ErrorCode, by: By) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let (phase, tunnel) = (exchange.phase, exchange.tunnel);
+        let host = self.h2_host(key).map(|up| up.host.clone());
+        if let Some(cluster) = host.as_ref().and_then(|host| host.cluster.upgrade()) {
+            let shard = &self.telemetry.shard;
+            match by {
+                By::Here(_) => {
+                    shard.inc(cluster.stats.upstream_cx_protocol_error);
+                    shard.inc(cluster.stats.upstream_rq_tx_reset);
+                }
+                By::Peer | By::GoAway => shard.inc(cluster.stats.upstream_rq_rx_reset),
+            }
+        }
+        if let By::Here(_) = by {
+            let reject = Reject::malformed(Side::Response, "http2.violation.of.messaging.rule");
+            self.response_refused(key, id, &reject);
+        } else if tunnel || phase == Phase::Response {
+            self.response_cut_short(id, true);
+        } else if by == By::GoAway || code == ErrorCode::REFUSED_STREAM {
+            // The host says that it has done nothing for it.
+            if !self.send_elsewhere(id, Unprocessed::Surely) {
+                self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
+            }
+        } else {
+            self.attempt_failed(key, id, Reset::remote_reset(), Outcome::Reset { request_sent: true });
+        }
+    }
+
+    /// The connection is made; what was asked on it in the meantime goes out.
+    pub(super) fn h2_host_connected(&mut self, key: Key) {
+        let local = self.local_address(key);
+        let Some(up) = self.h2_host(key) else { return };
+        up.connecting = false;
+        up.local = local;
+        let tokens: Vec<u64> = up.codec.streams().map(|(_, token)| token).collect();
+        for id in tokens.into_iter().filter_map(ExchangeId::of_token) {
+            if let Some(exchange) = self.exchanges.get_mut(id) {
+                exchange.upstream_local = local;
+            }
+            self.attempt_connected(id);
+        }
+        self.arm_h2_host(key);
+        self.flush_later(key);
+    }
+
+    /// The connection can not go on: it does not speak HTTP/2 as it must.
+    fn h2_host_failed(&mut self, key: Key, error: &ConnectionError) {
+        let Some(up) = self.h2_host(key) else { return };
+        let stats = up.host.cluster.upgrade().map(|cluster| cluster.stats.clone());
+        // Its last words, as far as they go.
+        let length = up.codec.output().len();
+        let output = up.codec.output().get(..length).unwrap_or_default().to_vec();
+        self.sockets.try_send(key, &output);
+        let broken = error.code != ErrorCode::NO_ERROR;
+        if broken && let Some(stats) = stats {
+            self.telemetry.shard.inc(stats.upstream_cx_protocol_error);
+        }
+        let reset = if broken { Some(Reset::protocol_error()) } else { None };
+        self.h2_host_lost(key, None, reset);
+    }
+
+    /// The host has closed the connection (`error`: or it broke, or never was).
+    pub(super) fn h2_host_gone(&mut self, key: Key, error: Option<io::ErrorKind>) {
+        self.h2_host_lost(key, error, None);
+    }
+
+    /// Every request on the connection is answered for; `reset`: in these words.
+    fn h2_host_lost(&mut self, key: Key, error: Option<io::ErrorKind>, reset: Option<Reset>) {
+        let Some(up) = self.h2_host(key) else { return };
+        let (host, connecting, heard, requests) = (up.host.clone(), up.connecting, up.heard, up.requests);
+        up.retiring = true;
+        let tokens: Vec<u64> = up.codec.streams().map(|(_, token)| token).collect();
+        let ids: Vec<ExchangeId> = tokens
+            .into_iter()
+            .filter_map(ExchangeId::of_token)
+            .filter(|id| self.exchanges.get(*id).is_some_and(|exchange| exchange.up == Some(key)))
+            .collect();
+        if connecting {
+            bump(&host.failed_connects, 1);
+        }
+        if let Some(cluster) = host.cluster.upgrade() {
+            let shard = &self.telemetry.shard;
+            if connecting {
+                shard.inc(cluster.stats.upstream_cx_connect_fail);
+            } else if !ids.is_empty() {
+                shard.inc(cluster.stats.upstream_cx_destroy_remote_with_active_rq);
+            }
+        }
+        for id in ids {
+            let Some(exchange) = self.exchanges.get(id) else { continue };
+            if exchange.tunnel || exchange.phase == Phase::Response {
+                self.response_cut_short(id, reset.is_some());
+            } else if connecting {
+                self.attempt_failed(key, id, Reset::could_not_connect(error), Outcome::ConnectFailure);
+            } else if let Some(reset) = &reset {
+                self.attempt_failed(key, id, reset.clone(), Outcome::Reset { request_sent: true });
+            } else if heard >= exchange.attempt_started
+                || requests < 2
+                || !self.send_elsewhere(id, Unprocessed::Maybe)
+            {
+                self.attempt_failed(key, id, Reset::termination(), Outcome::Reset { request_sent: true });
+            }
+        }
+        self.discard_h2_host(key);
+    }
+
+    /// What had to be sent has been, or as much as goes now.
+    pub(super) fn h2_host_flushed(&mut self, key: Key) {
+        let now = self.now;
+        let Some(up) = self.h2_host(key) else { return };
+        if up.codec.open_streams() > 0 {
+            return;
+        }
+        up.used = now;
+        let over = up.codec.is_drained() || up.retiring || up.host.gone.get();
+        if over && up.codec.output().is_empty() {
+            self.discard_h2_host(key);
+        } else {
+            self.sockets.set_deadline(key, now.after(RELEASE_AFTER));
+        }
+    }
+
+    pub(super) fn arm_h2_host(&mut self, key: Key) {
+        let now = self.now;
+        let Some(up) = self.h2_host(key) else { return };
+        let mut deadline = up.connect_deadline;
+        if !up.connecting {
+            deadline = up.codec.deadline().map_or(Time::NEVER, |at| Time::default().after(at));
+            if let Some(cluster) = up.host.cluster.upgrade() {
+                let config = cluster.config.borrow();
+                if let Some(idle) = config.idle_timeout
+                    && up.codec.open_streams() == 0
+                {
+                    deadline = deadline.min(up.used.after(idle));
+                }
+                if let Some(longest) = config.max_connection_duration {
+                    deadline = deadline.min(up.opened.after(longest).max(now));
+                }
+            }
+        }
+        self.sockets.set_deadline(key, deadline);
+    }
+
+    pub(super) fn h2_host_timeout(&mut self, key: Key) {
+        let now = self.now;
+        let Some(up) = self.h2_host(key) else { return };
+        let cluster = up.host.cluster.upgrade();
+        let stats = cluster.as_ref().map(|cluster| cluster.stats.clone());
+        if up.connecting {
+            if up.connect_deadline > now {
+                return self.arm_h2_host(key);
+            }
+            if let Some(stats) = stats {
+                self.telemetry.shard.inc(stats.upstream_cx_connect_timeout);
+            }
+            self.h2_connect_timeout(key);
+            return;
+        }
+        if let Err(error) = up.codec.poll_timeouts(now.as_duration()) {
+            return self.h2_host_failed(key, &error);
+        }
+        let idle = cluster.as_ref().and_then(|cluster| cluster.config.borrow().idle_timeout);
+        let longest = cluster.as_ref().and_then(|cluster| cluster.config.borrow().max_connection_duration);
+        up.retiring |= longest.is_some_and(|longest| now.since(up.opened) >= longest);
+        if up.codec.open_streams() == 0 {
+            if idle.is_some_and(|idle| now.since(up.used) >= idle) {
+                if let Some(stats) = stats {
+                    self.telemetry.shard.inc(stats.upstream_cx_idle_timeout);
+                }
+                self.discard_h2_host(key);
+                return;
+            }
+            if up.retiring {
+                self.discard_h2_host(key);
+                return;
+            }
+            if now.since(up.used) >= RELEASE_AFTER {
+                up.codec.release_memory();
+            }
+        }
+        self.flush_later(key);
+        self.arm_h2_host(key);
+    }
+
+    fn h2_connect_timeout(&mut self, key: Key) {
+        let Some(up) = self.h2_host(key) else { return };
+        let host = up.host.clone();
+        let tokens: Vec<u64> = up.codec.streams().map(|(_, token)| token).collect();
+        if let Some(cluster) = host.cluster.upgrade() {
+            self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
+        }
+        for id in tokens.into_iter().filter_map(ExchangeId::of_token) {
+            if self.exchanges.get(id).is_some_and(|exchange| exchange.up == Some(key)) {
+                self.attempt_failed(key, id, Reset::connection_timeout(), Outcome::ConnectFailure);
+            }
+        }
+        self.discard_h2_host(key);
+    }
+
+    pub(super) fn local_address(&self, key: Key) -> Option<std::net::SocketAddr> {
+        self.sockets.raw(key).and_then(|raw| raw.local_addr().ok()).and_then(|address| address.as_socket())
+    }
+
+    /// What a trailer section says that is counted and logged.
+    pub(super) fn note_trailers(exchange: &mut super::exchange::Exchange, section: &[u8]) {
+        let trailers = wire::h2::Trailers::from_section(section);
+        if let Some(status) = trailers.header(HeaderId::GrpcStatus.name().as_bytes()) {
+            exchange.grpc_status =
+                wire::text::parse_decimal(status).and_then(|status| u8::try_from(status).ok());
+        }
+    }
+
+    /// The exchange is done with its stream. `whole`: the response was complete.
+    pub(super) fn forget_stream(&mut self, key: Key, stream: Stream, whole: bool) {
+        if let Some(up) = self.h2_host(key) {
+            // A stream ended on both sides is gone already.
+            up.codec.reset(stream, if whole { ErrorCode::NO_ERROR } else { ErrorCode::CANCEL });
+            let host = up.host.clone();
+            self.flush_later(key);
+            self.leave_room(host);
+        }
+    }
+}
+
+fn up_consume(worker: &mut Worker, key: Key, stream: Stream, bytes: usize) {
+    if let Some(up) = worker.h2_host(key) {
+        up.codec.consume(stream, bytes);
+    }
+}
