@@ -1,70 +1,29 @@
-//! One hop: every contender under the same load, round after round.
+//! Every contender under the same load, round after round.
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use crate::contenders::{Contender, Hop};
+use crate::contenders::{Contender, Ground, Hop};
 use crate::cores::Cores;
+use crate::h2load;
 use crate::load::Measured;
-use crate::procfs::{self, Memory};
+use crate::procfs;
 use crate::rivals::Programs;
-use crate::running::{Placement, Running, free_address};
+use crate::running::{Placement, Running, free_address, output_within};
+use crate::scenario::{Group, Pattern, Setting, Shape};
 use crate::statistics::Spread;
+use crate::upstream::{Answer, Service};
 
-/// Before each window: connections are opened, pools filled, caches warmed.
-const WARM_UP: f64 = 0.25;
-
-/// A load that all contenders meet.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    pub scenario: &'static str,
-    pub what: &'static str,
-    pub connections: usize,
-    pub rate: Option<f64>,
-    pub body: usize,
-    pub reply: usize,
-}
-
-pub const H1: [Shape; 2] = [
-    Shape {
-        scenario: "h1",
-        what: "GET, 1 KiB reply, 64 connections, closed loop",
-        connections: 64,
-        rate: None,
-        body: 0,
-        reply: 1024,
-    },
-    Shape {
-        scenario: "h1-rate",
-        what: "GET, 1 KiB reply, 64 connections, open loop at 5000/s",
-        connections: 64,
-        rate: Some(5000.0),
-        body: 0,
-        reply: 1024,
-    },
-];
-
-pub const POST: [Shape; 1] = [Shape {
-    scenario: "post",
-    what: "POST of 1 KiB, 1 KiB reply, 64 connections, closed loop",
-    connections: 64,
-    rate: None,
-    body: 1024,
-    reply: 1024,
-}];
-
-pub const LARGE: [Shape; 1] = [Shape {
-    scenario: "64k",
-    what: "GET, 64 KiB reply, 32 connections, closed loop",
-    connections: 32,
-    rate: None,
-    body: 0,
-    reply: 64 * 1024,
-}];
+/// Before each window: connections are opened, pools filled, caches warmed. h2load warms up before the first round
+/// only, for it has no window of its own.
+pub const WARM_UP: f64 = 0.25;
+/// A generator that has not ended so long after its time never will.
+const OVERTIME: Duration = Duration::from_secs(15);
 
 /// Where and how long.
 #[derive(Debug, Clone)]
@@ -84,7 +43,7 @@ pub struct Plan<'a> {
 pub struct Entry {
     pub contender: &'static str,
     pub rounds: Vec<Measured>,
-    /// Bytes resident after the rounds.
+    /// Bytes resident after the rounds, of all its processes.
     pub resident: Option<u64>,
 }
 
@@ -103,7 +62,7 @@ impl Entry {
 /// All contenders under one load.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
-    pub scenario: &'static str,
+    pub name: &'static str,
     pub what: &'static str,
     pub entries: Vec<Entry>,
 }
@@ -111,81 +70,128 @@ pub struct Outcome {
 /// A contender that is missing from an outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Missing {
+    /// Of what: the names of shapes, or a scenario.
+    pub from: String,
     pub contender: &'static str,
     pub ours: bool,
     pub reason: String,
 }
 
 impl Plan<'_> {
-    /// Starts all, loads them in turn, ends them.
-    pub fn measure(&self, shapes: &[Shape], missing: &mut Vec<Missing>) -> anyhow::Result<Vec<Outcome>> {
-        let reply = shapes.first().map_or(1024, |shape| shape.reply);
-        let (_upstream, upstream) = self.upstream(reply)?;
+    /// Starts all, loads them in turn, ends them. `shapes`: those of the group that are wanted.
+    pub fn measure(
+        &self,
+        group: &Group,
+        shapes: &[&Shape],
+        missing: &mut Vec<Missing>,
+    ) -> anyhow::Result<Vec<Outcome>> {
+        let (_upstream, upstream) = self.upstream(group.setting)?;
+        let names = shapes.iter().map(|shape| shape.name).collect::<Vec<_>>().join(", ");
         let mut hops: Vec<Hop> = Vec::new();
         for contender in self.contenders {
-            match self.start(*contender, upstream) {
+            if !shapes.iter().any(|shape| shape.contenders.contains(contender)) {
+                continue;
+            }
+            match self.start(*contender, group.setting, upstream) {
                 Ok(hop) => hops.push(hop),
-                Err(e) => miss(missing, *contender, &e),
+                Err(e) => miss(missing, &names, *contender, &e),
             }
         }
         let mut outcomes: Vec<Outcome> = shapes
             .iter()
             .map(|shape| Outcome {
-                scenario: shape.scenario,
+                name: shape.name,
                 what: shape.what,
-                entries: hops.iter().map(|hop| entry(hop.contender)).collect(),
+                entries: hops
+                    .iter()
+                    .filter(|hop| shape.contenders.contains(&hop.contender))
+                    .map(|hop| Entry { contender: hop.contender.name(), rounds: vec![], resident: None })
+                    .collect(),
             })
             .collect();
         for round in 1..=self.rounds {
-            eprintln!("{}: round {round} of {}", shapes.first().map_or("", |s| s.scenario), self.rounds);
-            let mut broken = Vec::new();
-            for hop in &hops {
-                for (shape, outcome) in shapes.iter().zip(&mut outcomes) {
-                    let measured = self.load(shape, hop);
-                    let entry = outcome.entries.iter_mut().find(|e| e.contender == hop.contender.name());
-                    match (measured, entry) {
-                        (Ok(measured), Some(entry)) => entry.rounds.push(measured),
-                        (Err(e), _) => {
-                            miss(missing, hop.contender, &e.context(shape.scenario));
-                            broken.push(hop.contender);
-                            break;
-                        }
-                        (Ok(_), None) => {}
-                    }
-                }
-                if let Some(reason) = hop.shirks().filter(|_| !broken.contains(&hop.contender)) {
-                    miss(missing, hop.contender, &anyhow::anyhow!("{reason}: its figures would not compare"));
-                    broken.push(hop.contender);
-                }
-                hop.empty_log();
-            }
-            hops.retain(|hop| !broken.contains(&hop.contender));
-            for outcome in &mut outcomes {
-                outcome
-                    .entries
-                    .retain(|entry| hops.iter().any(|hop| hop.contender.name() == entry.contender));
+            eprintln!("{names}: round {round} of {}", self.rounds);
+            for hop in &mut hops {
+                self.round(hop, shapes, &mut outcomes, missing, round == 1);
             }
         }
         for hop in &hops {
-            let resident = hop.pid().map(|pid| procfs::memory_of_tree(pid).resident);
-            for outcome in &mut outcomes {
-                for entry in outcome.entries.iter_mut().filter(|e| e.contender == hop.contender.name()) {
-                    entry.resident = resident;
-                }
+            let pids = hop.pids();
+            let resident =
+                (!pids.is_empty()).then(|| pids.iter().map(|p| procfs::memory_of_tree(*p).resident).sum());
+            for entry in outcomes.iter_mut().filter_map(|o| o.entry_mut(hop.contender)) {
+                entry.resident = resident;
             }
         }
         Ok(outcomes)
     }
 
-    pub fn start(&self, contender: Contender, upstream: SocketAddr) -> anyhow::Result<Hop> {
-        Hop::start(contender, self.programs, upstream, self.cores.proxy, self.directory, self.files)
+    /// One contender's turn. What fails loses its row, there or in all of them.
+    fn round(
+        &self,
+        hop: &mut Hop,
+        shapes: &[&Shape],
+        outcomes: &mut [Outcome],
+        missing: &mut Vec<Missing>,
+        first: bool,
+    ) {
+        for (shape, outcome) in shapes.iter().zip(&mut *outcomes) {
+            let Some(entry) = outcome.entry_mut(hop.contender) else { continue };
+            if first
+                && matches!(shape.pattern, Pattern::Grpc { .. })
+                // Whatever is wrong is wrong in the window as well.
+                && let Ok(warmed) = self.load(shape, hop, WARM_UP)
+            {
+                drop(warmed);
+            }
+            match self.load(shape, hop, self.seconds) {
+                Ok(measured) => entry.rounds.push(measured),
+                Err(e) => {
+                    let e = match hop.ended() {
+                        Some(words) => e.context(words),
+                        None => e,
+                    };
+                    miss(missing, shape.name, hop.contender, &e);
+                    outcome.drop_entry(hop.contender);
+                }
+            }
+        }
+        let loaded: Vec<&str> = outcomes
+            .iter_mut()
+            .filter_map(|o| o.entry_mut(hop.contender).is_some().then_some(o.name))
+            .collect();
+        if !loaded.is_empty()
+            && let Some(reason) = hop.shirks()
+        {
+            let e = anyhow::anyhow!("{reason}: its figures would not compare");
+            miss(missing, &loaded.join(", "), hop.contender, &e);
+            outcomes.iter_mut().for_each(|outcome| outcome.drop_entry(hop.contender));
+        }
+        hop.empty_logs();
+    }
+
+    pub fn start(&self, contender: Contender, setting: Setting, upstream: SocketAddr) -> anyhow::Result<Hop> {
+        let ground = Ground {
+            programs: self.programs,
+            setting,
+            upstream,
+            core: self.cores.proxy,
+            directory: self.directory,
+            files: self.files,
+        };
+        Hop::start(contender, &ground)
     }
 
     /// Ends when the handle is dropped.
-    pub fn upstream(&self, reply: usize) -> anyhow::Result<(Running, SocketAddr)> {
+    pub fn upstream(&self, setting: Setting) -> anyhow::Result<(Running, SocketAddr)> {
         let address = free_address()?;
+        let answer = match setting {
+            Setting::Hop { reply } => Answer::Http1(reply),
+            Setting::Pair => Answer::Http1(1024),
+            Setting::Grpc => Answer::Grpc,
+        };
         let program = std::env::current_exe()?.display().to_string();
-        let command = [program, "upstream".to_owned(), format!("{address}={reply}")];
+        let command = [program, "upstream".to_owned(), Service { address, answer }.to_string()];
         let mut running =
             Running::start("upstream", &command, &[], self.load_placement(), self.directory, false)?;
         running.wait_listening(address)?;
@@ -196,69 +202,102 @@ impl Plan<'_> {
         Placement { core: Some(self.cores.load), real_time: self.real_time }
     }
 
-    fn load(&self, shape: &Shape, hop: &Hop) -> anyhow::Result<Measured> {
-        let program = std::env::current_exe()?;
-        let mut command = Command::new(&program);
+    /// One window of load.
+    pub fn load(&self, shape: &Shape, hop: &Hop, seconds: f64) -> anyhow::Result<Measured> {
+        let limit = Duration::from_secs_f64(WARM_UP + seconds) + OVERTIME;
+        match shape.pattern {
+            Pattern::Http1 { connections, rate, body } => {
+                let program = std::env::current_exe()?.display().to_string();
+                let mut command = vec![program, "load".to_owned(), hop.address.to_string()];
+                let mut option = |name: &str, value: String| command.extend([format!("--{name}"), value]);
+                option("connections", connections.to_string());
+                option("body", body.to_string());
+                option("warm-up", WARM_UP.to_string());
+                option("seconds", seconds.to_string());
+                if let Some(rate) = rate {
+                    option("rate", rate.to_string());
+                }
+                for pid in hop.pids() {
+                    option("watch", pid.to_string());
+                }
+                let said = self.run_generator(&command, limit)?;
+                serde_json::from_str(&said).context("what the load generator said")
+            }
+            Pattern::Grpc { connections, streams } => {
+                let program = self.programs.h2load.clone().map_err(anyhow::Error::msg)?;
+                let call = self.directory.join("call");
+                std::fs::write(&call, h2load::call()).with_context(|| call.display().to_string())?;
+                let (target, call) = (hop.address.to_string(), call.display().to_string());
+                let mut command = vec![program.display().to_string()];
+                command.extend(h2load::options(&target, connections, streams, seconds, &call));
+                let pids = hop.pids();
+                let used = || (!pids.is_empty()).then(|| procfs::cpu_of_trees(&pids));
+                let before = used();
+                let said = self.run_generator(&command, limit)?;
+                let used = used().zip(before).map(|(after, before)| after.since(before));
+                h2load::read(&said, seconds, used)
+            }
+        }
+    }
+
+    fn run_generator(&self, generator: &[String], limit: Duration) -> anyhow::Result<String> {
+        let mut command = Command::new(std::env::current_exe()?);
         command.args(["place", "--parent", &std::process::id().to_string()]);
         command.args(["--core", &self.cores.load.to_string()]);
         if self.real_time {
             command.arg("--real-time");
         }
-        command.arg("--").arg(&program).args(["load", &hop.address.to_string()]);
-        command.args(["--connections", &shape.connections.to_string(), "--body", &shape.body.to_string()]);
-        command.args(["--warm-up", &WARM_UP.to_string(), "--seconds", &self.seconds.to_string()]);
-        if let Some(rate) = shape.rate {
-            command.args(["--rate", &rate.to_string()]);
-        }
-        if let Some(pid) = hop.pid() {
-            command.args(["--watch", &pid.to_string()]);
-        }
-        let output = command.stdin(Stdio::null()).output().context("the load generator")?;
+        command.arg("--").args(generator);
+        let output = output_within(command, limit).context("the load generator")?;
         if !output.status.success() {
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        serde_json::from_slice(&output.stdout).context("what the load generator said")
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
-/// Memory without and with idle connections.
-#[derive(Debug, Clone, Serialize)]
-pub struct IdleEntry {
-    pub contender: &'static str,
-    /// Bytes.
-    pub resident: u64,
-    pub anonymous: u64,
-    /// Connections held, and bytes resident with them.
-    pub held: Vec<(usize, u64)>,
-}
-
-impl IdleEntry {
-    pub fn new(contender: Contender, memory: Memory) -> IdleEntry {
-        IdleEntry {
-            contender: contender.name(),
-            resident: memory.resident,
-            anonymous: memory.anonymous,
-            held: Vec::new(),
-        }
+impl Outcome {
+    pub fn entry(&self, contender: Contender) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.contender == contender.name())
     }
 
-    /// Bytes that one of the held connections costs.
-    pub fn per_connection(&self, held: usize) -> Option<f64> {
-        let (count, resident) = self.held.iter().find(|(count, _)| *count == held)?;
-        Some((*resident as f64 - self.resident as f64) / *count as f64)
+    fn entry_mut(&mut self, contender: Contender) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.contender == contender.name())
     }
-}
 
-fn entry(contender: Contender) -> Entry {
-    Entry { contender: contender.name(), rounds: Vec::new(), resident: None }
+    fn drop_entry(&mut self, contender: Contender) {
+        self.entries.retain(|entry| entry.contender != contender.name());
+    }
 }
 
 /// Notes it once, and says it at once: a table without a row must not pass unseen.
-pub fn miss(missing: &mut Vec<Missing>, contender: Contender, error: &anyhow::Error) {
-    let reason = format!("{error:#}");
-    eprintln!("SKIPPED: {} ({reason})", contender.name());
-    let new = Missing { contender: contender.name(), ours: contender.ours(), reason };
+pub fn miss(missing: &mut Vec<Missing>, from: &str, contender: Contender, error: &anyhow::Error) {
+    let reason = one_line(&format!("{error:#}"));
+    eprintln!("SKIPPED: {} from {from} ({reason})", contender.name());
+    let new = Missing { from: from.to_owned(), contender: contender.name(), ours: contender.ours(), reason };
     if !missing.contains(&new) {
         missing.push(new);
+    }
+}
+
+/// The end of a long text is what says why.
+fn one_line(text: &str) -> String {
+    const LONGEST: usize = 400;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().rev().nth(LONGEST) {
+        Some((start, _)) => format!("... {}", line.get(start..).unwrap_or_default()),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_one_short_line() {
+        assert_eq!(one_line("a\n  b: c\n"), "a b: c");
+        let long = one_line(&"ä\n".repeat(5000));
+        assert!(long.starts_with("... ä") && long.chars().count() < 410, "{long}");
     }
 }

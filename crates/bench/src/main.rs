@@ -4,20 +4,21 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bench::contenders::Contender;
 use bench::cores::Cores;
 use bench::demo::Demo;
-use bench::hop::{self, Plan, Shape};
+use bench::hop::{Missing, Plan};
 use bench::load::{self, Load};
 use bench::machine::{Machine, Watch};
 use bench::report::Report;
-use bench::rivals::Programs;
+use bench::rivals::{Programs, Wanted};
+use bench::scenario::{GROUPS, Pattern, Scenario, Shape};
 use bench::upstream::{self, Service};
-use bench::{hold, idle, propagation, scheduling};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use bench::{goals, hold, idle, profile, propagation, relay, scheduling, syscalls};
+use clap::{Args, Parser, Subcommand};
 
 /// Compare filamesh with Envoy, nginx, HAProxy and the floor; weigh it; time a change.
 #[derive(Debug, Parser)]
@@ -25,8 +26,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     name = "bench",
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
-  ./bench                                  everything, under 10 minutes
-  ./bench --quick                          the same goals, under 2 minutes
+  ./bench                                  everything, under 12 minutes
+  ./bench --quick                          the same lines, under 4 minutes
+  ./bench --profile h1                     where our time goes (perf)
   ./bench --scenario h1 --only envoy,filamesh,floor --rounds 9
   ./bench --json figures.json              every round's figures"
 )]
@@ -42,18 +44,22 @@ struct Comparison {
     /// What to measure
     #[arg(long, value_enum, default_value_t = Scenario::All)]
     scenario: Scenario,
-    /// Only these contenders: direct, envoy, envoy-log, nginx, haproxy, filamesh, filamesh-bare, floor
+    /// Only these contenders: direct, envoy, envoy-log, envoy-mux, nginx, haproxy, filamesh, filamesh-bare,
+    /// filamesh-mux, floor, floor-mux, relay
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<Contender>,
     /// Rounds of every contender [default: 5, quick: 3]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: Option<u16>,
-    /// Seconds of each window [default: 2, quick: 1]
+    /// Seconds of each window [default: 1.5, quick: 0.5]
     #[arg(long)]
     seconds: Option<f64>,
-    /// Fewer and shorter rounds, without POST and 64 KiB
+    /// Fewer and shorter rounds
     #[arg(long)]
     quick: bool,
+    /// Sample our proxy under this load instead, and show where its time goes
+    #[arg(long, value_enum, value_name = "SCENARIO")]
+    profile: Option<Scenario>,
     /// Measure this program, and not the one just built
     #[arg(long, value_name = "PROGRAM")]
     filamesh: Option<PathBuf>,
@@ -62,24 +68,15 @@ struct Comparison {
     json: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    H1,
-    Post,
-    #[value(name = "64k")]
-    Large,
-    Idle,
-    Propagation,
-    All,
-}
-
 /// The pieces, which the comparison starts as processes of their own.
 #[derive(Debug, Subcommand)]
 enum Tool {
     /// Load an address and print what was measured as JSON
     Load(LoadArgs),
-    /// Answer requests: ADDRESS=BYTES for each port
+    /// Answer requests: ADDRESS=BYTES (HTTP/1) or ADDRESS=grpc (HTTP/2) for each port
     Upstream { services: Vec<Service> },
+    /// Move bytes between clients and an upstream, unread
+    Relay { listen: SocketAddr, upstream: SocketAddr },
     /// Hold idle connections until standard input ends
     Hold {
         target: SocketAddr,
@@ -105,9 +102,9 @@ struct LoadArgs {
     /// Bytes of each request's body
     #[arg(long, default_value_t = 0)]
     body: usize,
-    /// Measure the CPU time of this process and its descendants
+    /// Measure the CPU time of these processes and their descendants
     #[arg(long, value_name = "PID")]
-    watch: Option<u32>,
+    watch: Vec<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +126,10 @@ fn main() -> ExitCode {
         None => compare(&cli.comparison),
         Some(Tool::Load(args)) => load_once(&args),
         Some(Tool::Upstream { services }) => upstream::serve(&services).map(|()| true),
+        Some(Tool::Relay { listen, upstream }) => {
+            scheduling::raise_file_limit();
+            relay::relay(listen, upstream).map(|()| true)
+        }
         Some(Tool::Hold { target, connections }) => {
             scheduling::raise_file_limit();
             hold::hold(target, connections, Duration::from_secs(60)).map(|()| true)
@@ -166,7 +167,7 @@ fn load_once(args: &LoadArgs) -> anyhow::Result<bool> {
         seconds: args.seconds,
         rate: args.rate,
         body: args.body,
-        watch: args.watch,
+        watch: args.watch.clone(),
     })?;
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &measured)?;
@@ -176,16 +177,32 @@ fn load_once(args: &LoadArgs) -> anyhow::Result<bool> {
 
 /// True if everything asked for was measured, rivals that cannot be had aside.
 fn compare(args: &Comparison) -> anyhow::Result<bool> {
-    let seconds = args.seconds.unwrap_or(if args.quick { 1.0 } else { 2.0 });
+    let seconds = args.seconds.unwrap_or(if args.quick { 0.5 } else { 1.5 });
     anyhow::ensure!((0.1..=60.0).contains(&seconds), "--seconds {seconds}: from 0.1 to 60");
     let rounds = usize::from(args.rounds.unwrap_or(if args.quick { 3 } else { 5 }));
+    let asked = args.profile.unwrap_or(args.scenario);
+    let wants = |scenario| asked == scenario || asked == Scenario::All;
     let contenders: Vec<Contender> = Contender::ALL
         .into_iter()
         .filter(|contender| args.only.is_empty() || args.only.contains(contender))
+        .filter(|contender| args.profile.is_none() || contender.ours())
         .collect();
+    let shapes: Vec<&Shape> =
+        GROUPS.iter().flat_map(|group| group.shapes).filter(|shape| wants(shape.scenario)).collect();
+    let meets = |contender: &Contender| {
+        shapes.iter().any(|shape| shape.contenders.contains(contender))
+            || (wants(Scenario::Idle) && idle::CONTENDERS.contains(contender))
+            || (wants(Scenario::Syscalls) && syscalls::CONTENDERS.contains(contender))
+    };
+    let needed: Vec<Contender> = contenders.iter().copied().filter(meets).collect();
+    let wanted = Wanted {
+        contenders: &needed,
+        h2load: shapes.iter().any(|shape| matches!(shape.pattern, Pattern::Grpc { .. })),
+        strace: wants(Scenario::Syscalls),
+    };
     let (target, workspace) = directories()?;
     let ours = args.filamesh.clone().unwrap_or_else(|| target.join("release/filamesh"));
-    let programs = Programs::prepare(&contenders, &ours, &target, &workspace);
+    let programs = Programs::prepare(&wanted, &ours, &target, &workspace);
     let files = scheduling::raise_file_limit();
     let cores = Cores::choose()?;
     let real_time = real_time_allowed();
@@ -200,6 +217,11 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         directory: &directory.0,
         files,
     };
+    let mut out = std::io::stdout().lock();
+    if let Some(scenario) = args.profile {
+        write!(out, "{}", profile::profile(&plan, scenario, "perf")?)?;
+        return Ok(true);
+    }
     let mut report = Report {
         machine: Machine::read(cores, real_time, files),
         versions: programs.versions(),
@@ -207,35 +229,43 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         seconds,
         hops: vec![],
         idle: vec![],
+        syscalls: vec![],
         demo: None,
         propagation: None,
         noise: None,
+        took_seconds: 0.0,
         missing: vec![],
         failed: vec![],
         goals: vec![],
     };
+    let began = Instant::now();
     let watch = Watch::begin(cores);
-    let wants = |scenario| args.scenario == scenario || args.scenario == Scenario::All;
-    let shapes: [(Scenario, &[Shape]); 3] =
-        [(Scenario::H1, &hop::H1), (Scenario::Post, &hop::POST), (Scenario::Large, &hop::LARGE)];
-    for (scenario, shapes) in shapes {
-        let in_quick = scenario == Scenario::H1 || args.scenario == scenario;
-        if wants(scenario) && (!args.quick || in_quick) {
-            match plan.measure(shapes, &mut report.missing) {
-                Ok(outcomes) => report.hops.extend(outcomes),
-                Err(e) => report.failed.push(format!("{e:#}")),
-            }
+    for group in &GROUPS {
+        let shapes: Vec<&Shape> = group.shapes.iter().filter(|shape| wants(shape.scenario)).collect();
+        if shapes.is_empty() {
+            continue;
+        }
+        match plan.measure(group, &shapes, &mut report.missing) {
+            Ok(outcomes) => report.hops.extend(outcomes),
+            Err(e) => report.failed.push(format!("{e:#}")),
         }
     }
     if wants(Scenario::Idle) {
-        let counts: &[usize] = if args.quick { &[1000] } else { &[1000, 9000] };
-        let affordable = idle::affordable(counts, files);
-        if affordable != counts {
-            eprintln!("idle: {files} open files allow only {affordable:?} connections, not {counts:?}");
-        }
-        match idle::measure(&plan, &affordable, &mut report.missing) {
-            Ok(entries) => report.idle = entries,
-            Err(e) => report.failed.push(format!("idle: {e:#}")),
+        measure_idle(&plan, &mut report);
+    }
+    if wants(Scenario::Syscalls) {
+        match syscalls::measure(&plan, &mut report.missing) {
+            Ok(counted) => report.syscalls = counted,
+            // A tool that cannot be had, as a rival that cannot.
+            Err(e) => {
+                let reason = format!("{e:#}");
+                report.missing.push(Missing {
+                    from: "syscalls".to_owned(),
+                    contender: "strace",
+                    ours: false,
+                    reason,
+                });
+            }
         }
     }
     let ours = contenders.iter().any(|contender| contender.ours());
@@ -246,14 +276,26 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         }
     }
     report.noise = Some(watch.end(cores));
-    report.goals = report.goals();
-    let mut out = std::io::stdout().lock();
+    report.took_seconds = began.elapsed().as_secs_f64();
+    report.goals = goals::goals(&report, wants);
     write!(out, "{}", report.text())?;
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
     }
     Ok(report.failed.is_empty() && !report.missing.iter().any(|missing| missing.ours))
+}
+
+fn measure_idle(plan: &Plan<'_>, report: &mut Report) {
+    const COUNTS: [usize; 2] = [1000, 9500];
+    let affordable = idle::affordable(&COUNTS, plan.files);
+    if affordable != COUNTS {
+        eprintln!("idle: {} open files allow only {affordable:?} connections, not {COUNTS:?}", plan.files);
+    }
+    match idle::measure(plan, &affordable, &mut report.missing) {
+        Ok(entries) => report.idle = entries,
+        Err(e) => report.failed.push(format!("idle: {e:#}")),
+    }
 }
 
 fn demo(

@@ -2,18 +2,36 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::scheduling;
 
 /// CPU time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cpu {
+    /// User and system, in nanoseconds of the scheduler.
+    pub total: Duration,
+    /// In clock ticks, which are too coarse for anything but the share that each has.
     pub user: Duration,
     pub system: Duration,
 }
 
 impl Cpu {
     pub fn since(&self, before: Cpu) -> Cpu {
-        Cpu { user: self.user.saturating_sub(before.user), system: self.system.saturating_sub(before.system) }
+        Cpu {
+            total: self.total.saturating_sub(before.total),
+            user: self.user.saturating_sub(before.user),
+            system: self.system.saturating_sub(before.system),
+        }
+    }
+
+    /// The part of the total spent in user space, as a share.
+    pub fn user_share(&self) -> f64 {
+        let ticked = self.user + self.system;
+        if ticked.is_zero() { 0.0 } else { self.user.as_secs_f64() / ticked.as_secs_f64() }
     }
 }
 
@@ -25,19 +43,25 @@ struct Stat {
     system_ticks: u64,
 }
 
-/// CPU time of a process and all its living descendants so far.
-pub fn cpu_of_tree(root: u32) -> Cpu {
+/// CPU time of processes and all their living descendants so far.
+pub fn cpu_of_trees(roots: &[u32]) -> Cpu {
     let all = processes();
-    let (mut user, mut system) = (0, 0);
-    for pid in tree_in(&all, root) {
-        if let Some(stat) = all.get(&pid) {
-            user += stat.user_ticks;
-            system += stat.system_ticks;
-        }
-    }
     let hertz = rustix::param::clock_ticks_per_second().max(1);
     let time = |ticks: u64| Duration::from_secs_f64(ticks as f64 / hertz as f64);
-    Cpu { user: time(user), system: time(system) }
+    let mut sum = Cpu::default();
+    for pid in roots.iter().flat_map(|root| tree_in(&all, *root)) {
+        let Some(stat) = all.get(&pid) else { continue };
+        let (user, system) = (time(stat.user_ticks), time(stat.system_ticks));
+        sum.user += user;
+        sum.system += system;
+        sum.total += scheduling::cpu_time(pid).unwrap_or(user + system);
+    }
+    sum
+}
+
+/// Established TCP connections of which this is the server's address.
+pub fn connections_to(address: SocketAddr) -> usize {
+    connections_in(&fs::read_to_string("/proc/net/tcp").unwrap_or_default(), address)
 }
 
 /// A process and all its living descendants, itself first.
@@ -46,7 +70,7 @@ pub fn tree(root: u32) -> Vec<u32> {
 }
 
 /// Memory of a process in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// Resident set.
     pub resident: u64,
@@ -148,6 +172,18 @@ fn stat_in(text: &str) -> Option<Stat> {
     })
 }
 
+/// Addresses are hexadecimal, those of IPv4 as the machine stores an integer in network order. proc_net_tcp(5).
+fn connections_in(text: &str, address: SocketAddr) -> usize {
+    const ESTABLISHED: &str = "01";
+    let IpAddr::V4(ip) = address.ip() else { return 0 };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
+    let matches = |line: &&str| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        fields.next() == Some(&local) && fields.nth(1) == Some(ESTABLISHED)
+    };
+    text.lines().filter(matches).count()
+}
+
 fn kibibytes(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_ascii_whitespace().next()?.parse().ok()
@@ -196,14 +232,30 @@ mod tests {
     }
 
     #[test]
+    fn connections_are_counted_at_the_server() {
+        let text = "  sl  local_address rem_address   st tx_queue\n\
+            0: 0100007F:2328 00000000:0000 0A 0:0\n\
+            1: 0100007F:2328 0100007F:C001 01 0:0\n\
+            2: 0100007F:C001 0100007F:2328 01 0:0\n\
+            3: 0100007F:2328 0100007F:C002 06 0:0\n";
+        let text =
+            if cfg!(target_endian = "big") { text.replace("0100007F", "7F000001") } else { text.to_owned() };
+        assert_eq!(connections_in(&text, "127.0.0.1:9000".parse().unwrap()), 1);
+        assert_eq!(connections_in(&text, "127.0.0.1:9001".parse().unwrap()), 0);
+    }
+
+    #[test]
     fn this_process_has_memory_and_used_time() {
         let memory = memory(std::process::id()).unwrap();
         assert!(memory.resident > 100_000 && memory.anonymous <= memory.resident, "{memory:?}");
-        let before = cpu_of_tree(std::process::id());
+        let used = || cpu_of_trees(&[std::process::id()]);
+        let before = used();
         let mut sum = 0_u64;
-        while cpu_of_tree(std::process::id()).since(before).user.is_zero() {
+        while used().since(before).user.is_zero() {
             sum = (0..1_000_000_u64).fold(sum, |sum, n| sum.wrapping_mul(31) ^ n);
         }
         assert_ne!(sum, 1);
+        let since = used().since(before);
+        assert!(!since.total.is_zero() && since.user_share() > 0.0, "{since:?}");
     }
 }

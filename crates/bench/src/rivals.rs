@@ -15,23 +15,32 @@ pub struct Programs {
     pub nginx: Result<PathBuf, String>,
     pub haproxy: Result<PathBuf, String>,
     pub filamesh: Result<PathBuf, String>,
-    pub floor: Result<PathBuf, String>,
+    pub floor: Result<Floor, String>,
+    pub h2load: Result<PathBuf, String>,
+    pub strace: Result<PathBuf, String>,
+}
+
+/// The prototypes.
+#[derive(Debug, Clone)]
+pub struct Floor {
+    pub http1: PathBuf,
+    pub http2: PathBuf,
 }
 
 impl Programs {
     /// Finds or fetches what these contenders need. `target` is the build directory, `workspace` the project's.
-    pub fn prepare(wanted: &[Contender], ours: &Path, target: &Path, workspace: &Path) -> Programs {
-        let wants = |contender: Contender| wanted.contains(&contender);
-        let unless_unwanted = |wanted: bool, find: &dyn Fn() -> Result<PathBuf, String>| {
-            if wanted { find() } else { Err("not asked for".to_owned()) }
-        };
-        let either = wants(Contender::Envoy) || wants(Contender::EnvoyLog);
+    pub fn prepare(wanted: &Wanted<'_>, ours: &Path, target: &Path, workspace: &Path) -> Programs {
+        let wants = |contender: Contender| wanted.contenders.contains(&contender);
+        let any_envoy = [Contender::Envoy, Contender::EnvoyLog, Contender::EnvoyMux].into_iter().any(wants);
+        let any_floor = wants(Contender::Floor) || wants(Contender::FloorMux);
         Programs {
-            envoy: unless_unwanted(either, &|| envoy(&target.join("peers"))),
-            nginx: unless_unwanted(wants(Contender::Nginx), &|| debian("nginx", "nginx-light")),
-            haproxy: unless_unwanted(wants(Contender::Haproxy), &|| debian("haproxy", "haproxy")),
+            envoy: unless_unwanted(any_envoy, || envoy(&target.join("peers"))),
+            nginx: unless_unwanted(wants(Contender::Nginx), || debian("nginx", "nginx-light")),
+            haproxy: unless_unwanted(wants(Contender::Haproxy), || debian("haproxy", "haproxy")),
             filamesh: filamesh(ours),
-            floor: unless_unwanted(wants(Contender::Floor), &|| floor(target, workspace)),
+            floor: unless_unwanted(any_floor, || floor(target, workspace)),
+            h2load: unless_unwanted(wanted.h2load, || debian("h2load", "nghttp2-client")),
+            strace: unless_unwanted(wanted.strace, || debian("strace", "strace")),
         }
     }
 
@@ -42,6 +51,7 @@ impl Programs {
             ("envoy", &self.envoy, "--version"),
             ("nginx", &self.nginx, "-v"),
             ("haproxy", &self.haproxy, "-v"),
+            ("h2load", &self.h2load, "--version"),
             ("filamesh", &self.filamesh, "--version"),
         ] {
             if let Ok(program) = program
@@ -61,6 +71,18 @@ impl Programs {
 
 fn filamesh(path: &Path) -> Result<PathBuf, String> {
     if path.is_file() { Ok(path.to_owned()) } else { Err(format!("{} does not exist", path.display())) }
+}
+
+fn unless_unwanted<T>(wanted: bool, find: impl Fn() -> Result<T, String>) -> Result<T, String> {
+    if wanted { find() } else { Err("not asked for".to_owned()) }
+}
+
+/// What a run needs.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub contenders: &'a [Contender],
+    pub h2load: bool,
+    pub strace: bool,
 }
 
 /// From PyPI, into a virtual environment of its own.
@@ -112,8 +134,8 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// The prototype lives outside the project, in the shared folder beside it.
-fn floor(target: &Path, workspace: &Path) -> Result<PathBuf, String> {
+/// The prototypes live outside the project, in the shared folder beside it.
+fn floor(target: &Path, workspace: &Path) -> Result<Floor, String> {
     let shared =
         std::env::var_os("FILAMESH_SHARED").map_or_else(|| workspace.join("../shared"), PathBuf::from);
     let origin = shared.join("rig/floor");
@@ -134,13 +156,15 @@ fn floor(target: &Path, workspace: &Path) -> Result<PathBuf, String> {
             "--release",
             "--bin",
             "epoll1",
+            "--bin",
+            "epollh2",
             "--manifest-path",
             &manifest,
             "--target-dir",
             &build_text,
         ],
     )?;
-    Ok(build.join("release/epoll1"))
+    Ok(Floor { http1: build.join("release/epoll1"), http2: build.join("release/epollh2") })
 }
 
 /// Copies a package, leaving what is the same untouched so that it is not built again. The copy is a workspace of

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,12 @@ impl Running {
         Ok(())
     }
 
+    /// What it said last, if it has ended.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(format!("{} ended ({status}): {}", self.name, self.last_words()))
+    }
+
     /// The end of its log, for messages.
     pub fn last_words(&self) -> String {
         let mut text = Vec::new();
@@ -119,6 +125,25 @@ impl Drop for Running {
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
+        }
+    }
+}
+
+/// What a command says, or an error when it takes longer: it is killed then.
+pub fn output_within(mut command: Command, limit: Duration) -> anyhow::Result<Output> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (sender, outcome) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = sender.send(child.wait_with_output());
+    });
+    match outcome.recv_timeout(limit) {
+        Ok(output) => Ok(output?),
+        Err(_) => {
+            if let Some(pid) = pid {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            bail!("it did not end within {:.0} s", limit.as_secs_f64())
         }
     }
 }

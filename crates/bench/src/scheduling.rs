@@ -1,10 +1,11 @@
 //! Where and how a process runs: core, real-time class, and that it ends with the one who started it.
-// The one call without a safe wrapper among our dependencies: sched_setscheduler(2).
+// Calls without a safe wrapper among our dependencies: sched_setscheduler(2), and the clock of another process.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::Signal;
@@ -31,6 +32,18 @@ pub fn make_real_time() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// CPU time that a process has used with all its threads, those that ended too. `None` if it is gone.
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    let pid = libc::pid_t::try_from(pid).ok()?;
+    let mut clock: libc::clockid_t = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both only write to the variable they are given.
+    let known = unsafe {
+        libc::clock_getcpuclockid(pid, &raw mut clock) == 0 && libc::clock_gettime(clock, &raw mut time) == 0
+    };
+    known.then(|| Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0)))
 }
 
 /// As many open files as this user may have; returned.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::Site;
+use super::{Between, Role, Site};
 
 /// What is written and counted for each request.
 pub enum Telemetry {
@@ -29,9 +29,18 @@ const LINE: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:
     %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% \
     %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
 
-const CLUSTER: &str = "inbound|9080||";
+fn cluster_name(role: Role) -> &'static str {
+    match role {
+        Role::Inbound => "inbound|9080||",
+        Role::Outbound => "outbound|9080||items.bench.svc.cluster.local",
+    }
+}
 
 pub fn bootstrap(site: &Site, telemetry: &Telemetry) -> Value {
+    let (listener, direction) = match site.role {
+        Role::Inbound => ("virtualInbound", "INBOUND"),
+        Role::Outbound => ("virtualOutbound", "OUTBOUND"),
+    };
     json!({
         "node": {
             "id": format!("sidecar~{}~items-v1-0.bench~bench.svc.cluster.local", site.listen.ip()),
@@ -48,37 +57,61 @@ pub fn bootstrap(site: &Site, telemetry: &Telemetry) -> Value {
         "admin": { "address": address(site.admin) },
         "static_resources": {
             "listeners": [{
-                "name": "virtualInbound",
-                "traffic_direction": "INBOUND",
+                "name": listener,
+                "traffic_direction": direction,
                 "address": address(site.listen),
                 "filter_chains": [{ "filters": [{
                     "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": connection_manager(telemetry),
+                    "typed_config": connection_manager(site.role, telemetry),
                 }] }],
             }],
-            "clusters": [{
-                "name": CLUSTER,
-                "type": "STATIC",
-                "connect_timeout": "5s",
-                "lb_policy": "LEAST_REQUEST",
-                // Istio's: no bound but those of a DestinationRule.
-                "circuit_breakers": { "thresholds": [{
-                    "max_connections": 4_294_967_295_u32, "max_pending_requests": 4_294_967_295_u32,
-                    "max_requests": 4_294_967_295_u32, "max_retries": 4_294_967_295_u32,
-                }] },
-                "load_assignment": {
-                    "cluster_name": CLUSTER,
-                    "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(site.upstream) } }] }],
-                },
-            }],
+            "clusters": [cluster(site)],
         },
     })
 }
 
-fn connection_manager(telemetry: &Telemetry) -> Value {
+fn cluster(site: &Site) -> Value {
+    let name = cluster_name(site.role);
+    let mut endpoint = json!({ "endpoint": { "address": address(site.upstream) } });
+    if site.between == Between::Multiplexed {
+        // What our control plane says of an endpoint whose proxy is one of ours.
+        endpoint["metadata"] = json!({ "filter_metadata": { "filamesh": { "hop": "h2" } } });
+    }
+    let mut cluster = json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "lb_policy": "LEAST_REQUEST",
+        // Istio's: no bound but those of a DestinationRule.
+        "circuit_breakers": { "thresholds": [{
+            "max_connections": 4_294_967_295_u32, "max_pending_requests": 4_294_967_295_u32,
+            "max_requests": 4_294_967_295_u32, "max_retries": 4_294_967_295_u32,
+        }] },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [endpoint] }],
+        },
+    });
+    if site.between == Between::Http2 {
+        cluster["typed_extension_protocol_options"] = json!({
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": { "http2_protocol_options": {} },
+            },
+        });
+    }
+    cluster
+}
+
+fn connection_manager(role: Role, telemetry: &Telemetry) -> Value {
+    let cluster = cluster_name(role);
+    let stat_prefix = match role {
+        Role::Inbound => "inbound",
+        Role::Outbound => "outbound",
+    };
     let route = |name: &str, prefix: &str| {
         json!({
-            "name": name, "match": { "prefix": prefix }, "route": { "cluster": CLUSTER, "timeout": "0s" },
+            "name": name, "match": { "prefix": prefix }, "route": { "cluster": cluster, "timeout": "0s" },
         })
     };
     let mut filters = vec![];
@@ -94,13 +127,13 @@ fn connection_manager(telemetry: &Telemetry) -> Value {
     }));
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "inbound",
+        "stat_prefix": stat_prefix,
         "codec_type": "AUTO",
         "use_remote_address": false,
         "generate_request_id": true,
         "normalize_path": true,
         "route_config": {
-            "name": CLUSTER,
+            "name": cluster,
             "validate_clusters": false,
             "virtual_hosts": [
                 {
@@ -171,15 +204,45 @@ fn address(address: SocketAddr) -> Value {
 mod tests {
     use super::*;
 
-    #[test]
-    fn telemetry_is_what_differs() {
-        let site = Site {
+    fn site(role: Role, between: Between) -> Site {
+        Site {
             listen: "127.0.0.1:1".parse().unwrap(),
             upstream: "127.0.0.1:2".parse().unwrap(),
             admin: "127.0.0.1:3".parse().unwrap(),
             directory: "d".into(),
             files: 1024,
+            role,
+            between,
+        }
+    }
+
+    #[test]
+    fn routes_lead_to_the_cluster() {
+        for role in [Role::Inbound, Role::Outbound] {
+            let all = bootstrap(&site(role, Between::Http2), &Telemetry::Off);
+            let resources = &all["static_resources"];
+            let manager = &resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+            let cluster = &resources["clusters"][0];
+            let route = &manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"];
+            assert_eq!(route["cluster"], cluster["name"]);
+            assert_eq!(cluster["load_assignment"]["cluster_name"], cluster["name"]);
+        }
+    }
+
+    #[test]
+    fn the_protocol_towards_the_upstream() {
+        let options = |between| {
+            let all = bootstrap(&site(Role::Outbound, between), &Telemetry::Off);
+            all["static_resources"]["clusters"][0]["typed_extension_protocol_options"].clone()
         };
+        assert!(options(Between::Http1).is_null());
+        assert!(options(Between::Multiplexed).is_null());
+        assert!(options(Between::Http2).to_string().contains("http2_protocol_options"));
+    }
+
+    #[test]
+    fn telemetry_is_what_differs() {
+        let site = site(Role::Inbound, Between::Http1);
         let manager = |telemetry| {
             bootstrap(&site, &telemetry)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
                 ["typed_config"]

@@ -35,29 +35,30 @@ pub fn run(load: &Load) -> anyhow::Result<Measured> {
     if generator.replies == 0 {
         bail!("{} gave no reply in {:.1} s of warm-up{}", load.target, load.warm_up, generator.why());
     }
-    let before = load.watch.map(procfs::cpu_of_tree);
+    let used = || (!load.watch.is_empty()).then(|| procfs::cpu_of_trees(&load.watch));
+    let before = used();
     let start = generator.open_window();
     generator.turn_until(start + Duration::from_secs_f64(load.seconds))?;
-    let after = load.watch.map(procfs::cpu_of_tree);
+    let after = used();
     let seconds = (generator.now() - start).as_secs_f64();
     let replies = generator.replies;
     generator.drain()?;
 
-    let each = |time: Duration| time.as_secs_f64() * 1e6 / replies.max(1) as f64;
-    let used = before.zip(after).map(|(before, after)| after.since(before));
-    let quantile = |share| generator.latencies.quantile(share).unwrap_or(0) as f64 / 1e3;
+    let used = before.zip(after).map(|(before, after)| Measured::split(after.since(before), replies)).unzip();
+    let quantile = |share| generator.latencies.quantile(share).map(|ns| ns as f64 / 1e3);
     Ok(Measured {
         replies,
+        served: generator.served,
         errors: generator.errors,
         seconds,
         rps: replies as f64 / seconds,
-        user_us: used.map(|used| each(used.user)),
-        system_us: used.map(|used| each(used.system)),
+        user_us: used.0,
+        system_us: used.1,
         p50_us: quantile(0.5),
         p90_us: quantile(0.9),
         p99_us: quantile(0.99),
         p999_us: quantile(0.999),
-        max_us: generator.latencies.longest() as f64 / 1e3,
+        max_us: Some(generator.latencies.longest() as f64 / 1e3),
         first_error: generator.first_error,
     })
 }
@@ -79,6 +80,7 @@ struct Generator<'a> {
     sending: bool,
     latencies: Histogram,
     replies: u64,
+    served: u64,
     errors: u64,
     first_error: Option<String>,
 }
@@ -124,6 +126,7 @@ impl<'a> Generator<'a> {
             sending: true,
             latencies: Histogram::new(),
             replies: 0,
+            served: 0,
             errors: 0,
             first_error: None,
         }
@@ -250,6 +253,7 @@ impl<'a> Generator<'a> {
         let now = self.now_ns();
         if status == 200 {
             self.replies += 1;
+            self.served += 1;
             if let Some(due) = due
                 && due >= self.window
             {

@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::procfs::Cpu;
+
 pub use generator::run;
 
 /// One run. Times in seconds.
@@ -24,8 +26,8 @@ pub struct Load {
     pub rate: Option<f64>,
     /// Bytes sent with each request; 0: a GET.
     pub body: usize,
-    /// The process whose tree's CPU time is measured over the window.
-    pub watch: Option<u32>,
+    /// The processes whose CPU time is measured over the window, with that of their descendants.
+    pub watch: Vec<u32>,
 }
 
 /// What a run measured. Times in microseconds.
@@ -33,6 +35,8 @@ pub struct Load {
 pub struct Measured {
     /// In the window.
     pub replies: u64,
+    /// From the first connection to the end, warm-up and all.
+    pub served: u64,
     /// Failed connections, replies other than 200, requests without any reply.
     pub errors: u64,
     pub first_error: Option<String>,
@@ -41,14 +45,21 @@ pub struct Measured {
     /// For each reply; absent when nothing was watched.
     pub user_us: Option<f64>,
     pub system_us: Option<f64>,
-    pub p50_us: f64,
-    pub p90_us: f64,
-    pub p99_us: f64,
-    pub p999_us: f64,
-    pub max_us: f64,
+    /// Latencies; absent where the generator does not tell them.
+    pub p50_us: Option<f64>,
+    pub p90_us: Option<f64>,
+    pub p99_us: Option<f64>,
+    pub p999_us: Option<f64>,
+    pub max_us: Option<f64>,
 }
 
 impl Measured {
+    /// Times of the processor as user and system time of each reply.
+    pub fn split(used: Cpu, replies: u64) -> (f64, f64) {
+        let each = used.total.as_secs_f64() * 1e6 / replies.max(1) as f64;
+        (each * used.user_share(), each * (1.0 - used.user_share()))
+    }
+
     /// User and system time for each reply.
     pub fn cpu_us(&self) -> Option<f64> {
         Some(self.user_us? + self.system_us?)

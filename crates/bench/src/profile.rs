@@ -1,0 +1,212 @@
+//! Where the time of our proxy goes under one load: samples of `perf`, put together as kernel by system call, ours
+//! by crate and module, and the rest by library.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use crate::contenders::Contender;
+use crate::hop::Plan;
+use crate::running::{Placement, Running, output_within};
+use crate::scenario::{GROUPS, Scenario};
+use crate::table::{Table, figure};
+
+const SECONDS: f64 = 3.0;
+const READ_LIMIT: Duration = Duration::from_secs(120);
+/// Rows of each table; what is rarer says nothing.
+const ROWS: usize = 12;
+const SYMBOLS: usize = 20;
+
+/// For each shape of a scenario, and each of our contenders that meets it, a text.
+pub fn profile(plan: &Plan<'_>, scenario: Scenario, program: &str) -> anyhow::Result<String> {
+    let perf = which(program)
+        .with_context(|| format!("{program} is not installed (Debian: linux-perf): no profile without it"))?;
+    let mut text = String::new();
+    for group in GROUPS {
+        for shape in group.shapes.iter().filter(|shape| shape.scenario == scenario) {
+            let ours = |contender: &&Contender| contender.ours() && shape.contenders.contains(contender);
+            for contender in plan.contenders.iter().filter(ours) {
+                let (_upstream, upstream) = plan.upstream(group.setting)?;
+                let hop = plan.start(*contender, group.setting, upstream)?;
+                eprintln!("profile: {} under {}", contender.name(), shape.name);
+                let data = plan.directory.join("perf.data").display().to_string();
+                let pids: Vec<String> = hop.pids().iter().map(ToString::to_string).collect();
+                // No counter of the processor: virtual machines often have none.
+                let mut record = vec![perf.clone()];
+                let options = ["record", "-q", "-e", "cpu-clock", "-F", "1999", "-g", "-o", &data, "-p"];
+                record.extend(options.map(str::to_owned));
+                record.push(pids.join(","));
+                plan.load(shape, &hop, 0.5)?;
+                let recorder =
+                    Running::start("perf", &record, &[], Placement::default(), plan.directory, false)?;
+                let measured = plan.load(shape, &hop, SECONDS)?;
+                drop(recorder);
+                let mut read = Command::new(&perf);
+                read.args(["script", "--no-inline", "-F", "ip,sym,dso", "-i", &data]);
+                let output = output_within(read, READ_LIMIT)?;
+                ensure!(output.status.success(), "perf: {}", String::from_utf8_lossy(&output.stderr).trim());
+                let samples = Samples::read(&String::from_utf8_lossy(&output.stdout));
+                writeln!(text, "\n{}: {} ({})", shape.name, contender.name(), shape.what)?;
+                writeln!(
+                    text,
+                    "  {} samples, {} us of CPU a request while sampled",
+                    samples.all,
+                    figure(measured.cpu_us(), 1)
+                )?;
+                samples.write(&mut text)?;
+            }
+        }
+    }
+    ensure!(!text.is_empty(), "{}: no load of this name that one of ours meets", scenario.name());
+    Ok(text)
+}
+
+fn which(program: &str) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join(program)).find(|p| p.is_file())?;
+    Some(found.display().to_string())
+}
+
+/// How many samples fell where.
+#[derive(Debug, Default)]
+struct Samples {
+    all: u64,
+    /// Kernel, by the system call that led there.
+    calls: HashMap<String, u64>,
+    /// Our program, by crate and module.
+    modules: HashMap<String, u64>,
+    libraries: HashMap<String, u64>,
+    symbols: HashMap<String, u64>,
+}
+
+impl Samples {
+    /// Each sample is a block of lines `address symbol (library)`, the innermost frame first.
+    fn read(script: &str) -> Samples {
+        let mut samples = Samples::default();
+        for block in script.split("\n\n") {
+            let frames: Vec<(&str, &str)> = block.lines().filter_map(frame).collect();
+            let Some((symbol, library)) = frames.first().copied() else { continue };
+            let mut count = |of: fn(&mut Samples) -> &mut HashMap<String, u64>, key: String| {
+                *of(&mut samples).entry(key).or_default() += 1;
+            };
+            if is_kernel(library) {
+                let call = frames.iter().find_map(|(symbol, _)| system_call(symbol));
+                count(|s| &mut s.calls, call.unwrap_or("entry, exit, interrupts").to_owned());
+                count(|s| &mut s.symbols, format!("[kernel] {symbol}"));
+            } else if library.contains("filamesh") {
+                count(|s| &mut s.modules, module(symbol));
+                count(|s| &mut s.symbols, symbol.to_owned());
+            } else {
+                let name = library.rsplit('/').next().unwrap_or(library);
+                count(|s| &mut s.libraries, name.to_owned());
+                count(|s| &mut s.symbols, format!("[{name}] {symbol}"));
+            }
+            samples.all += 1;
+        }
+        samples
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let parts = [
+            ("kernel, by system call", &self.calls, ROWS),
+            ("ours, by module", &self.modules, ROWS),
+            ("libraries", &self.libraries, ROWS),
+            ("symbols", &self.symbols, SYMBOLS),
+        ];
+        for (name, counts, rows) in parts {
+            let share = |count: u64| figure(Some(count as f64 * 100.0 / self.all.max(1) as f64), 1);
+            let mut table = Table::new(&[name, &format!("{} %", share(counts.values().sum()))]);
+            let mut sorted: Vec<(&String, &u64)> = counts.iter().collect();
+            sorted.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
+            for (key, count) in sorted.into_iter().take(rows) {
+                // Names of generic functions have no end.
+                let short: String = key.chars().take(100).collect();
+                table.row(vec![format!("  {short}"), share(*count)]);
+            }
+            write!(out, "{table}")?;
+        }
+        Ok(())
+    }
+}
+
+fn frame(line: &str) -> Option<(&str, &str)> {
+    let (address, rest) = line.trim().split_once(' ')?;
+    u64::from_str_radix(address, 16).ok()?;
+    let (symbol, library) = rest.trim().rsplit_once(" (")?;
+    let symbol = symbol.rsplit_once("+0x").map_or(symbol, |(symbol, _)| symbol);
+    Some((symbol, library.trim_end_matches(')')))
+}
+
+fn is_kernel(library: &str) -> bool {
+    library.starts_with("[kernel") || library.starts_with("[guest.kernel") || library.ends_with(".ko")
+}
+
+/// `__x64_sys_sendto` and its like of other processors.
+fn system_call(symbol: &str) -> Option<&str> {
+    ["__x64_sys_", "__arm64_sys_", "__se_sys_", "__do_sys_"]
+        .into_iter()
+        .find_map(|prefix| symbol.strip_prefix(prefix))
+}
+
+/// Crate and module of a function: `wire::h1` of `<wire::h1::Reader as core::iter::Iterator>::next`.
+fn module(symbol: &str) -> String {
+    let path = symbol.trim_start_matches(['<', '&', '*', '(']);
+    let path = path.strip_prefix("mut ").unwrap_or(path);
+    let end = path.find([' ', '<', '>', '(']).unwrap_or(path.len());
+    let segments: Vec<&str> = path.get(..end).unwrap_or(path).split("::").collect();
+    match segments.as_slice() {
+        [first @ ("core" | "alloc" | "std" | "hashbrown" | "mio"), _, ..] => (*first).to_owned(),
+        // The last is the function, or the type of a method.
+        [first, second, _, ..] => format!("{first}::{second}"),
+        [first, ..] => (*first).to_owned(),
+        [] => symbol.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_put_together() {
+        let script = "
+\tffffffff81 tcp_sendmsg_locked+0x10 ([kernel.kallsyms])
+\tffffffff82 __x64_sys_sendto+0x20 ([kernel.kallsyms])
+\t    7f0001 __send+0x1 (/usr/lib/libc.so.6)
+
+\tffffffff83 entry_SYSCALL_64 ([kernel.kallsyms])
+
+\t      5501 <wire::h1::Reader as core::iter::Iterator>::next+0x2 (/t/release/filamesh)
+\t    7f0002 main+0x1 (/t/release/filamesh)
+
+\t    7f0003 __memmove_avx+0x2 (/usr/lib/libc.so.6)
+";
+        let samples = Samples::read(script);
+        assert_eq!(samples.all, 4);
+        assert_eq!(samples.calls["sendto"], 1);
+        assert_eq!(samples.calls["entry, exit, interrupts"], 1);
+        assert_eq!(samples.modules["wire::h1"], 1);
+        assert_eq!(samples.libraries["libc.so.6"], 1);
+        let mut text = String::new();
+        samples.write(&mut text).unwrap();
+        assert!(text.contains("50.0 %") && text.contains("[kernel] tcp_sendmsg_locked"), "{text}");
+    }
+
+    #[test]
+    fn modules() {
+        for (symbol, expected) in [
+            ("proxy::worker::turn::run", "proxy::worker"),
+            ("<&mut wire::h1::Head as core::fmt::Debug>::fmt", "wire::h1"),
+            ("core::ptr::drop_in_place<proxy::x::Y>", "core"),
+            ("malloc", "malloc"),
+            ("<alloc::vec::Vec<T> as core::ops::Drop>::drop", "alloc"),
+            ("", ""),
+        ] {
+            assert_eq!(module(symbol), expected, "{symbol}");
+        }
+    }
+}
