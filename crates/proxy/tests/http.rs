@@ -132,6 +132,19 @@ fn local_replies_are_worded_as_envoys() {
     }
 }
 
+/// More than is kept comes while the host is being connected to, and goes out in one write when it is.
+#[test]
+fn a_large_body_goes_on_after_connecting() {
+    let host = Host::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let proxy = Proxy::start(http_listener(http(to("up"))), &[cluster("up", &[host.address])]);
+    let body = "x".repeat(3 << 20);
+    for _ in 0..10 {
+        let request = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        assert_eq!(proxy.client().ask(&request).status, 200);
+    }
+    assert_eq!(host.connections.load(std::sync::atomic::Ordering::SeqCst), 10);
+}
+
 #[test]
 fn bodies_pass_however_they_are_framed() {
     let answers = [

@@ -307,5 +307,9 @@ impl Worker {
         {
             self.attempt_connected(id);
         }
+        // What was kept while connecting may have gone all at once: no other event says that the client may go on.
+        if self.sockets.backlog(key) == 0 {
+            self.drained(key);
+        }
     }
 }
