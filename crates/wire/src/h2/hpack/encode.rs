@@ -170,8 +170,11 @@ impl Encoder {
     }
 }
 
-/// Slots of the index; a table of 4 KiB holds at most 128 entries.
-const SLOTS: usize = 256;
+/// Buckets of the index, and the entries each can name; a table of 4 KiB holds at most 128. Two fields that share a
+/// slot would push one another out with each message, so that both go as literals for ever: with one slot for each hash
+/// that befell every third connection of twenty recurring fields.
+const BUCKETS: usize = 64;
+const WAYS: usize = 4;
 
 /// What the peer's decoder holds, and where to look for it.
 #[derive(Clone, Debug)]
@@ -181,9 +184,9 @@ struct Table {
     size: usize,
     /// How many entries were ever evicted: the number of the oldest that is left.
     evicted: u32,
-    /// By hash, the number of the last entry with it, from 1. A collision forgets the older one, which costs a
-    /// second entry and nothing else.
-    slots: [u32; SLOTS],
+    /// By hash, the last entries with it: the hash and the number, from 1. What does not fit is forgotten, which costs
+    /// a second entry and nothing else.
+    slots: [[(u32, u32); WAYS]; BUCKETS],
 }
 
 /// The key of a name that is not known: its text tells.
@@ -201,7 +204,13 @@ struct Entry {
 
 impl Default for Table {
     fn default() -> Table {
-        Table { texts: Vec::new(), entries: VecDeque::new(), size: 0, evicted: 0, slots: [0; SLOTS] }
+        Table {
+            texts: Vec::new(),
+            entries: VecDeque::new(),
+            size: 0,
+            evicted: 0,
+            slots: [[(0, 0); WAYS]; BUCKETS],
+        }
     }
 }
 
@@ -209,14 +218,16 @@ impl Table {
     /// The index of an entry, the newest being 0.
     #[inline]
     fn find(&self, hash: u32, key: u16, name: &[u8], value: &[u8]) -> Option<usize> {
-        let number = *self.slots.get(hash as usize % SLOTS)?;
-        let at = number.wrapping_sub(1).wrapping_sub(self.evicted) as usize;
-        let entry = self.entries.get(at).filter(|_| number != 0)?;
-        let start = entry.start as usize;
-        let text = self.texts.get(start..start + entry.length as usize)?;
-        let (old_name, old_value) = text.split_at_checked(entry.name_length as usize)?;
-        let same_name = entry.key == key && (key != UNKNOWN || old_name == name);
-        (same_name && old_value == value).then(|| self.entries.len() - 1 - at)
+        let bucket = self.slots.get(hash as usize % BUCKETS)?;
+        bucket.iter().filter(|(old, number)| *old == hash && *number != 0).find_map(|(_, number)| {
+            let at = number.wrapping_sub(1).wrapping_sub(self.evicted) as usize;
+            let entry = self.entries.get(at)?;
+            let start = entry.start as usize;
+            let text = self.texts.get(start..start + entry.length as usize)?;
+            let (old_name, old_value) = text.split_at_checked(entry.name_length as usize)?;
+            let same_name = entry.key == key && (key != UNKNOWN || old_name == name);
+            (same_name && old_value == value).then(|| self.entries.len() - 1 - at)
+        })
     }
 
     fn insert(&mut self, hash: u32, key: u16, name: &[u8], value: &[u8], limit: usize) {
@@ -232,8 +243,10 @@ impl Table {
         self.texts.extend_from_slice(value);
         self.entries.push_back(Entry { start, key, name_length: name.len() as u32, length: length as u32 });
         self.size += length + ENTRY_OVERHEAD;
-        if let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) {
-            *slot = self.evicted.wrapping_add(self.entries.len() as u32);
+        if let Some(bucket) = self.slots.get_mut(hash as usize % BUCKETS) {
+            // The oldest of them makes room.
+            bucket.rotate_right(1);
+            bucket[0] = (hash, self.evicted.wrapping_add(self.entries.len() as u32));
         }
     }
 

@@ -256,6 +256,24 @@ fn an_unused_table_owns_nothing_and_a_used_one_little() {
     assert_eq!(encoder.memory(), 0);
 }
 
+/// Whatever their hashes, fields that come with every message go by reference from the second on.
+#[test]
+fn recurring_fields_do_not_push_one_another_out() {
+    for seed in 0..200 {
+        let mut encoder = Encoder::new(4096, false);
+        let mut lengths = vec![];
+        for _ in 0..3 {
+            let mut out = vec![];
+            for at in 0..24 {
+                let name = format!("x-{seed}-{at}");
+                encoder.field(HeaderId::Other, name.as_bytes(), b"v", Indexing::Recurring, &mut out);
+            }
+            lengths.push(out.len());
+        }
+        assert_eq!(lengths[2], 24, "{seed}");
+    }
+}
+
 fn field() -> impl Strategy<Value = (String, String, u8)> {
     let name = prop_oneof![
         Just("content-type".to_owned()),
