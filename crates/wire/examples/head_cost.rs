@@ -1,11 +1,17 @@
 //! What a head costs: parse, decide, rewrite a typical request head of about 400 bytes, and its response. Prints
 //! nanoseconds per message, best of several rounds. Run with `--release`.
 
-use std::{hint::black_box, io::Write, time::Instant};
+use std::{
+    hint::black_box,
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use wire::{
     HeaderId,
-    h1::{self, Edits, HeadStorage, Limits, ResponseTo},
+    h1::{self, Edits, HeadStorage, Limits, ResponseTo, Scheme},
+    h2::{Config, Connection, Event, Scratch, hop},
     id::Random,
     path::{Normalization, canonicalize},
 };
@@ -70,7 +76,61 @@ fn main() -> std::io::Result<()> {
         h1::write_response(&head, &edits, &mut out);
         black_box(&out);
     });
-    writeln!(stdout, "response head, {} bytes: parse, edits and rewrite {response:.0} ns", RESPONSE.len())
+    writeln!(stdout, "response head, {} bytes: parse, edits and rewrite {response:.0} ns", RESPONSE.len())?;
+    hop(&mut stdout, "request", REQUEST)?;
+    // Host in another place, and another line: written anew.
+    let moved = REQUEST.to_ascii_lowercase();
+    let moved = String::from_utf8_lossy(&moved).replace("http/1.1", "HTTP/1.1").replace("get /", "GET /");
+    let moved = moved.replace("user-agent: ", "user-agent:");
+    hop(&mut stdout, "request with lines moved", moved.as_bytes())
+}
+
+/// What restoring HTTP/1 exactly adds to a hop over HTTP/2.
+fn hop(stdout: &mut std::io::Stdout, what: &str, text: &[u8]) -> std::io::Result<()> {
+    let mut storage = HeadStorage::new();
+    let _ = h1::parse_request(text, &mut storage, &Limits::default());
+    let (head, edits, mut value) = (storage.request(text), Edits::new(), Vec::new());
+    let shape = best(|| {
+        value.clear();
+        hop::shape_request(black_box(&head), &edits, &mut value);
+        black_box(&value);
+    });
+    let mut over = |value: &[u8], restore: bool| {
+        let config = Arc::new(Config::default());
+        let (mut near, mut far) =
+            (Connection::client(config.clone(), Duration::ZERO), Connection::server(config, Duration::ZERO));
+        let (mut scratch, mut text, mut storage) = (Scratch::new(), Vec::new(), HeadStorage::new());
+        best(|| {
+            let opened = near.open_with_hop(&head, &edits, Scheme::Http, true, 0, value);
+            let mut input = near.output();
+            let mut stream = None;
+            while let Ok(Some(event)) = far.next(&mut input, &mut scratch, Duration::ZERO) {
+                if let Event::Request { stream: found, .. } = event {
+                    stream = Some(found);
+                }
+            }
+            near.sent(near.output().len());
+            scratch.take_head(&mut text, &mut storage);
+            if restore {
+                black_box(hop::restore_request(&mut text, &mut storage));
+            }
+            // Neither side is to know of it any longer.
+            if let (Ok(near_stream), Some(stream)) = (opened, stream) {
+                let _ = far.respond_parts(stream, 200, b"", true);
+                let mut input = far.output();
+                while let Ok(Some(_)) = near.next(&mut input, &mut scratch, Duration::ZERO) {}
+                black_box(near_stream);
+            }
+            far.sent(far.output().len());
+        })
+    };
+    let (without, unrestored, with) = (over(b"", false), over(&value, false), over(&value, true));
+    writeln!(
+        stdout,
+        "hop, {what}: shape {shape:.0} ns, the field {:.0} ns, restored {:.0} ns (all else {without:.0} ns)",
+        unrestored - without,
+        with - unrestored,
+    )
 }
 
 /// Nanoseconds per call, the best of twenty rounds.

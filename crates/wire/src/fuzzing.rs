@@ -23,6 +23,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("authority", fuzz_authority),
     ("h2_server", crate::h2::fuzzing::fuzz_server),
     ("h2_client", crate::h2::fuzzing::fuzz_client),
+    ("h2_hop", crate::h2::fuzzing::fuzz_hop),
     ("hpack", crate::h2::fuzzing::fuzz_hpack),
 ];
 
@@ -72,6 +73,7 @@ pub fn fuzz_request(data: &[u8]) {
         if head.upgrade().is_none() {
             assert_eq!(twice, out, "forwarding twice is forwarding once");
         }
+        crate::h2::fuzzing::assert_restored(&head, &out);
     }
 }
 

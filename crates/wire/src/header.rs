@@ -59,6 +59,8 @@ known_headers! {
     GrpcMessage = "grpc-message",
     GrpcTimeout = "grpc-timeout",
     GrpcEncoding = "grpc-encoding",
+    SecWebSocketKey = "sec-websocket-key",
+    SecWebSocketAccept = "sec-websocket-accept",
     // Who sent it and how it is traced.
     XForwardedFor = "x-forwarded-for",
     XForwardedProto = "x-forwarded-proto",

@@ -9,6 +9,7 @@
 //! | [`h1`] | HTTP/1 heads, bodies and the rewriting of heads; the views of a head, whichever protocol it came by |
 //! | [`h2`] | HTTP/2 connections, client and server, and HPACK |
 //! | [`grpc`] | gRPC's messages, statuses and deadlines; gRPC-Web |
+//! | [`websocket`] | what a WebSocket's handshake lacks when it changes protocols on the way |
 //! | [`header`] | the field names this mesh has a meaning for |
 //! | [`authority`] | `host[:port]` |
 //! | [`path`] | the canonical request path, in Istio's four modes |
@@ -29,6 +30,7 @@ pub mod path;
 pub mod reject;
 pub mod sniff;
 pub mod text;
+pub mod websocket;
 
 pub use h1::BodyFraming;
 pub use header::HeaderId;

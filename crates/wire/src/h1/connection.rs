@@ -145,18 +145,19 @@ fn apply_upgrade(storage: &mut HeadStorage, head: &[u8], asked: bool, side: Side
         return Err(Reject::malformed(side, details::CODEC_ERROR));
     }
     let slot = storage.known(HeaderId::Upgrade).filter(|slot| {
-        let value = storage.value(*slot, head);
-        asked
-            && storage.line.version == Version::Http11
-            && list(value).next().is_some()
-            // A backend switching to HTTP/2 behind our back would carry requests past every policy.
-            && !list(value).any(|protocol| {
-                starts_with_ignore_case(protocol, b"h2c") || starts_with_ignore_case(protocol, b"http/")
-            })
+        asked && storage.line.version == Version::Http11 && is_upgrade(storage.value(*slot, head))
     });
     match slot {
         Some(slot) => storage.line.upgrade = u8::try_from(slot).ok(),
         None => storage.cut(HeaderId::Upgrade),
     }
     Ok(())
+}
+
+/// Whether a value of Upgrade names protocols that may be switched to: a backend switching to HTTP/2 behind our back
+/// would carry requests past every policy.
+pub(crate) fn is_upgrade(value: &[u8]) -> bool {
+    let is_http =
+        |protocol| starts_with_ignore_case(protocol, b"h2c") || starts_with_ignore_case(protocol, b"http/");
+    list(value).next().is_some() && !list(value).any(is_http)
 }

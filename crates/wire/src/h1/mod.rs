@@ -17,7 +17,7 @@
 
 mod body;
 mod chunked;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod edits;
 mod framing;
 pub(crate) mod head;

@@ -92,5 +92,7 @@ pub mod detail {
     pub const UNEXPECTED_UNDERSCORE: &str = "http2.unexpected_underscore";
     pub const INVALID_SCHEME: &str = "http2.invalid_scheme";
     pub const MESSAGING: &str = "http2.violation.of.messaging.rule";
+    /// Ours: an extended CONNECT for what HTTP/1 could not be asked for (bad-inputs U-03).
+    pub const UNEXPECTED_UPGRADE: &str = "http2.unexpected_upgrade";
     pub(crate) const BOMB: &str = "field block decodes to several times the allowed size";
 }

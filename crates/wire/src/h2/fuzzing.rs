@@ -2,11 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::h1::{self, Edits, HeadStorage, Limits, Scheme};
+use crate::{
+    BodyFraming,
+    h1::{self, Edits, HeadStorage, Limits, ResponseTo, Scheme, Underscores},
+};
 
 use super::{
     Config, Connection, ErrorCode, Event, PREFACE, RequestParts, Scratch,
+    gather::{Gather, HeadLimits, Kind},
+    hop,
     hpack::{Decoded, Decoder, Encoder, HpackError, Indexing, Sink, name::Name},
+    write,
 };
 
 /// An empty SETTINGS frame and the acknowledgement of ours.
@@ -107,6 +113,96 @@ fn assert_forwardable(head: &h1::RequestHead<'_>) {
         (next.method(), next.path(), next.authority(), next.framing(), next.upgrade()),
         (head.method(), head.path(), head.authority(), head.framing(), head.upgrade())
     );
+}
+
+/// A head from a peer of ours whose [`hop`] field holds the bytes after the first, which says what head: whatever the
+/// value, HTTP/1 reads what comes out as it is read here.
+pub fn fuzz_hop(data: &[u8]) {
+    let Some((choice, value)) = data.split_first() else { return };
+    let (answer, upgrade, end) = (choice & 1 != 0, choice & 2 != 0, choice & 4 != 0);
+    let to = ResponseTo { head: choice & 8 != 0, connect: false, upgrade };
+    let status: &[u8] =
+        [b"200", b"304", b"502", b"103"].get(usize::from(choice >> 4 & 3)).map_or(b"200", |s| *s);
+    let mut fields: Vec<(&[u8], &[u8])> = match (answer, upgrade) {
+        (true, _) => vec![(b":status", status)],
+        (false, true) => vec![(b":method", b"CONNECT"), (b":protocol", b"websocket")],
+        (false, false) => vec![(b":method", b"POST")],
+    };
+    if !answer {
+        fields.extend([(&b":scheme"[..], &b"http"[..]), (b":path", b"/p"), (b":authority", b"h:1")]);
+    }
+    fields.extend([(&b"accept"[..], &b"a"[..]), (b"cookie", b"1"), (b"x-b", b""), (b"cookie", b"2")]);
+    fields.push((b"x-filamesh-hop", value));
+    let (mut text, mut storage) = (Vec::new(), HeadStorage::new());
+    let protocol = (answer && upgrade).then_some(&b"websocket"[..]);
+    if !gathered(&fields, (!answer).then_some(end), to, protocol, &mut text, &mut storage) {
+        return;
+    }
+    let mut out = Vec::new();
+    if !answer {
+        hop::restore_request(&mut text, &mut storage);
+        return assert_forwardable(&storage.request(&text));
+    }
+    hop::restore_response(&mut text, &mut storage, to);
+    let head = storage.response(&text);
+    h1::write_response(&head, &Edits::new(), &mut out);
+    let mut again = HeadStorage::new();
+    let length = h1::parse_response(&out, &mut again, &Limits::default(), to);
+    assert_eq!(length, Ok(Some(out.len())), "forwarded head is refused: {}", out.escape_ascii());
+    let next = again.response(&out);
+    assert_eq!((next.status(), next.reason()), (head.status(), head.reason()));
+    assert_eq!((next.framing(), next.upgrade()), (head.framing(), head.upgrade()));
+}
+
+/// A head of these fields, as it is decoded; whether it is acceptable. `end`: of a request.
+fn gathered(
+    fields: &[(&[u8], &[u8])],
+    end: Option<bool>,
+    to: ResponseTo,
+    protocol: Option<&[u8]>,
+    text: &mut Vec<u8>,
+    storage: &mut HeadStorage,
+) -> bool {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        Encoder::new(0, false).field(crate::HeaderId::Other, name, value, Indexing::Once, &mut block);
+    }
+    let limits = HeadLimits { max_size: usize::MAX >> 8, max_fields: 250, underscores: Underscores::Allow };
+    let kind = if end.is_some() { Kind::Request { extended: true } } else { Kind::Response };
+    let mut gather = Gather::new(kind, limits, text, storage);
+    if Decoder::new(4096).decode(&block, text, &mut gather).is_err() {
+        return false;
+    }
+    match end {
+        Some(end) => gather.finish_request(text, end).is_ok(),
+        None => gather.finish_response(text, false, to, protocol).is_ok(),
+    }
+}
+
+/// Over the hop and back it is what one HTTP/1 hop would have sent.
+pub(crate) fn assert_restored(head: &h1::RequestHead<'_>, direct: &[u8]) {
+    let upgrade = head.upgrade().is_some();
+    let crosses = head.framing() == BodyFraming::None && head.path() != b"*";
+    let length = head.known(crate::HeaderId::ContentLength).is_some();
+    // No HTTP/2 client sends a fragment, nor can all upgrades cross.
+    if head.path().contains(&b'#') || upgrade && (length || !crosses) {
+        return;
+    }
+    let mut shape = Vec::new();
+    hop::shape_request(head, &Edits::new(), &mut shape);
+    let mut encoder = Encoder::new(4096, false);
+    let mut block = Vec::new();
+    write::request(&mut encoder, head, &Edits::new(), Scheme::Http, &shape, &mut block);
+    let limits = HeadLimits { max_size: usize::MAX >> 8, max_fields: 250, underscores: Underscores::Allow };
+    let (mut text, mut storage) = (Vec::new(), HeadStorage::new());
+    let mut gather = Gather::new(Kind::Request { extended: true }, limits, &mut text, &mut storage);
+    assert_eq!(Decoder::new(4096).decode(&block, &mut text, &mut gather), Ok(()));
+    let end = head.framing() == BodyFraming::None && !upgrade;
+    assert!(gather.finish_request(&mut text, end).is_ok(), "{}", direct.escape_ascii());
+    assert!(hop::restore_request(&mut text, &mut storage), "{}", shape.escape_ascii());
+    let mut out = Vec::new();
+    h1::write_request(&storage.request(&text), &Edits::new(), &mut out);
+    assert_eq!(out.escape_ascii().to_string(), direct.escape_ascii().to_string());
 }
 
 /// Two field blocks, the first byte saying where they part: what is decoded, encoded and decoded again is the same.

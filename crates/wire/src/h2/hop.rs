@@ -37,6 +37,7 @@ use crate::{
 
 use super::write;
 
+mod anew;
 mod restore;
 
 pub use restore::{restore_request, restore_response};

@@ -19,7 +19,7 @@
 //! | `receive.rs`, `blocks.rs`, `frames.rs` | frames to events, and every rule that refuses |
 //! | `send.rs` | heads, bodies within windows, trailers, resets |
 //! | `gather.rs`, `gather/whole.rs`, `write.rs` | fields to a head and back |
-//! | `hop.rs`, `hop/restore.rs` | HTTP/1 restored exactly between two proxies of ours |
+//! | `hop.rs`, `hop/` | HTTP/1 restored exactly between two proxies of ours |
 //! | `event.rs`, `error.rs`, `trailers.rs` | what the owner sees |
 //! | `hpack/` | the compression of fields |
 //! | `streams.rs`, `flow.rs`, `settings.rs`, `frame.rs` | the parts |

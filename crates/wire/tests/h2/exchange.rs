@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wire::{
     HeaderId,
-    h1::{self, Edits, HeadStorage, Limits, Scheme},
+    h1::{Edits, Scheme},
     h2::{Config, ErrorCode, OpenError, RequestParts, SendError, Stream, Trailers},
 };
 
@@ -25,7 +25,7 @@ pub fn settle(client: &mut End, server: &mut End) {
     }
 }
 
-fn pair(client: Config, server: Config) -> (End, End) {
+pub fn pair(client: Config, server: Config) -> (End, End) {
     let (mut client, mut server) = (End::raw_client(client), End::raw_server(server));
     settle(&mut client, &mut server);
     client.log.clear();
@@ -161,65 +161,6 @@ fn heads_larger_than_a_frame() {
     assert_eq!(kinds, [HEADERS, CONTINUATION, CONTINUATION, CONTINUATION]);
     settle(&mut client, &mut server);
     assert!(server.log[0].ends_with("v end"));
-}
-
-#[test]
-fn websocket_by_extended_connect() {
-    // RFC 8441; from and to HTTP/1.
-    let request = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\n\r\n";
-    let mut storage = HeadStorage::new();
-    h1::parse_request(request, &mut storage, &Limits::default()).unwrap();
-    let head = storage.request(request);
-    let (mut client, mut server) = pair(Config::default(), Config::default());
-    let asked = client.connection.open(&head, &Edits::new(), Scheme::Http, false, 0).unwrap();
-    settle(&mut client, &mut server);
-    assert_eq!(server.log, ["request 1 GET /chat a None host=a sec-websocket-version=13 upgrade=websocket"]);
-    let mut out = vec![];
-    h1::write_request(&last_request(&server), &Edits::new(), &mut out);
-    assert_eq!(
-        String::from_utf8(out).unwrap(),
-        "GET /chat HTTP/1.1\r\nhost: a\r\nsec-websocket-version: 13\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
-    );
-    let response =
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nx: y\r\n\r\n";
-    let mut storage = HeadStorage::new();
-    let to = h1::ResponseTo { upgrade: true, ..Default::default() };
-    h1::parse_response(response, &mut storage, &Limits::default(), to).unwrap();
-    let stream = server.stream(1);
-    server.connection.respond(stream, &storage.response(response), &Edits::new(), false).unwrap();
-    server.connection.data(stream, b"frames", false).unwrap();
-    settle(&mut client, &mut server);
-    assert_eq!(client.log, ["response 1 101 Tunnel x=y upgrade=websocket", "data 1 frames"]);
-    let mut out = vec![];
-    h1::write_response(&last_response(&client), &Edits::new(), &mut out);
-    assert_eq!(
-        String::from_utf8(out).unwrap(),
-        "HTTP/1.1 101 Switching Protocols\r\nx: y\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
-    );
-    client.connection.data(asked, b"more", true).unwrap();
-    settle(&mut client, &mut server);
-    assert_eq!(server.log.last().unwrap(), "data 1 more end");
-    // A refusal is an ordinary response.
-    let asked = client.connection.open(&head, &Edits::new(), Scheme::Http, false, 0).unwrap();
-    settle(&mut client, &mut server);
-    server.connection.respond_parts(server.stream(asked.id()), 403, b"", true).unwrap();
-    settle(&mut client, &mut server);
-    assert_eq!(client.log.last().unwrap(), "response 3 403 None end");
-
-    let (mut client, mut server) =
-        pair(Config::default(), Config { extended_connect: false, ..Config::default() });
-    let refused = client.connection.open(&head, &Edits::new(), Scheme::Http, false, 0);
-    assert_eq!(refused, Err(OpenError::NoExtendedConnect));
-    settle(&mut client, &mut server);
-}
-
-fn last_request(end: &End) -> h1::RequestHead<'_> {
-    end.scratch.request()
-}
-
-fn last_response(end: &End) -> h1::ResponseHead<'_> {
-    end.scratch.response()
 }
 
 #[test]

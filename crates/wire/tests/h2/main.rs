@@ -8,3 +8,4 @@ mod hop;
 mod properties;
 mod rules;
 mod support;
+mod websocket;

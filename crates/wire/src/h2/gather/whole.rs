@@ -5,6 +5,7 @@ use crate::{
     authority::Authority,
     h1::{
         ResponseTo, Scheme, TargetForm, Version,
+        connection::is_upgrade,
         head::{Slot, Span},
     },
     reject::{Side, details},
@@ -82,6 +83,9 @@ impl Gather<'_> {
                 return Err(Fault::Malformed("content-length in an extended CONNECT"));
             }
             self.storage.cut(HeaderId::ContentLength);
+        }
+        if protocol.is_some_and(|protocol| !is_upgrade(protocol.of(text))) {
+            return Err(Fault::Rejected(Reject::unserved(501, detail::UNEXPECTED_UPGRADE)));
         }
         let length = self.content_length.filter(|_| !connect);
         if end && length.is_some_and(|length| length > 0) {
