@@ -9,6 +9,7 @@ use model::retry::Outcome;
 use model::route::Priority;
 use telemetry::Flags;
 use wire::h1::{BodyReader, Scheme, Version, write_request};
+use wire::h2::hop::shape_request;
 use wire::{BodyFraming, HeaderId};
 
 use super::Worker;
@@ -218,7 +219,7 @@ impl Worker {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         let head = exchange.request.request(&exchange.head);
-        if exchange.stream.is_some()
+        if head.version() == Version::Http2
             && head.framing() == BodyFraming::None
             && !matches!(head.method(), b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"TRACE" | b"CONNECT")
             && head.known(HeaderId::ContentLength).is_none()
@@ -254,9 +255,13 @@ impl Worker {
         let bare = exchange.replay.is_empty() && body.is_empty() && exchange.trailers.is_empty();
         let end = exchange.request_done && bare && !upgrade;
         let scheme = head.scheme().unwrap_or(Scheme::Http);
-        let Ok(stream) = up.codec.open(&head, &exchange.edits, scheme, end, exchange.id.token()) else {
-            return false;
-        };
+        let edits = &exchange.edits;
+        self.shape.clear();
+        if up.hop {
+            shape_request(&head, edits, &mut self.shape);
+        }
+        let opened = up.codec.open_with_hop(&head, edits, scheme, end, exchange.id.token(), &self.shape);
+        let Ok(stream) = opened else { return false };
         exchange.up_stream = Some(stream);
         exchange.unframe = (exchange.stream.is_none() && head.framing() == BodyFraming::Chunked)
             .then(|| Box::new(BodyReader::request(BodyFraming::Chunked, &self.shared.upstream_limits)));

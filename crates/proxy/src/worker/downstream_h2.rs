@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use telemetry::Flags;
-use wire::h2::{Connection, ConnectionError, ErrorCode, Event, Scratch, Stream};
+use wire::h2::{Connection, ConnectionError, ErrorCode, Event, Scratch, Stream, hop};
 
 use super::Worker;
 use super::connection::{Client, Conn, DownstreamH2};
@@ -95,9 +95,16 @@ impl Worker {
         let Some(down) = self.h2_client(key) else { return };
         down.used = now;
         down.client.begin_request();
+        // Over the edge nobody is a proxy of ours.
+        let mesh = !down.client.http.settings.forwarded.use_remote_address;
         let mut exchange = self.exchanges.blank(key, now);
         scratch.take_head(&mut exchange.head, &mut exchange.request);
         exchange.stream = Some(stream);
+        if mesh {
+            exchange.hop = hop::restore_request(&mut exchange.head, &mut exchange.request);
+        } else {
+            hop::strip(&mut exchange.request);
+        }
         exchange.received_head = exchange.head.len() as u64;
         // What follows the head of an upgrade belongs to the tunnel, if there will be one.
         exchange.request_done = end || exchange.head_view().upgrade().is_some();

@@ -115,6 +115,8 @@ pub struct Worker {
     response_text: Vec<u8>,
     /// Where HTTP/2 heads are decoded. `None` while somebody does.
     scratch: Option<Box<Scratch>>,
+    /// What a proxy of ours restores a message by.
+    shape: Vec<u8>,
     /// HTTP/2 connections with something to send.
     to_flush: Vec<Key>,
     /// Connections to look at again before this turn ends.
@@ -168,6 +170,7 @@ impl Worker {
             response_edits: Edits::new(),
             response_text: vec![],
             scratch: None,
+            shape: vec![],
             to_flush: vec![],
             again: vec![],
             continued: vec![],

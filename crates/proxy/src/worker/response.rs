@@ -2,8 +2,9 @@
 
 use model::http_connection::ServerHeader;
 use telemetry::Flags;
-use wire::h1::{BodyFraming, BodyReader, LAST_CHUNK, Version, write_response};
+use wire::h1::{BodyFraming, BodyReader, LAST_CHUNK, ResponseTo, Version, write_response};
 use wire::h2::Trailers;
+use wire::h2::hop::shape_response;
 use wire::text::http_date;
 use wire::{HeaderId, Reject};
 
@@ -124,7 +125,7 @@ impl Worker {
             (BodyFraming::Tunnel, _) => Framing::Same,
             (_, Version::Http2) => Framing::Unchunk,
             (BodyFraming::Chunked, Version::Http10) => Framing::Unchunk,
-            (BodyFraming::Chunked, Version::Http11) if head.version() == Version::Http2 => Framing::Chunk,
+            (BodyFraming::Chunked, Version::Http11) if exchange.up_stream.is_some() => Framing::Chunk,
             (BodyFraming::UntilClose, Version::Http11) => Framing::Chunk,
             _ => Framing::Same,
         };
@@ -142,8 +143,14 @@ impl Worker {
         let down = exchange.down;
         match exchange.stream {
             Some(stream) => {
+                self.shape.clear();
+                if exchange.hop {
+                    let to = ResponseTo::request(&exchange.head_view());
+                    shape_response(&head, &self.response_edits, to, &mut self.shape);
+                }
                 if let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(down) {
-                    let _ = conn.codec.respond(stream, &head, &self.response_edits, end);
+                    let edits = &self.response_edits;
+                    let _ = conn.codec.respond_with_hop(stream, &head, edits, end, &self.shape);
                 }
                 exchange.sent_head = head.wire_length() as u64;
                 self.flush_later(down);
@@ -308,7 +315,10 @@ impl Worker {
         let ends = exchange.head_view().version() == Version::Http10
             || (until_close && exchange.response_framing != Framing::Chunk);
         down.last |= draining || ends;
-        if exchange.response_framing == Framing::Chunk && !from_h2 {
+        if exchange.response_framing == Framing::Chunk
+            && !from_h2
+            && head.known(HeaderId::TransferEncoding).is_none()
+        {
             edits.append_known(HeaderId::TransferEncoding, b"chunked");
         }
         if exchange.response_framing == Framing::Unchunk {
@@ -373,8 +383,14 @@ impl Worker {
         let down = exchange.down;
         match exchange.stream {
             Some(stream) => {
+                self.shape.clear();
+                if exchange.hop {
+                    let to = ResponseTo::request(&exchange.head_view());
+                    shape_response(&head, &self.response_edits, to, &mut self.shape);
+                }
                 if let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(down) {
-                    let _ = conn.codec.respond(stream, &head, &self.response_edits, false);
+                    let edits = &self.response_edits;
+                    let _ = conn.codec.respond_with_hop(stream, &head, edits, false, &self.shape);
                 }
                 self.flush_later(down);
             }

@@ -4,7 +4,8 @@ use std::io;
 
 use model::cluster::UpstreamProtocol;
 use model::retry::Outcome;
-use wire::h2::{By, Connection, ConnectionError, ErrorCode, Event, Scratch, Stream};
+use wire::h1::ResponseTo;
+use wire::h2::{By, Connection, ConnectionError, ErrorCode, Event, Scratch, Stream, hop};
 use wire::{HeaderId, Reject, reject::Side};
 
 use super::Worker;
@@ -135,6 +136,12 @@ impl Worker {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         let mut text = std::mem::take(&mut self.response_text);
         scratch.take_head(&mut text, &mut self.response);
+        if self.h2_host(key).is_some_and(|up| up.hop) {
+            let to = ResponseTo::request(&exchange.head_view());
+            hop::restore_response(&mut text, &mut self.response, to);
+        } else {
+            hop::strip(&mut self.response);
+        }
         let head = self.response.response(&text);
         if head.is_interim() {
             exchange.interim += 1;
