@@ -257,3 +257,36 @@ fn our_proxy_refuses_nothing_of_everything() {
         assert_eq!(refused(&made(&world, &proxy)), Vec::<String>::new(), "{kind:?} in {namespace}");
     }
 }
+
+/// A format our own proxy would refuse would cost every listener; an Envoy is sent what was written.
+#[test]
+fn an_access_log_format_that_cannot_be_written_is_noted_and_left_out() {
+    let made_with = |format: &str, encoding: &str, profile: Profile| {
+        let mesh = MeshConfig {
+            access_log_file: "/dev/stdout".into(),
+            access_log_format: format.into(),
+            access_log_encoding: match encoding {
+                "JSON" => api::mesh_config::AccessLogEncoding::Json,
+                _ => api::mesh_config::AccessLogEncoding::Text,
+            },
+            ..MeshConfig::istio_default()
+        };
+        let world = World::build(Vec::new(), Vec::new(), mesh, Settings::default());
+        let options = Options { profile, ..Default::default() };
+        resources(&world, &proxy(ProxyKind::Sidecar, "127.77.0.2"), &options)
+    };
+    let noted = |made: &Resources| made.notes.iter().any(|note| note.path == "accessLogFormat");
+    let table = [
+        ("%RESPONSE_CODE%", "TEXT", true),
+        ("%NOPE%", "TEXT", false),
+        (r#"{"code": "%RESPONSE_CODE%"}"#, "JSON", true),
+        (r#"{"code": "%NOPE%"}"#, "JSON", false),
+    ];
+    for (format, encoding, good) in table {
+        let ours = made_with(format, encoding, Profile::Mesh);
+        assert_eq!((noted(&ours), refused(&ours)), (!good, Vec::new()), "{format}");
+        let envoy = made_with(format, encoding, Profile::Istio);
+        assert!(!noted(&envoy), "{format}");
+        assert_eq!(refused(&envoy).is_empty(), good, "{format}");
+    }
+}

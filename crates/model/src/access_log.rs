@@ -1,16 +1,20 @@
-//! Access logs as data. The formats are compiled to operations by `telemetry`.
+//! Access logs as data, their formats compiled by `telemetry`: one that does not compile is refused where it stands.
 use std::sync::Arc;
 
 use serde::Serialize;
+use telemetry::access_log::{Context, Format, JsonTemplate};
 use xds::core::substitution_format_string::Format as XdsFormat;
 
 use crate::proto;
-use crate::refusal::{At, Compiled};
+use crate::refusal::{At, Compiled, Refusal};
 
 #[derive(Debug, Clone, Serialize)]
 pub struct AccessLog {
     pub sink: AccessLogSink,
     pub format: AccessLogFormat,
+    /// The format, ready to be rendered; `omit_empty_values` is in it.
+    #[serde(skip)]
+    pub compiled: Arc<Format>,
     /// Leave out what is empty instead of writing `-` (text) or `null` (JSON).
     pub omit_empty_values: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,7 +105,7 @@ impl AccessLog {
         let Some(ConfigType::TypedConfig(any)) = &message.config_type else {
             return refuse!("access log {:?} has no typed_config", message.name);
         };
-        let (sink, (format, omit_empty_values)) =
+        let (sink, (format, omit_empty_values), field) =
             if let Ok(file) = xds::unpack::<xds::file_access_log::FileAccessLog>(any) {
                 let format = match file.access_log_format.as_ref() {
                     None => (AccessLogFormat::Default, false),
@@ -109,7 +113,7 @@ impl AccessLog {
                     Some(FileFormat::JsonFormat(json) | FileFormat::TypedJsonFormat(json)) => {
                         (AccessLogFormat::Json(proto::json_object(json)), false)
                     }
-                    Some(FileFormat::LogFormat(format)) => substitution(format).at("log_format")?,
+                    Some(FileFormat::LogFormat(format)) => substitution(format).at(LOG_FORMAT)?,
                 };
                 let sink = match file.path.as_str() {
                     "" => return refuse!("path is required"),
@@ -117,23 +121,65 @@ impl AccessLog {
                     "/dev/stderr" => AccessLogSink::Stderr,
                     path => AccessLogSink::File(path.into()),
                 };
-                (sink, format)
+                let field = match file.access_log_format {
+                    Some(FileFormat::Format(_)) => "format",
+                    Some(FileFormat::JsonFormat(_)) => "json_format",
+                    Some(FileFormat::TypedJsonFormat(_)) => "typed_json_format",
+                    Some(FileFormat::LogFormat(_)) | None => LOG_FORMAT,
+                };
+                (sink, format, field)
             } else if let Ok(stdout) = xds::unpack::<xds::stream_access_log::StdoutAccessLog>(any) {
                 let StdoutFormat::LogFormat(format) = match stdout.access_log_format {
                     Some(format) => format,
                     None => StdoutFormat::LogFormat(Default::default()),
                 };
-                (AccessLogSink::Stdout, substitution(&format).at("log_format")?)
+                (AccessLogSink::Stdout, substitution(&format).at(LOG_FORMAT)?, LOG_FORMAT)
             } else if let Ok(stderr) = xds::unpack::<xds::stream_access_log::StderrAccessLog>(any) {
                 let StderrFormat::LogFormat(format) = match stderr.access_log_format {
                     Some(format) => format,
                     None => StderrFormat::LogFormat(Default::default()),
                 };
-                (AccessLogSink::Stderr, substitution(&format).at("log_format")?)
+                (AccessLogSink::Stderr, substitution(&format).at(LOG_FORMAT)?, LOG_FORMAT)
             } else {
                 return refuse!("access log {} is not supported", any.type_url);
             };
-        Ok(AccessLog { sink, format, omit_empty_values, filter })
+        let compiled = format.compile().at(field).at("typed_config")?.omit_empty_values(omit_empty_values);
+        Ok(AccessLog { sink, format, compiled: Arc::new(compiled), omit_empty_values, filter })
+    }
+}
+
+const LOG_FORMAT: &str = "log_format";
+
+impl AccessLogFormat {
+    fn compile(&self) -> Compiled<Format> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let context = Context { hostname: None, environment: &environment };
+        let compiled = match self {
+            AccessLogFormat::Default => Format::text(ENVOY_DEFAULT, &context),
+            AccessLogFormat::Text(text) => Format::text(text, &context),
+            AccessLogFormat::Json(value) => Format::json(&template(value), &context),
+        };
+        compiled.map_err(|error| Refusal::new(error.to_string()))
+    }
+}
+
+/// Envoy's own default format.
+const ENVOY_DEFAULT: &str = concat!(
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% ",
+    "%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" ",
+    "\"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n"
+);
+
+fn template(value: &serde_json::Value) -> JsonTemplate {
+    match value {
+        serde_json::Value::Null => JsonTemplate::Null,
+        serde_json::Value::Bool(flag) => JsonTemplate::Bool(*flag),
+        serde_json::Value::Number(number) => JsonTemplate::Number(number.as_f64().unwrap_or_default()),
+        serde_json::Value::String(text) => JsonTemplate::Format(text.clone()),
+        serde_json::Value::Array(items) => JsonTemplate::List(items.iter().map(template).collect()),
+        serde_json::Value::Object(members) => {
+            JsonTemplate::Object(members.iter().map(|(key, value)| (key.clone(), template(value))).collect())
+        }
     }
 }
 
@@ -164,7 +210,16 @@ fn filter(message: &xds::accesslog::AccessLogFilter) -> Compiled<AccessLogFilter
             AccessLogFilter::Duration { op, value }
         }
         Some(F::NotHealthCheckFilter(_)) => AccessLogFilter::NotHealthCheck,
-        Some(F::ResponseFlagFilter(f)) => AccessLogFilter::ResponseFlag(f.flags.clone()),
+        Some(F::ResponseFlagFilter(f)) => {
+            for (i, flag) in f.flags.iter().enumerate() {
+                if flag.contains(',') || telemetry::Flags::from_short_names(flag).is_none() {
+                    return refuse!("{flag:?} is no response flag")
+                        .at_index("flags", i)
+                        .at("response_flag_filter");
+                }
+            }
+            AccessLogFilter::ResponseFlag(f.flags.clone())
+        }
         Some(F::AndFilter(f)) => AccessLogFilter::And(filters(&f.filters)?),
         Some(F::OrFilter(f)) => AccessLogFilter::Or(filters(&f.filters)?),
     })

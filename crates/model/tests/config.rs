@@ -379,3 +379,45 @@ fn a_name_table_answers_exact_names_and_wildcards() {
         assert_eq!(of(name), count, "{name}");
     }
 }
+
+/// A format with an operator nobody knows, or a flag, is refused where it stands; Envoy refuses the same.
+#[test]
+fn an_access_log_that_cannot_be_written_is_refused_with_its_path() {
+    let file = |format: Value| {
+        let url = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+        let mut config = json!({"@type": url, "path": "/dev/stdout"});
+        for (key, value) in format.as_object().expect("an object") {
+            config[key] = value.clone();
+        }
+        json!({"name": "log", "typedConfig": config})
+    };
+    let stderr = |format: Value| {
+        let url = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog";
+        json!({"name": "log", "typedConfig": {"@type": url, "logFormat": format}})
+    };
+    let text = |line: &str| json!({"textFormatSource": {"inlineString": line}});
+    let cases = [
+        (
+            file(json!({"logFormat": text("ok %NOPE%\n")})),
+            "access_log[0].typed_config.log_format: access log format, byte 3: unknown operator %NOPE%",
+        ),
+        (file(json!({"format": "%REQ(%"})), "access_log[0].typed_config.format: "),
+        (
+            file(json!({"jsonFormat": {"a": {"b": "%NOPE%"}}})),
+            "access_log[0].typed_config.json_format: access log format, key \"a\"",
+        ),
+        (stderr(text("%NOPE%")), "access_log[0].typed_config.log_format: "),
+        (
+            json!({"name": "log", "filter": {"responseFlagFilter": {"flags": ["NR", "XX"]}},
+                "typedConfig": file(json!({}))["typedConfig"]}),
+            "access_log[0].filter.response_flag_filter.flags[1]: \"XX\" is no response flag",
+        ),
+    ];
+    for (log, reason) in cases {
+        let refused = connection(json!({"accessLog": [log]})).expect_err(reason);
+        let path = "filter_chains[0].filters[0].typed_config.";
+        assert!(refused.starts_with(&format!("{path}{reason}")), "{refused}");
+    }
+    let good = file(json!({"logFormat": {"jsonFormat": {"code": "%RESPONSE_CODE%", "n": 1}}}));
+    assert_eq!(connection(json!({"accessLog": [good]})).unwrap().access_logs.len(), 1);
+}

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::access_log::{AccessLog, AccessLogFormat};
-use telemetry::access_log::{Context, Format, JsonTemplate, LogSource, TimeCache};
+use model::access_log::AccessLog;
+use telemetry::access_log::{Format, LogSource, TimeCache};
 use telemetry::istio::{IstioMetrics, RequestProtocol, RequestSeries, SeriesKey};
 use telemetry::log_sink::{Flush, LogBuffer};
 use telemetry::{Counter, Shard};
@@ -39,7 +39,7 @@ struct Sink {
 
 /// An access log of a chain, compiled.
 pub struct Log {
-    format: Format,
+    format: Arc<Format>,
     pub filter: Option<model::access_log::AccessLogFilter>,
     sink: usize,
 }
@@ -78,11 +78,8 @@ impl Telemetry {
         }
     }
 
-    /// Compiles an access log. A format that does not compile is refused when the configuration is applied; should one
-    /// come this far, Istio's default stands in for it.
+    /// An access log with this worker's end of where it goes.
     pub fn log(&mut self, log: &AccessLog) -> Log {
-        let format =
-            compile(&log.format).unwrap_or_else(|_| Format::istio()).omit_empty_values(log.omit_empty_values);
         let path = match &log.sink {
             model::access_log::AccessLogSink::Stdout => "/dev/stdout",
             model::access_log::AccessLogSink::Stderr => "/dev/stderr",
@@ -96,7 +93,7 @@ impl Telemetry {
                 self.sinks.len() - 1
             }
         };
-        Log { format, filter: log.filter.clone(), sink }
+        Log { format: log.compiled.clone(), filter: log.filter.clone(), sink }
     }
 
     /// One line. Written when there are enough, or when the oldest is a second old.
@@ -199,24 +196,6 @@ impl Sink {
     }
 }
 
-/// The format, or why it does not compile.
-pub fn compile(format: &AccessLogFormat) -> Result<Format, telemetry::access_log::FormatError> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let context = Context { hostname: None, environment: &environment };
-    match format {
-        AccessLogFormat::Default => Format::text(ENVOY_DEFAULT, &context),
-        AccessLogFormat::Text(text) => Format::text(text, &context),
-        AccessLogFormat::Json(value) => Format::json(&template(value), &context),
-    }
-}
-
-/// Envoy's own default format.
-const ENVOY_DEFAULT: &str = concat!(
-    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% ",
-    "%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" ",
-    "\"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n"
-);
-
 /// For keys made of numbers we chose ourselves: no outsider can aim at collisions.
 #[derive(Default)]
 pub struct WordHasher(u64);
@@ -241,18 +220,5 @@ impl Hasher for WordHasher {
     }
     fn finish(&self) -> u64 {
         self.0 ^ (self.0 >> 32)
-    }
-}
-
-fn template(value: &serde_json::Value) -> JsonTemplate {
-    match value {
-        serde_json::Value::Null => JsonTemplate::Null,
-        serde_json::Value::Bool(flag) => JsonTemplate::Bool(*flag),
-        serde_json::Value::Number(number) => JsonTemplate::Number(number.as_f64().unwrap_or_default()),
-        serde_json::Value::String(text) => JsonTemplate::Format(text.clone()),
-        serde_json::Value::Array(items) => JsonTemplate::List(items.iter().map(template).collect()),
-        serde_json::Value::Object(members) => {
-            JsonTemplate::Object(members.iter().map(|(key, value)| (key.clone(), template(value))).collect())
-        }
     }
 }

@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("filamesh-api", &[]),
     ("filamesh-capture", &[]),
     ("filamesh-xds", &[]),
-    ("filamesh-model", &["filamesh-xds"]),
+    ("filamesh-model", &["filamesh-xds", "filamesh-telemetry"]),
     ("filamesh-proxy", &["filamesh-wire", "filamesh-telemetry", "filamesh-xds", "filamesh-model"]),
     ("filamesh-control", &["filamesh-api", "filamesh-xds", "filamesh-telemetry"]),
     ("filamesh-testkit", &[]),

@@ -1,10 +1,14 @@
 //! Access logs as MeshConfig asks for them.
 
+use std::collections::BTreeMap;
+
 use api::mesh_config::AccessLogEncoding;
+use telemetry::access_log::{Context as Known, Format, JsonTemplate};
 use xds::accesslog::{AccessLog, AccessLogFilter, ResponseFlagFilter, access_log, access_log_filter};
 use xds::core::{DataSource, SubstitutionFormatString, data_source, substitution_format_string};
 use xds::file_access_log::{FileAccessLog, file_access_log};
 
+use super::Profile;
 use super::context::Context;
 use super::values::text;
 use crate::world::Note;
@@ -84,7 +88,51 @@ fn log(context: &Context<'_>, path: &str) -> AccessLog {
 fn format(context: &Context<'_>) -> SubstitutionFormatString {
     let mesh = &context.world.mesh;
     let written = mesh.access_log_format.as_str();
-    let format = match mesh.access_log_encoding {
+    let format = format_of(context, written);
+    let format = match (context.options.profile == Profile::Mesh).then(|| refusal(&format)).flatten() {
+        // Our own proxy would refuse every listener for it.
+        Some(reason) => {
+            let message = format!("{reason}: the default format is used");
+            context.note(Note::on_mesh("accessLogFormat", message));
+            format_of(context, "")
+        }
+        None => format,
+    };
+    SubstitutionFormatString { format: Some(format), ..Default::default() }
+}
+
+/// Why our own proxy would not take it.
+fn refusal(format: &substitution_format_string::Format) -> Option<String> {
+    use substitution_format_string::Format as Written;
+    let compiled = match format {
+        Written::TextFormatSource(DataSource {
+            specifier: Some(data_source::Specifier::InlineString(line)),
+            ..
+        }) => Format::text(line, &Known::EMPTY),
+        Written::JsonFormat(fields) => Format::json(&template_of(&fields.fields), &Known::EMPTY),
+        Written::TextFormat(_) | Written::TextFormatSource(_) => return None,
+    };
+    compiled.err().map(|error| error.to_string())
+}
+
+fn template_of(fields: &BTreeMap<String, xds::Value>) -> JsonTemplate {
+    JsonTemplate::Object(fields.iter().map(|(key, value)| (key.clone(), template(value))).collect())
+}
+
+fn template(value: &xds::Value) -> JsonTemplate {
+    use xds::value::Kind;
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => JsonTemplate::Null,
+        Some(Kind::BoolValue(flag)) => JsonTemplate::Bool(*flag),
+        Some(Kind::NumberValue(number)) => JsonTemplate::Number(*number),
+        Some(Kind::StringValue(text)) => JsonTemplate::Format(text.clone()),
+        Some(Kind::ListValue(list)) => JsonTemplate::List(list.values.iter().map(template).collect()),
+        Some(Kind::StructValue(inner)) => template_of(&inner.fields),
+    }
+}
+
+fn format_of(context: &Context<'_>, written: &str) -> substitution_format_string::Format {
+    match context.world.mesh.access_log_encoding {
         AccessLogEncoding::Json => {
             let fields = json_fields(context, written).unwrap_or_else(|| {
                 JSON.iter().map(|(key, value)| ((*key).to_owned(), text(*value))).collect()
@@ -102,14 +150,10 @@ fn format(context: &Context<'_>) -> SubstitutionFormatString {
                 watched_directory: None,
             })
         }
-    };
-    SubstitutionFormatString { format: Some(format), ..Default::default() }
+    }
 }
 
-fn json_fields(
-    context: &Context<'_>,
-    written: &str,
-) -> Option<std::collections::BTreeMap<String, xds::Value>> {
+fn json_fields(context: &Context<'_>, written: &str) -> Option<BTreeMap<String, xds::Value>> {
     if written.is_empty() {
         return None;
     }
