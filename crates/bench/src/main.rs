@@ -185,7 +185,11 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
     let contenders: Vec<Contender> = Contender::ALL
         .into_iter()
         .filter(|contender| args.only.is_empty() || args.only.contains(contender))
-        .filter(|contender| args.profile.is_none() || contender.ours())
+        // Without log and metrics only if it is asked for.
+        .filter(|contender| {
+            args.profile.is_none()
+                || (contender.ours() && (*contender != Contender::FilameshBare || !args.only.is_empty()))
+        })
         .collect();
     let shapes: Vec<&Shape> =
         GROUPS.iter().flat_map(|group| group.shapes).filter(|shape| wants(shape.scenario)).collect();

@@ -56,7 +56,7 @@ pub fn profile(plan: &Plan<'_>, scenario: Scenario, program: &str) -> anyhow::Re
                     samples.all,
                     figure(measured.cpu_us(), 1)
                 )?;
-                samples.write(&mut text)?;
+                samples.write(&mut text, measured.cpu_us())?;
             }
         }
     }
@@ -110,7 +110,8 @@ impl Samples {
         samples
     }
 
-    fn write(&self, out: &mut String) -> std::fmt::Result {
+    /// With what each share is of the CPU time of a request.
+    fn write(&self, out: &mut String, cpu_us: Option<f64>) -> std::fmt::Result {
         let parts = [
             ("kernel, by system call", &self.calls, ROWS),
             ("ours, by module", &self.modules, ROWS),
@@ -118,14 +119,17 @@ impl Samples {
             ("symbols", &self.symbols, SYMBOLS),
         ];
         for (name, counts, rows) in parts {
-            let share = |count: u64| figure(Some(count as f64 * 100.0 / self.all.max(1) as f64), 1);
-            let mut table = Table::new(&[name, &format!("{} %", share(counts.values().sum()))]);
+            let of_all = |count: u64| count as f64 / self.all.max(1) as f64;
+            let share = |count: u64| figure(Some(of_all(count) * 100.0), 1);
+            let time = |count: u64| figure(cpu_us.map(|us| us * of_all(count)), 2);
+            let all: u64 = counts.values().sum();
+            let mut table = Table::new(&[name, &format!("{} %", share(all)), &format!("{} us", time(all))]);
             let mut sorted: Vec<(&String, &u64)> = counts.iter().collect();
             sorted.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
             for (key, count) in sorted.into_iter().take(rows) {
                 // Names of generic functions have no end.
                 let short: String = key.chars().take(100).collect();
-                table.row(vec![format!("  {short}"), share(*count)]);
+                table.row(vec![format!("  {short}"), share(*count), time(*count)]);
             }
             write!(out, "{table}")?;
         }
@@ -152,18 +156,24 @@ fn system_call(symbol: &str) -> Option<&str> {
         .find_map(|prefix| symbol.strip_prefix(prefix))
 }
 
-/// Crate and module of a function: `wire::h1` of `<wire::h1::Reader as core::iter::Iterator>::next`.
+/// Crate and modules of a function: `wire::h1` of `<wire::h1::Reader as core::iter::Iterator>::next`.
 fn module(symbol: &str) -> String {
+    const DEEPEST: usize = 3;
     let path = symbol.trim_start_matches(['<', '&', '*', '(']);
     let path = path.strip_prefix("mut ").unwrap_or(path);
     let end = path.find([' ', '<', '>', '(']).unwrap_or(path.len());
     let segments: Vec<&str> = path.get(..end).unwrap_or(path).split("::").collect();
-    match segments.as_slice() {
-        [first @ ("core" | "alloc" | "std" | "hashbrown" | "mio"), _, ..] => (*first).to_owned(),
-        // The last is the function, or the type of a method.
-        [first, second, _, ..] => format!("{first}::{second}"),
-        [first, ..] => (*first).to_owned(),
-        [] => symbol.to_owned(),
+    let Some((name, modules)) = segments.split_last() else { return symbol.to_owned() };
+    match modules {
+        [] => (*name).to_owned(),
+        [library @ ("core" | "alloc" | "std" | "hashbrown" | "mio" | "memchr" | "httparse"), ..] => {
+            (*library).to_owned()
+        }
+        // Types of methods are capitalized.
+        [first, rest @ ..] => {
+            let inner = rest.iter().take_while(|name| !name.starts_with(char::is_uppercase));
+            [first].into_iter().chain(inner).take(DEEPEST).copied().collect::<Vec<_>>().join("::")
+        }
     }
 }
 
@@ -192,14 +202,17 @@ mod tests {
         assert_eq!(samples.modules["wire::h1"], 1);
         assert_eq!(samples.libraries["libc.so.6"], 1);
         let mut text = String::new();
-        samples.write(&mut text).unwrap();
-        assert!(text.contains("50.0 %") && text.contains("[kernel] tcp_sendmsg_locked"), "{text}");
+        samples.write(&mut text, Some(8.0)).unwrap();
+        assert!(text.contains("50.0 %  4.00 us") && text.contains("[kernel] tcp_sendmsg_locked"), "{text}");
     }
 
     #[test]
     fn modules() {
         for (symbol, expected) in [
-            ("proxy::worker::turn::run", "proxy::worker"),
+            ("proxy::worker::turn::run", "proxy::worker::turn"),
+            ("proxy::worker::up::<impl proxy::worker::Worker>::cut", "proxy::worker::up"),
+            ("proxy::pool::Pool::take", "proxy::pool"),
+            ("a::b::c::d::e", "a::b::c"),
             ("<&mut wire::h1::Head as core::fmt::Debug>::fmt", "wire::h1"),
             ("core::ptr::drop_in_place<proxy::x::Y>", "core"),
             ("malloc", "malloc"),

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use bench::load::{Load, run};
+use bench::relay::relay;
 use bench::running::free_address;
 use bench::upstream::{Answer, Service, serve};
 
@@ -16,9 +17,19 @@ fn load(target: SocketAddr) -> Load {
 fn upstream(reply: usize) -> SocketAddr {
     let address = free_address().unwrap();
     std::thread::spawn(move || serve(&[Service { address, answer: Answer::Http1(reply) }]));
+    listening(address)
+}
+
+fn relayed(upstream: SocketAddr) -> SocketAddr {
+    let address = free_address().unwrap();
+    std::thread::spawn(move || relay(address, upstream));
+    listening(address)
+}
+
+fn listening(address: SocketAddr) -> SocketAddr {
     let deadline = Instant::now() + Duration::from_secs(10);
     while std::net::TcpStream::connect(address).is_err() {
-        assert!(Instant::now() < deadline, "the upstream does not listen");
+        assert!(Instant::now() < deadline, "{address} does not listen");
         std::thread::yield_now();
     }
     address
@@ -52,6 +63,28 @@ fn a_closed_loop_counts_replies_of_every_size() {
         assert!(measured.p50_us > Some(0.0) && measured.p50_us <= measured.max_us, "{measured:?}");
         assert!(measured.cpu_us().is_some());
     }
+}
+
+#[test]
+fn a_relay_passes_on_all_of_both_directions() {
+    // Beyond what a socket buffer and the relay's own buffer hold, in both directions.
+    for (reply, body) in [(1024, 0), (10, 2_000_000), (3_000_000, 0)] {
+        let through = relayed(upstream(reply));
+        let load = Load { body, connections: 2, warm_up: 1.0, ..load(through) };
+        let measured = run(&load).unwrap();
+        assert!(measured.served > 0, "{measured:?}");
+        assert_eq!(measured.errors, 0, "{measured:?}");
+    }
+}
+
+#[test]
+fn a_relay_closes_both_ends() {
+    let through = relayed(scripted(b""));
+    let mut stream = std::net::TcpStream::connect(through).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(b"x").unwrap();
+    // Closed or reset, for the byte may not have been read.
+    assert!(matches!(stream.read(&mut [0; 1]), Ok(0)) || stream.write_all(b"x").is_err());
 }
 
 #[test]
