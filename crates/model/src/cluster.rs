@@ -77,6 +77,10 @@ pub struct Cluster {
     /// Of a connection without an exchange; `None` = for ever. Envoy's default 1 h.
     pub idle_timeout: Option<Duration>,
     pub max_connection_duration: Option<Duration>,
+    /// Of a request to a host, from its head to the end of the response: then it is reset, flag UMSDR.
+    pub max_stream_duration: Option<Duration>,
+    /// Fields in a response's head. Envoy's default 100.
+    pub max_headers_count: u32,
     pub buffer_limit: Option<u32>,
     pub auto_sni: bool,
     pub auto_san_validation: bool,
@@ -317,6 +321,9 @@ impl Cluster {
             },
             max_connection_duration: proto::nonzero_duration(common.max_connection_duration.as_ref())
                 .at("max_connection_duration")?,
+            max_stream_duration: proto::nonzero_duration(common.max_stream_duration.as_ref())
+                .at("max_stream_duration")?,
+            max_headers_count: common.max_headers_count.unwrap_or(100),
             buffer_limit: message.per_connection_buffer_limit_bytes,
             auto_sni: upstream.auto_sni,
             auto_san_validation: upstream.auto_san_validation,

@@ -8,6 +8,7 @@ use xds::hcm::http_connection_manager as message;
 use crate::access_log::AccessLog;
 use crate::config::Names;
 use crate::filter_chain::Network;
+pub use crate::http1::{HeaderCase, Http1};
 use crate::http2::Http2Settings;
 use crate::network::{StatsConfig, unpacked};
 use crate::proto;
@@ -217,26 +218,6 @@ pub struct Timeouts {
     pub drain: Duration,
     /// Envoy's default 1 s.
     pub delayed_close: Option<Duration>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Http1 {
-    pub accept_http_10: bool,
-    pub default_host_for_http_10: Option<Arc<str>>,
-    pub header_case: HeaderCase,
-    pub allow_absolute_url: bool,
-    /// Pass trailers on (HTTP/1 only; HTTP/2's always are).
-    pub enable_trailers: bool,
-    /// A connection may go on after a request that was answered by 400. Off, Envoy's default, it is closed.
-    pub stream_error_on_invalid_message: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HeaderCase {
-    Lower,
-    Proper,
-    Preserve,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -528,48 +509,6 @@ fn timeouts(
             .unwrap_or(Duration::from_secs(5)),
         delayed_close: or(optional(message.delayed_close_timeout.as_ref()).at("delayed_close_timeout")?, 1),
     })
-}
-
-impl Http1 {
-    /// `stream_error`: what the connection manager says where the options do not.
-    pub(crate) fn compile(
-        message: Option<&xds::core::Http1ProtocolOptions>,
-        stream_error: bool,
-    ) -> Compiled<Http1> {
-        let default = xds::core::Http1ProtocolOptions::default();
-        let message = message.unwrap_or(&default);
-        if message.allow_chunked_length {
-            return refuse!("a request with both Content-Length and chunked is always refused")
-                .at("allow_chunked_length");
-        }
-        Ok(Http1 {
-            accept_http_10: message.accept_http_10,
-            default_host_for_http_10: Some(message.default_host_for_http_10.as_str())
-                .filter(|h| !h.is_empty())
-                .map(Arc::from),
-            header_case: header_case(message).at("header_key_format")?,
-            allow_absolute_url: message.allow_absolute_url.unwrap_or(true),
-            enable_trailers: message.enable_trailers,
-            stream_error_on_invalid_message: message
-                .override_stream_error_on_invalid_http_message
-                .unwrap_or(stream_error),
-        })
-    }
-}
-
-fn header_case(message: &xds::core::Http1ProtocolOptions) -> Compiled<HeaderCase> {
-    use xds::core::http1_protocol_options::header_key_format::HeaderFormat;
-    match message.header_key_format.as_ref().and_then(|f| f.header_format.as_ref()) {
-        None => Ok(HeaderCase::Lower),
-        Some(HeaderFormat::ProperCaseWords(_)) => Ok(HeaderCase::Proper),
-        Some(HeaderFormat::StatefulFormatter(formatter)) => {
-            let url = formatter.typed_config.as_ref().map_or("", |c| c.type_url.as_str());
-            if !url.ends_with(".PreserveCaseFormatterConfig") {
-                return refuse!("{url:?} is not supported").at("stateful_formatter");
-            }
-            Ok(HeaderCase::Preserve)
-        }
-    }
 }
 
 fn http2(message: &xds::hcm::HttpConnectionManager, stream_error: bool) -> Compiled<Http2Settings> {

@@ -17,7 +17,7 @@
 //! | [`refusal`] | why something was refused, with the field's path |
 //! | [`view`] | what a decision may ask about a connection and a request |
 //! | [`listener`], [`filter_chain`], [`network`] | the listener met, its inspectors, the chain, what the chain does |
-//! | [`http_connection`], [`http2`], [`transport`], [`access_log`] | settings of a chain, as data |
+//! | [`http_connection`], [`http1`], [`http2`], [`transport`], [`access_log`] | settings of a chain, as data |
 //! | [`route_table`], [`virtual_host`], [`route`], [`route_match`], [`string_match`] | host and request to route |
 //! | [`headers`], [`template`], [`rewrite`] | what a route does to a request and its response |
 //! | [`retry`], [`fault`], [`cors`], [`upgrade`] | policies of a route and their decisions |
@@ -40,6 +40,7 @@ pub mod filter_chain;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod headers;
+pub mod http1;
 pub mod http2;
 pub mod http_connection;
 pub mod lb;

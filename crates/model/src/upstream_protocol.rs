@@ -4,7 +4,7 @@ use xds::cluster::cluster as message;
 
 use crate::cluster::Cluster;
 use crate::endpoints::Host;
-use crate::http_connection::{HeaderCase, Http1};
+use crate::http1::{HeaderCase, Http1};
 use crate::http2::Http2Settings;
 use crate::refusal::{At, Compiled};
 use crate::transport::UpstreamTransport;
