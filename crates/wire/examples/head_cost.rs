@@ -95,7 +95,7 @@ fn hop(stdout: &mut std::io::Stdout, what: &str, text: &[u8]) -> std::io::Result
         hop::shape_request(black_box(&head), &edits, &mut value);
         black_box(&value);
     });
-    let mut over = |value: &[u8], restore: bool| {
+    let over = |value: &[u8], restore: bool| {
         let config = Arc::new(Config::default());
         let (mut near, mut far) =
             (Connection::client(config.clone(), Duration::ZERO), Connection::server(config, Duration::ZERO));
@@ -133,10 +133,10 @@ fn hop(stdout: &mut std::io::Stdout, what: &str, text: &[u8]) -> std::io::Result
     )
 }
 
-/// Nanoseconds per call, the best of twenty rounds.
+/// Nanoseconds per call, the best of many rounds too short to be interrupted all of them.
 fn best(mut work: impl FnMut()) -> f64 {
-    const CALLS: u32 = 50_000;
-    (0..20)
+    const CALLS: u32 = 500;
+    (0..1000)
         .map(|_| {
             let start = Instant::now();
             (0..CALLS).for_each(|_| work());
