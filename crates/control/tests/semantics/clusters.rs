@@ -274,3 +274,85 @@ fn services_by_dns_and_address_ranges() {
         json!([{"addressPrefix": "10.9.0.0", "prefixLen": 16}])
     );
 }
+
+/// Which HTTP is spoken to a service: by its port (rule 34), by DestinationRule and MeshConfig (rule 42). Istio:
+/// `shouldH2Upgrade`, `setUpstreamProtocol`, `applyConnectionPool`.
+#[test]
+fn which_http_is_spoken_to_a_service_rules_34_and_42() {
+    const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let gateway = r#"{"type": "router", "ip": "10.0.0.6", "namespace": "default", "labels": {}}"#;
+    let spoken = |port: &str, pool: &str, mesh_upgrade: bool, proxy: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: a, namespace: default}}\n\
+             spec: {{clusterIP: 10.1.0.9, ports: [{{port: 80, {port}}}]}}\n---\n"
+        ) + &match pool {
+            "" => String::new(),
+            pool => rule(
+                "a",
+                "default",
+                &format!("host: a, trafficPolicy: {{connectionPool: {{http: {{{pool}}}}}}}"),
+            ),
+        };
+        let parsed = parse_documents("test", &text, &Default::default());
+        assert!(parsed.problems.iter().all(|problem| !problem.is_error()), "{:?}", parsed.problems);
+        let mut mesh = MeshConfig::istio_default();
+        if mesh_upgrade {
+            mesh.h2_upgrade_policy = api::mesh_config::MeshH2UpgradePolicy::Upgrade;
+        }
+        let world = World::build(parsed.objects, Vec::new(), mesh, Settings::default());
+        let proxy: Proxy = serde_json::from_str(proxy).expect("a proxy");
+        let options = Options { profile: Profile::Istio, identity: true, ..Default::default() };
+        let cluster = cluster(&resources(&world, &proxy, &options), A);
+        let options = &cluster["typedExtensionProtocolOptions"][OPTIONS];
+        let explicit = &options["explicitHttpConfig"];
+        match () {
+            () if !options["useDownstreamProtocolConfig"].is_null() => "client's".to_owned(),
+            () if !explicit["http2ProtocolOptions"].is_null() => {
+                match explicit["http2ProtocolOptions"]["maxConcurrentStreams"].as_u64() {
+                    Some(streams) => format!("HTTP/2 of {streams}"),
+                    None => "HTTP/2".into(),
+                }
+            }
+            () => "HTTP/1".into(),
+        }
+    };
+    let upgrade = "h2UpgradePolicy: UPGRADE";
+    let not = "h2UpgradePolicy: DO_NOT_UPGRADE";
+    let client = "useClientProtocol: true";
+    for (port, pool, mesh, sidecar, router) in [
+        ("name: http", "", false, "HTTP/1", "HTTP/1"),
+        ("name: http2-a", "", false, "HTTP/2", "HTTP/2"),
+        ("name: grpc", "", false, "HTTP/2", "HTTP/2"),
+        ("name: grpc-web", "", false, "HTTP/2", "HTTP/2"),
+        ("appProtocol: http2", "", false, "HTTP/2", "HTTP/2"),
+        ("appProtocol: grpc", "", false, "HTTP/2", "HTTP/2"),
+        ("appProtocol: kubernetes.io/h2c", "", false, "HTTP/2", "HTTP/2"),
+        ("appProtocol: kubernetes.io/ws", "", false, "HTTP/1", "HTTP/1"),
+        ("appProtocol: http, name: grpc", "", false, "HTTP/1", "HTTP/1"),
+        // Sniffed: the client decides, except at a gateway, whose clients speak HTTP/2 to anybody.
+        ("name: web", "", false, "client's", "HTTP/1"),
+        ("name: web", client, false, "client's", "client's"),
+        ("name: web", upgrade, false, "HTTP/2", "HTTP/2"),
+        ("name: web", "", true, "client's", "HTTP/1"),
+        ("name: http", upgrade, false, "HTTP/2", "HTTP/2"),
+        ("name: http", "", true, "HTTP/2", "HTTP/2"),
+        ("name: http", not, true, "HTTP/1", "HTTP/1"),
+        ("name: tcp", "", true, "HTTP/1", "HTTP/1"),
+        // What is declared HTTP/2 is not taken back.
+        ("name: grpc", not, false, "HTTP/2", "HTTP/2"),
+        ("name: http", client, true, "client's", "client's"),
+        ("name: grpc", client, false, "client's", "client's"),
+        (
+            "name: http",
+            "h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 7",
+            false,
+            "HTTP/2 of 7",
+            "HTTP/2 of 7",
+        ),
+        ("name: grpc", "maxConcurrentStreams: 8", false, "HTTP/2 of 8", "HTTP/2 of 8"),
+        ("name: http", "maxConcurrentStreams: 9", false, "HTTP/1", "HTTP/1"),
+    ] {
+        let found = [spoken(port, pool, mesh, CLIENT), spoken(port, pool, mesh, gateway)];
+        assert_eq!(found, [sidecar, router], "{port} {pool} {mesh}");
+    }
+}

@@ -270,7 +270,8 @@ impl Maker<'_> {
             }
         };
         let is_sidecar = self.context.proxy.kind == ProxyKind::Sidecar;
-        let mut options = if client_decides || (self.port.protocol.is_unknown() && is_sidecar) {
+        // Whoever asks for an upgrade knows that the port speaks HTTP, sniffed or not.
+        let mut options = if client_decides || (self.port.protocol.is_unknown() && is_sidecar && !upgrade) {
             use_downstream()
         } else if self.port.protocol.is_http2() || upgrade {
             HttpProtocolOptions {
