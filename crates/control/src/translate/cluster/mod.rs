@@ -75,7 +75,6 @@ pub fn outbound(context: &Context<'_>, scope: &Scope<'_>, mode: Mode) -> Cluster
         }
         let rule = scope.destination_rule(&service.host);
         for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-            note_protocol(context, service, port);
             let maker = Maker { context, service, port, rule, mode };
             maker.add(None, &mut all);
             for at in 0..rule.map_or(0, |rule| rule.subsets.len()) {
@@ -139,20 +138,6 @@ fn set_options(cluster: &mut Cluster, options: HttpProtocolOptions) {
     });
     let options = xds::pack(&options);
     cluster.typed_extension_protocol_options = BTreeMap::from([(HTTP_OPTIONS.to_owned(), options)]);
-}
-
-fn note_protocol(context: &Context<'_>, service: &Service, port: &Port) {
-    if context.is_live()
-        && port.protocol.is_http2()
-        && let Some(object) = &service.object
-    {
-        let what = port.protocol.as_str();
-        context.note(Note::on(
-            object,
-            "spec.ports",
-            format!("port {}: {what} needs HTTP/2, which is not available yet", port.number),
-        ));
-    }
 }
 
 /// One service and port; makes its cluster and those of its subsets.
@@ -392,10 +377,6 @@ impl Maker<'_> {
         }
         if policy.proxy_protocol.is_some() {
             note("proxyProtocol", "the PROXY protocol to upstreams is not available yet");
-        }
-        let http = policy.pool.and_then(|pool| pool.http.as_ref());
-        if http.is_some_and(|http| http.h2_upgrade_policy == H2UpgradePolicy::Upgrade) {
-            note("connectionPool.http.h2UpgradePolicy", "UPGRADE: HTTP/2 is not available yet");
         }
     }
 }
