@@ -50,22 +50,24 @@ pub struct Decoder {
     table: Table,
     /// What our SETTINGS_HEADER_TABLE_SIZE allows.
     allowed: usize,
+    /// The peer has agreed to less than its table is: the next block must begin by making it smaller.
+    shrink: bool,
 }
 
+/// RFC 9113 §4.3.1.
+const NOT_SHRUNK: HpackError = HpackError("table not made smaller as agreed");
 const CUT: HpackError = HpackError("field block ends within a field");
 
 impl Decoder {
     /// `table_size`: what the peer may use, in bytes as RFC 7541 §4.1 counts them.
     pub fn new(table_size: usize) -> Decoder {
-        Decoder { table: Table::new(table_size), allowed: table_size }
+        Decoder { table: Table::new(table_size), allowed: table_size, shrink: false }
     }
 
     /// The peer has agreed to another size.
     pub fn allow(&mut self, table_size: usize) {
         self.allowed = table_size;
-        if self.table.limit() > table_size {
-            self.table.set_limit(table_size);
-        }
+        self.shrink = self.table.limit() > table_size;
     }
 
     pub fn table(&self) -> &Table {
@@ -82,11 +84,15 @@ impl Decoder {
         let mut at = 0;
         let mut fields = false;
         while let Some(&first) = block.get(at) {
+            let resize = first & 0xe0 == 0x20;
+            if self.shrink && !resize {
+                return Err(NOT_SHRUNK);
+            }
             if first & 0x80 != 0 {
                 let (index, next) = number(block, at, 7)?;
                 at = next;
                 self.indexed(index, text, sink)?;
-            } else if first & 0xe0 == 0x20 {
+            } else if resize {
                 // RFC 7541 §4.2: before the first field of a block only.
                 if fields {
                     return Err(HpackError("table size update after a field"));
@@ -97,6 +103,7 @@ impl Decoder {
                     return Err(HpackError("table size update above the agreed size"));
                 }
                 self.table.set_limit(size);
+                self.shrink = false;
                 continue;
             } else {
                 at = self.literal(block, at, first, text, sink)?;
