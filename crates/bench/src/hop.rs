@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -14,7 +13,7 @@ use crate::h2load;
 use crate::load::Measured;
 use crate::procfs;
 use crate::rivals::Programs;
-use crate::running::{Placement, Running, free_address, output_within};
+use crate::running::{Class, Placement, Running, free_address, output_within};
 use crate::scenario::{Group, Pattern, Setting, Shape};
 use crate::statistics::Spread;
 use crate::upstream::{Answer, Service};
@@ -199,7 +198,8 @@ impl Plan<'_> {
     }
 
     pub fn load_placement(&self) -> Placement {
-        Placement { core: Some(self.cores.load), real_time: self.real_time }
+        let class = if self.real_time { Class::RealTime } else { Class::Ordinary };
+        Placement { core: Some(self.cores.load), class }
     }
 
     /// One window of load.
@@ -241,13 +241,7 @@ impl Plan<'_> {
     }
 
     fn run_generator(&self, generator: &[String], limit: Duration) -> anyhow::Result<String> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["place", "--parent", &std::process::id().to_string()]);
-        command.args(["--core", &self.cores.load.to_string()]);
-        if self.real_time {
-            command.arg("--real-time");
-        }
-        command.arg("--").args(generator);
+        let command = self.load_placement().command(generator)?;
         let output = output_within(command, limit).context("the load generator")?;
         if !output.status.success() {
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());

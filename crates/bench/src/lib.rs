@@ -9,6 +9,7 @@
 //!
 //! - Proxies run pinned to one core with one worker, both of a pair to the same; generator and upstream on another,
 //!   `SCHED_FIFO` where that is allowed, so that they never wait out a time slice of each other or of a stranger.
+//!   Proxies run in the ordinary class, at its highest priority where that is allowed.
 //! - All contenders of a group run from the start, rounds go A B C A B C: drift of the machine hits all alike.
 //!   Figures are medians of the rounds, ratios are ratios of medians of one run; goals show the spread of the ratios
 //!   of the single rounds beside it.

@@ -15,6 +15,7 @@ use bench::load::{self, Load};
 use bench::machine::{Machine, Watch};
 use bench::report::Report;
 use bench::rivals::{Programs, Wanted};
+use bench::running::{Class, Placement};
 use bench::scenario::{GROUPS, Pattern, Scenario, Shape};
 use bench::upstream::{self, Service};
 use bench::{goals, hold, idle, profile, propagation, relay, scheduling, syscalls};
@@ -111,8 +112,8 @@ struct LoadArgs {
 struct PlaceArgs {
     #[arg(long)]
     core: Option<usize>,
-    #[arg(long)]
-    real_time: bool,
+    #[arg(long, value_enum, default_value_t = Class::Ordinary)]
+    class: Class,
     /// End when this process does
     #[arg(long, value_name = "PID")]
     parent: u32,
@@ -135,7 +136,8 @@ fn main() -> ExitCode {
             hold::hold(target, connections, Duration::from_secs(60)).map(|()| true)
         }
         Some(Tool::Place(args)) => {
-            scheduling::become_command(&args.command, args.core, args.real_time, args.parent).map(|()| true)
+            let placement = Placement { core: args.core, class: args.class };
+            scheduling::become_command(&args.command, placement, args.parent).map(|()| true)
         }
     };
     match done {
@@ -328,13 +330,9 @@ fn directories() -> anyhow::Result<(PathBuf, PathBuf)> {
 
 /// Tried in a process of its own: this one must stay ordinary.
 fn real_time_allowed() -> bool {
-    let Ok(program) = std::env::current_exe() else { return false };
-    let parent = std::process::id().to_string();
-    std::process::Command::new(program)
-        .args(["place", "--real-time", "--parent", &parent, "--", "true"])
-        .stderr(std::process::Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    let placement = Placement { core: None, class: Class::RealTime };
+    let Ok(mut command) = placement.command(&["true".to_owned()]) else { return false };
+    command.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Configurations and logs of one run; gone at its end.

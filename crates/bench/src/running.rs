@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Until a program listens.
@@ -20,7 +21,33 @@ const END_LIMIT: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Placement {
     pub core: Option<usize>,
-    pub real_time: bool,
+    pub class: Class,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Class {
+    #[default]
+    Ordinary,
+    /// Ahead of ordinary ones, if this user may.
+    Urgent,
+    /// `SCHED_FIFO`, or an error.
+    RealTime,
+}
+
+impl Placement {
+    /// The command that becomes `command` so placed: our own program, which needs no code between fork and exec.
+    pub fn command(self, command: &[String]) -> anyhow::Result<Command> {
+        let mut process = Command::new(std::env::current_exe().context("our own program")?);
+        process.arg("place").args(["--parent", &std::process::id().to_string()]);
+        if let Some(core) = self.core {
+            process.args(["--core", &core.to_string()]);
+        }
+        if let Some(class) = self.class.to_possible_value() {
+            process.args(["--class", class.get_name()]);
+        }
+        process.arg("--").args(command);
+        Ok(process)
+    }
 }
 
 #[derive(Debug)]
@@ -42,16 +69,8 @@ impl Running {
     ) -> anyhow::Result<Running> {
         let log = directory.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| log.display().to_string())?;
-        // Our own program places itself and then becomes the command: no code between fork and exec is needed.
-        let mut process = Command::new(std::env::current_exe().context("our own program")?);
-        process.arg("place").args(["--parent", &std::process::id().to_string()]);
-        if let Some(core) = placement.core {
-            process.args(["--core", &core.to_string()]);
-        }
-        if placement.real_time {
-            process.arg("--real-time");
-        }
-        process.arg("--").args(command).envs(environment.iter().map(|(key, value)| (key, value)));
+        let mut process = placement.command(command)?;
+        process.envs(environment.iter().map(|(key, value)| (key, value)));
         process.stderr(file.try_clone()?);
         if pipes {
             process.stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -12,7 +12,7 @@ use anyhow::Context;
 use crate::http_client::Client;
 use crate::procfs;
 use crate::rivals::Programs;
-use crate::running::{Placement, Running, free_address};
+use crate::running::{Class, Placement, Running, free_address};
 use crate::scenario::Setting;
 
 /// More connections than this between two proxies are no multiplexing of 64.
@@ -235,7 +235,7 @@ impl Hop {
             };
             let program = contender.program(ground.programs, setting).map_err(anyhow::Error::msg)?;
             let (command, environment) = command::command(contender, setting, &program, &site)?;
-            let placement = Placement { core: Some(ground.core), real_time: false };
+            let placement = Placement { core: Some(ground.core), class: Class::Urgent };
             let mut running =
                 Running::start(&name, &command, &environment, placement, &site.directory, false)?;
             running.wait_listening(site.listen)?;

@@ -22,6 +22,8 @@ const BUFFER: usize = 256 * 1024;
 const ERROR_LIMIT: u64 = 1000;
 /// How long replies are waited for after the window.
 const DRAIN: Duration = Duration::from_secs(2);
+/// For the first reply, beyond the warm-up.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// A turn is never longer, so that the end of the window is not missed by much when nothing comes.
 const TURN: Duration = Duration::from_millis(20);
 const TIMER: Token = Token(usize::MAX);
@@ -32,8 +34,13 @@ pub fn run(load: &Load) -> anyhow::Result<Measured> {
     let mut generator = Generator::open(load)?;
     let warm = Duration::from_secs_f64(load.warm_up);
     generator.turn_until(warm)?;
+    // A target that others keep from running at all is slow, not silent.
+    while generator.replies == 0 && generator.errors == 0 && generator.now() < warm + PATIENCE {
+        generator.turn()?;
+    }
     if generator.replies == 0 {
-        bail!("{} gave no reply in {:.1} s of warm-up{}", load.target, load.warm_up, generator.why());
+        let waited = generator.now().as_secs_f64();
+        bail!("{} gave no reply in {waited:.1} s of warm-up{}", load.target, generator.why());
     }
     let used = || (!load.watch.is_empty()).then(|| procfs::cpu_of_trees(&load.watch));
     let before = used();
@@ -43,6 +50,9 @@ pub fn run(load: &Load) -> anyhow::Result<Measured> {
     let seconds = (generator.now() - start).as_secs_f64();
     let replies = generator.replies;
     generator.drain()?;
+    if replies == 0 {
+        bail!("{} gave no reply in {seconds:.1} s{}", load.target, generator.why());
+    }
 
     let used = before.zip(after).map(|(before, after)| Measured::split(after.since(before), replies)).unzip();
     let quantile = |share| generator.latencies.quantile(share).map(|ns| ns as f64 / 1e3);
