@@ -71,7 +71,8 @@ pub struct Forward {
     pub path: PathRewrite,
     pub host: HostRewrite,
     pub append_x_forwarded_host: bool,
-    /// The whole request with its retries; `None` = no limit. Envoy's default 15 s.
+    /// The whole request with its retries; `None` = no limit. Envoy's default 15 s; none where the route says anything
+    /// about the stream's duration, which takes its place (`usingNewTimeouts`).
     pub timeout: Option<Duration>,
     /// `None` = the connection's `stream_idle`; `Some(ZERO)` = no limit.
     pub idle_timeout: Option<Duration>,
@@ -81,6 +82,8 @@ pub struct Forward {
     pub max_stream_duration: Option<Duration>,
     /// Of a request with `grpc-timeout`, that instead, up to this (`ZERO` = as it is); `None` = not used.
     pub grpc_timeout_header_max: Option<Duration>,
+    /// Taken off what the request's `grpc-timeout` makes of it, so that the client is not the first to give up.
+    pub grpc_timeout_header_offset: Duration,
     /// The route's, else the virtual host's.
     pub retry: Option<Arc<RetryPolicy>>,
     pub mirrors: Vec<Mirror>,
@@ -345,16 +348,16 @@ impl Forward {
             }
         };
         let timeout = match proto::optional_duration(message.timeout.as_ref()).at("timeout")? {
+            _ if message.max_stream_duration.is_some() => None,
             None => Some(Duration::from_secs(15)),
             Some(timeout) => Some(timeout).filter(|t| !t.is_zero()),
         };
         let stream = message.max_stream_duration.unwrap_or_default();
+        let header_offset = proto::optional_duration(stream.grpc_timeout_header_offset.as_ref())
+            .at("max_stream_duration.grpc_timeout_header_offset")?;
         let header_max = proto::optional_duration(stream.grpc_timeout_header_max.as_ref())
             .at("max_stream_duration.grpc_timeout_header_max")?;
-        let grpc_max = match header_max {
-            Some(max) => Some(max),
-            None => proto::optional_duration(message.max_grpc_timeout.as_ref()).at("max_grpc_timeout")?,
-        };
+        let grpc_max = proto::optional_duration(message.max_grpc_timeout.as_ref()).at("max_grpc_timeout")?;
         let retry = match &message.retry_policy {
             Some(policy) => Some(Arc::new(RetryPolicy::compile(policy).at("retry_policy")?)),
             None => host.retry.clone(),
@@ -366,10 +369,11 @@ impl Forward {
             append_x_forwarded_host: message.append_x_forwarded_host,
             timeout,
             idle_timeout: proto::optional_duration(message.idle_timeout.as_ref()).at("idle_timeout")?,
-            grpc_timeout_max: grpc_max,
+            grpc_timeout_max: grpc_max.filter(|_| message.max_stream_duration.is_none()),
             max_stream_duration: proto::optional_duration(stream.max_stream_duration.as_ref())
                 .at("max_stream_duration.max_stream_duration")?,
             grpc_timeout_header_max: header_max,
+            grpc_timeout_header_offset: header_offset.unwrap_or_default(),
             retry,
             mirrors: each("request_mirror_policies", &message.request_mirror_policies, |m| {
                 Mirror::compile(m, names)
@@ -395,8 +399,10 @@ impl Forward {
     /// connection manager's `max_stream_duration`; `grpc`: the request's `grpc-timeout`.
     pub fn stream_duration(&self, connection: Option<Duration>, grpc: Option<Duration>) -> Option<Duration> {
         match (grpc, self.grpc_timeout_header_max) {
-            (Some(asked), Some(Duration::ZERO)) => Some(asked),
-            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (Some(asked), Some(most)) => {
+                let asked = if most.is_zero() { asked } else { asked.min(most) };
+                Some(asked.saturating_sub(self.grpc_timeout_header_offset))
+            }
             _ => self.max_stream_duration.or(connection).filter(|d| !d.is_zero()),
         }
     }

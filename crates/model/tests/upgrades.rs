@@ -144,5 +144,22 @@ fn how_long_a_stream_may_last() {
             expected,
             "{own:?} {cap:?} {connection:?} {grpc:?}"
         );
+        assert_eq!(forward.timeout, None, "Envoy 1.40: not beside a duration (`usingNewTimeouts`)");
+    }
+}
+
+/// Envoy's documentation of `grpc_timeout_header_offset`: taken off behind the cap, never below 0.
+#[test]
+fn a_part_of_what_a_grpc_client_asks_for_is_kept_back() {
+    for (asked, expected) in [(1000, 900), (5000, 1900), (50, 0)] {
+        let durations = json!({"grpcTimeoutHeaderMax": "2s", "grpcTimeoutHeaderOffset": "0.1s"});
+        let table = table(
+            json!([{"match": {"prefix": "/"}, "route": {"cluster": "c", "maxStreamDuration": durations}}]),
+        )
+        .unwrap();
+        let decision = table.decide(&get("h", "/"), 0);
+        let Some(Action::Forward(forward)) = decision.route.map(|r| &r.action) else { panic!() };
+        let limit = forward.stream_duration(None, Some(Duration::from_millis(asked)));
+        assert_eq!(limit, Some(Duration::from_millis(expected)), "{asked}");
     }
 }

@@ -170,6 +170,7 @@ stats! {
     Counter upstream_rq_maintenance_mode "upstream_rq_maintenance_mode" "Requests failed by maintenance mode.";
     Counter upstream_rq_timeout "upstream_rq_timeout" "Requests that timed out.";
     Counter upstream_rq_per_try_timeout "upstream_rq_per_try_timeout" "Tries that timed out.";
+    Counter upstream_rq_per_try_idle_timeout "upstream_rq_per_try_idle_timeout" "Tries that were idle for too long.";
     Counter upstream_rq_max_duration_reached "upstream_rq_max_duration_reached" "Requests ended by the maximum stream duration.";
     Counter upstream_rq_rx_reset "upstream_rq_rx_reset" "Requests the upstream reset.";
     Counter upstream_rq_tx_reset "upstream_rq_tx_reset" "Requests this side reset.";

@@ -117,13 +117,10 @@ impl Chains {
 
     /// Names once what a listener asks for and does not get yet.
     fn warn(&self, settings: &HttpConnection, listener: &model::Listener) {
-        let told = [
-            (settings.timeouts.max_stream_duration.is_some(), "max_stream_duration is not honoured yet"),
-            (
-                settings.filters.iter().any(|filter| matches!(filter, HttpFilter::GrpcWeb)),
-                "the gRPC-Web filter does nothing yet: requests pass unchanged",
-            ),
-        ];
+        let told = [(
+            settings.filters.iter().any(|filter| matches!(filter, HttpFilter::GrpcWeb)),
+            "the gRPC-Web filter does nothing yet: requests pass unchanged",
+        )];
         for (met, what) in told {
             if met {
                 self.shared.warn_once(what, &listener.name);

@@ -196,10 +196,17 @@ pub struct Exchange {
     // When what is given up.
     pub route_deadline: Deadline,
     pub try_deadline: Deadline,
+    /// No byte from the host for too long, once the request is whole.
+    pub try_idle_deadline: Deadline,
+    /// The whole request must be there.
+    pub request_deadline: Deadline,
+    /// All of it must be over, response, retries and tunnel included.
+    pub duration_deadline: Deadline,
     pub idle_deadline: Deadline,
     pub idle_timeout: Option<Duration>,
     pub route_timeout: Option<Duration>,
     pub per_try_timeout: Option<Duration>,
+    pub per_try_idle_timeout: Option<Duration>,
     /// When a wait (back-off, injected delay) is over.
     pub wake: Deadline,
     pub timer: Timer,
@@ -329,6 +336,17 @@ impl Exchange {
         self.request.request(&self.head)
     }
 
+    /// Asks for another protocol: what comes behind its head belongs to the tunnel, if there will be one.
+    pub fn asks_for_tunnel(&self) -> bool {
+        let head = self.head_view();
+        head.upgrade().is_some() || head.is_connect()
+    }
+
+    /// All that the client has to say has come.
+    pub fn request_whole(&self) -> bool {
+        self.request_done && !(self.has_head() && self.asks_for_tunnel())
+    }
+
     /// False for a request whose head could not be read.
     pub fn has_head(&self) -> bool {
         !self.head.is_empty()
@@ -381,10 +399,14 @@ impl Exchange {
             counted,
             route_deadline,
             try_deadline,
+            try_idle_deadline,
+            request_deadline,
+            duration_deadline,
             idle_deadline,
             idle_timeout,
             route_timeout,
             per_try_timeout,
+            per_try_idle_timeout,
             wake,
             timer,
             attempt_started,
@@ -451,10 +473,14 @@ impl Exchange {
         *counted = Default::default();
         *route_deadline = Default::default();
         *try_deadline = Default::default();
+        *try_idle_deadline = Default::default();
+        *request_deadline = Default::default();
+        *duration_deadline = Default::default();
         *idle_deadline = Default::default();
         *idle_timeout = Default::default();
         *route_timeout = Default::default();
         *per_try_timeout = Default::default();
+        *per_try_idle_timeout = Default::default();
         *wake = Default::default();
         *attempt_started = Default::default();
         *first_byte = Default::default();

@@ -19,11 +19,13 @@ pub struct Reply<'a> {
     pub headers: &'a [(&'a str, &'a [u8])],
     pub flags: Flags,
     pub details: Cow<'static, str>,
+    /// What a gRPC client is told instead; `None`: what the status stands for.
+    pub grpc: Option<wire::grpc::Status>,
 }
 
 impl<'a> Reply<'a> {
     pub fn new(status: u16, body: &'a [u8], flags: Flags, details: &'static str) -> Reply<'a> {
-        Reply { status, body, headers: &[], flags, details: Cow::Borrowed(details) }
+        Reply { status, body, headers: &[], flags, details: Cow::Borrowed(details), grpc: None }
     }
 
     /// What becomes of a request whose attempt ended before a response began: Envoy's
@@ -49,6 +51,7 @@ impl<'a> Reply<'a> {
             headers: reset.headers(),
             flags: reset.flags,
             details: details.into(),
+            grpc: None,
         }
     }
 }
@@ -145,7 +148,7 @@ impl Worker {
         if grpc {
             let said = |name: &str| reply.headers.iter().find(|(known, _)| *known == name);
             if said("grpc-status").is_none() {
-                let status = wire::grpc::Status::of_http(reply.status);
+                let status = reply.grpc.unwrap_or_else(|| wire::grpc::Status::of_http(reply.status));
                 exchange.grpc_status = u8::try_from(status.0).ok();
                 out.extend_from_slice(b"content-type: application/grpc\r\ngrpc-status: ");
                 push_u64(&mut out, status.0.into());

@@ -78,9 +78,7 @@ impl Worker {
             }
         };
         self.out = out;
-        if exchange.idle_timeout.is_some() {
-            self.touch(exchange);
-        }
+        self.touch(exchange);
         result
     }
 

@@ -102,22 +102,20 @@ impl Worker {
         }
     }
 
-    pub(super) fn per_try_timeout(&mut self, id: ExchangeId) {
+    /// The attempt took too long, or its host said nothing for too long.
+    pub(super) fn per_try_timeout(&mut self, id: ExchangeId, outcome: Outcome) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         self.abandon_attempt(id, &mut exchange);
         self.observe(&exchange, 504);
-        match self.retry(id, &mut exchange, Outcome::PerTryTimeout, None) {
+        match self.retry(id, &mut exchange, outcome, None) {
             true => self.exchanges.put_back(id, exchange),
             false => {
                 let flags = Flags::UPSTREAM_REQUEST_TIMEOUT;
-                self.local_reply(
-                    id,
-                    exchange,
-                    504,
-                    b"upstream request timeout",
-                    flags,
-                    "upstream_per_try_timeout",
-                );
+                let details = match outcome {
+                    Outcome::PerTryIdleTimeout => "upstream_per_try_idle_timeout",
+                    _ => "upstream_per_try_timeout",
+                };
+                self.local_reply(id, exchange, 504, b"upstream request timeout", flags, details);
             }
         }
     }
@@ -238,6 +236,7 @@ impl Worker {
         exchange.failure = None;
         exchange.first_byte = crate::clock::Time::default();
         exchange.try_deadline = Deadline::NEVER;
+        exchange.try_idle_deadline = Deadline::NEVER;
         if let Some(host) = exchange.host.take() {
             exchange.tried.push(host);
         }

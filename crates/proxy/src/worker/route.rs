@@ -211,12 +211,6 @@ impl Worker {
             self.shared
                 .warn_once("mirrored requests (request_mirror_policies) are not sent yet", &cluster.name);
         }
-        if forward.max_stream_duration.is_some_and(|longest| !longest.is_zero()) {
-            self.shared.warn_once("a route's max_stream_duration is not honoured yet", &cluster.name);
-        }
-        if forward.retry.as_ref().is_some_and(|policy| policy.per_try_idle_timeout.is_some()) {
-            self.shared.warn_once("per_try_idle_timeout is not honoured yet", &cluster.name);
-        }
     }
 
     /// Fault and CORS, in Istio's order, and what the route says.

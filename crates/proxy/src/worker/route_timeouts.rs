@@ -14,10 +14,19 @@ impl Worker {
     pub(super) fn limit_time(&mut self, exchange: &mut Exchange, http: &HttpChain) {
         let Some(forward) = exchange.route.as_ref().and_then(Routed::forward) else { return };
         let mut timeout = forward.timeout;
+        let grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(grpc_timeout);
         if let Some(longest) = forward.grpc_timeout_max
-            && let Some(asked) = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(grpc_timeout)
+            && let Some(asked) = grpc
         {
             timeout = Some(if longest.is_zero() { asked } else { asked.min(longest) });
+        }
+        let settings = &http.settings.timeouts;
+        let duration = forward.stream_duration(settings.max_stream_duration, grpc);
+        if let Some(duration) = duration {
+            exchange.duration_deadline = Deadline(exchange.started.after(duration));
+        }
+        if let Some(timeout) = settings.request {
+            exchange.request_deadline = Deadline(exchange.started.after(timeout));
         }
         match exchange.obeyed.timeout_millis {
             Some(0) => timeout = None,
@@ -30,12 +39,19 @@ impl Worker {
         };
         // Envoy: a try may not take longer than all of it.
         exchange.per_try_timeout = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
+        exchange.per_try_idle_timeout = forward.retry.as_ref().and_then(|policy| policy.per_try_idle_timeout);
         exchange.route_timeout = timeout;
         exchange.idle_timeout = match forward.idle_timeout {
             Some(idle) => Some(idle).filter(|idle| !idle.is_zero()),
             None => http.settings.timeouts.stream_idle,
         };
         let expected = exchange.per_try_timeout.or(timeout);
+        if let (Some(_), Some(duration)) = (grpc, duration) {
+            // Envoy: the host is told how long it has, not how long the client had asked for.
+            let text = format!("{}m", duration.as_millis().min(99_999_999));
+            let head = exchange.request.request(&exchange.head);
+            exchange.edits.set_known(&head, HeaderId::GrpcTimeout, text.as_bytes());
+        }
         if exchange.request_done {
             self.start_route_timeout(exchange);
         }
@@ -63,6 +79,7 @@ impl Worker {
     pub(super) fn request_complete(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         if !exchange.response_started {
+            exchange.request_deadline = Deadline::NEVER;
             self.start_route_timeout(&mut exchange);
             if exchange.phase == Phase::Attempt {
                 self.start_try_timeout(&mut exchange);
@@ -82,6 +99,11 @@ impl Worker {
             && exchange.request_done
         {
             exchange.try_deadline = Deadline(self.now.after(timeout));
+        }
+        if let Some(idle) = exchange.per_try_idle_timeout
+            && exchange.request_whole()
+        {
+            exchange.try_idle_deadline = Deadline(self.now.after(idle));
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Deadlines. A connection has one timer, set to the earliest of what may end; what has ended is found out when it fires.
 
+use std::time::Duration;
+
 use telemetry::Flags;
 
 use super::Worker;
 use super::connection::{Conn, Reading};
 use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
-use super::local_reply::Reset;
+use super::local_reply::{Reply, Reset};
 use crate::clock::Time;
 use crate::net::sockets::Key;
 
@@ -19,7 +21,7 @@ impl Worker {
         let mut earlier = |time: Time| deadline = deadline.min(time);
         match down.exchange.and_then(|id| self.exchanges.get(id)) {
             Some(exchange) => exchange.deadlines(&mut earlier),
-            None => match (down.head_began, timeouts.request_headers.or(timeouts.request)) {
+            None => match (down.head_began, shorter(timeouts.request_headers, timeouts.request)) {
                 (Some(began), Some(timeout)) => earlier(began.after(timeout)),
                 _ => {
                     if let Some(idle) = timeouts.idle {
@@ -51,6 +53,11 @@ impl Worker {
         if let Some(idle) = exchange.idle_timeout {
             exchange.idle_deadline = Deadline(self.now.after(idle));
             // Later than before: the timer finds out by itself.
+        }
+        if let Some(idle) = exchange.per_try_idle_timeout
+            && exchange.try_idle_deadline != Deadline::NEVER
+        {
+            exchange.try_idle_deadline = Deadline(self.now.after(idle));
         }
     }
 
@@ -92,15 +99,20 @@ impl Worker {
         }
         let timeouts = down.client.http.settings.timeouts;
         let stats = down.client.http.stats.clone();
-        let (limits, began) = (timeouts.request_headers.or(timeouts.request), down.head_began);
+        let (limits, began) = (shorter(timeouts.request_headers, timeouts.request), down.head_began);
         if let (Some(timeout), Some(began)) = (limits, began) {
             if began.after(timeout) > now {
                 self.arm_downstream(key);
                 return;
             }
-            self.telemetry.shard.inc(stats.downstream_rq_header_timeout);
             let exchange = self.exchanges.blank(key, began);
-            let reject = wire::Reject::unserved(408, "request_header_timeout");
+            let reject = if timeouts.request_headers == limits {
+                self.telemetry.shard.inc(stats.downstream_rq_header_timeout);
+                wire::Reject::unserved(408, "request_header_timeout")
+            } else {
+                self.telemetry.shard.inc(stats.downstream_rq_timeout);
+                wire::Reject::unserved(408, "request_overall_timeout")
+            };
             self.refuse_head(key, exchange, &reject);
             return;
         }
@@ -115,6 +127,17 @@ impl Worker {
             exchange.wake = Deadline::NEVER;
             self.exchanges.put_back(id, exchange);
             self.wake(id);
+            return;
+        }
+        if exchange.duration_deadline.passed(now) {
+            return self.duration_reached(id, exchange);
+        }
+        if exchange.request_deadline.passed(now) && !exchange.request_done && !exchange.response_started {
+            if let Some(client) = self.client(exchange.down) {
+                let stats = client.http.stats.clone();
+                self.telemetry.shard.inc(stats.downstream_rq_timeout);
+            }
+            self.local_reply(id, exchange, 408, b"request timeout", Flags::NONE, "request_overall_timeout");
             return;
         }
         if exchange.route_deadline.passed(now) {
@@ -140,7 +163,24 @@ impl Worker {
             exchange.try_deadline = Deadline::NEVER;
             self.count_timeout(&exchange, true);
             self.exchanges.put_back(id, exchange);
-            self.per_try_timeout(id);
+            self.per_try_timeout(id, model::retry::Outcome::PerTryTimeout);
+            return;
+        }
+        if exchange.try_idle_deadline.passed(now)
+            && matches!(exchange.phase, Phase::Attempt | Phase::Response)
+        {
+            exchange.try_idle_deadline = Deadline::NEVER;
+            if let Some(cluster) = &exchange.counted.cluster {
+                self.telemetry.shard.inc(cluster.stats.upstream_rq_per_try_idle_timeout);
+            }
+            if exchange.response_started {
+                exchange.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
+                exchange.details = "upstream_per_try_idle_timeout".into();
+                self.abort_exchange(id, exchange);
+                return;
+            }
+            self.exchanges.put_back(id, exchange);
+            self.per_try_timeout(id, model::retry::Outcome::PerTryIdleTimeout);
             return;
         }
         if exchange.idle_deadline.passed(now) {
@@ -155,12 +195,31 @@ impl Worker {
                 return;
             }
             // 504 exactly when the request was whole.
-            let status = if exchange.request_done { 504 } else { 408 };
+            let status = if exchange.request_whole() { 504 } else { 408 };
             self.local_reply(id, exchange, status, b"stream timeout", Flags::NONE, "stream_idle_timeout");
             return;
         }
         self.arm(&mut exchange);
         self.exchanges.put_back(id, exchange);
+    }
+
+    /// The stream has lasted as long as it may (Envoy: `onStreamMaxDurationReached`).
+    fn duration_reached(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
+        if let Some(client) = self.client(exchange.down) {
+            let stats = client.http.stats.clone();
+            self.telemetry.shard.inc(stats.downstream_rq_max_duration_reached);
+        }
+        if exchange.response_started {
+            exchange.details = "max_duration_timeout".into();
+            self.abort_exchange(id, exchange);
+            return;
+        }
+        let status = if exchange.request_whole() { 504 } else { 408 };
+        let reply = Reply {
+            grpc: Some(wire::grpc::Status::DEADLINE_EXCEEDED),
+            ..Reply::new(status, b"downstream duration timeout", Flags::NONE, "max_duration_timeout")
+        };
+        self.reply(id, exchange, &reply);
     }
 
     fn upstream_timeout(&mut self, key: Key) {
@@ -201,9 +260,21 @@ impl Exchange {
     fn deadlines(&self, each: &mut impl FnMut(Time)) {
         each(self.wake.0);
         each(self.route_deadline.0);
+        each(self.duration_deadline.0);
+        if !self.request_done && !self.response_started {
+            each(self.request_deadline.0);
+        }
         if matches!(self.phase, Phase::Attempt | Phase::Queued) {
             each(self.try_deadline.0);
         }
+        if matches!(self.phase, Phase::Attempt | Phase::Response) {
+            each(self.try_idle_deadline.0);
+        }
         each(self.idle_deadline.0);
     }
+}
+
+/// The one that ends first, of two that may not be set.
+fn shorter(left: Option<Duration>, right: Option<Duration>) -> Option<Duration> {
+    left.into_iter().chain(right).min()
 }

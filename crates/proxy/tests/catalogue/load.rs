@@ -94,7 +94,6 @@ fn l01_heads_that_never_end() {
 }
 
 #[test]
-#[ignore = "request_timeout does not end a body yet"]
 fn l02_bodies_that_never_end() {
     let _turn = beside_others();
     let host = Recorder::http();
