@@ -20,6 +20,10 @@ pub struct HeadStorage {
     pub(crate) sensitive: SlotSet,
     /// Fields an HTTP/2 peer sent by reference to its compression table: they come again and again.
     pub(crate) recurring: SlotSet,
+    /// Which HTTP/2 decoder's table the slots' serials are of.
+    pub(crate) decoder: u64,
+    /// The serial of `:path`.
+    pub(crate) path_serial: u32,
     pub(crate) line: StartLine,
 }
 
@@ -87,6 +91,8 @@ pub(crate) struct Slot {
     pub id: HeaderId,
     /// Dropped for its underscore.
     pub hidden: bool,
+    /// The entry of the HTTP/2 decoder's table by which it came; 0 for none.
+    pub serial: u32,
 }
 
 /// A set of slots.
@@ -140,6 +146,8 @@ impl Default for HeadStorage {
             hop: SlotSet::default(),
             sensitive: SlotSet::default(),
             recurring: SlotSet::default(),
+            decoder: 0,
+            path_serial: 0,
             line: StartLine::default(),
         }
     }
@@ -203,6 +211,7 @@ impl HeadStorage {
         self.hop = SlotSet::default();
         self.sensitive = SlotSet::default();
         self.recurring = SlotSet::default();
+        (self.decoder, self.path_serial) = (0, 0);
         self.line = StartLine::default();
     }
 

@@ -125,7 +125,7 @@ pub(super) fn collect(
             value => Span::within(base, value),
         };
         let id = HeaderId::of(field.name.as_bytes());
-        storage.push(super::head::Slot { name, value, end: end as u32, id, hidden });
+        storage.push(super::head::Slot { name, value, end: end as u32, id, hidden, serial: 0 });
         start = end;
     }
     if strict { Ok(()) } else { Err(Reject::malformed(side, details::CODEC_ERROR)) }

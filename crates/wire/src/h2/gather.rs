@@ -79,6 +79,7 @@ pub(super) struct Gather<'a> {
     count: usize,
     /// Values of the pseudo-header fields.
     pseudo: [Span; Pseudo::Unknown as usize],
+    authority_serial: u32,
     seen: u8,
     /// Where the first field that is no pseudo-header field begins.
     fields: Option<usize>,
@@ -107,12 +108,18 @@ impl<'a> Gather<'a> {
             gross: 0,
             count: 0,
             pseudo: Default::default(),
+            authority_serial: 0,
             seen: 0,
             fields: None,
             fault: None,
             content_length: None,
             sensitive: false,
         }
+    }
+
+    /// Whose serials the fields' are ([`Decoder::id`](super::hpack::Decoder::id)).
+    pub fn from_decoder(&mut self, id: u64) {
+        self.storage.decoder = id;
     }
 
     #[cold]
@@ -155,8 +162,13 @@ impl<'a> Gather<'a> {
         }
         self.seen |= 1 << pseudo as u8;
         self.pseudo[pseudo as usize] = value_span(text, field);
-        if pseudo == Pseudo::Path && field.recurring {
-            self.storage.recurring.insert(PATH);
+        match pseudo {
+            Pseudo::Path if field.serial != 0 => {
+                self.storage.recurring.insert(PATH);
+                self.storage.path_serial = field.serial;
+            }
+            Pseudo::Authority => self.authority_serial = field.serial,
+            _ => {}
         }
     }
 
@@ -192,14 +204,15 @@ impl<'a> Gather<'a> {
             lines.rotate_right(length);
         }
         let value = Span { start: (value + start - before) as u32, ..authority };
-        self.push(HeaderId::Host, start, HeaderId::Host.name().len(), value, start + length);
+        let name_length = HeaderId::Host.name().len();
+        self.push(HeaderId::Host, start, name_length, value, start + length, self.authority_serial);
         length
     }
 
     #[inline]
-    fn push(&mut self, id: HeaderId, start: usize, name_length: usize, value: Span, end: usize) {
+    fn push(&mut self, id: HeaderId, start: usize, name_length: usize, value: Span, end: usize, serial: u32) {
         let name = Span { start: start as u32, length: name_length as u32 };
-        self.storage.push(Slot { name, value, end: end as u32, id, hidden: false });
+        self.storage.push(Slot { name, value, end: end as u32, id, hidden: false, serial });
     }
 
     #[inline]
@@ -259,10 +272,10 @@ impl<'a> Gather<'a> {
         if field.sensitive {
             self.storage.sensitive.insert(slot);
         }
-        if field.recurring {
+        if field.serial != 0 {
             self.storage.recurring.insert(slot);
         }
-        self.push(id, field.start, field.name_length, span, text.len());
+        self.push(id, field.start, field.name_length, span, text.len(), field.serial);
         true
     }
 

@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     gather::PATH,
-    hpack::{Encoder, Indexing, name::Pseudo, static_table},
+    hpack::{Encoder, Indexing, Origin, name::Pseudo, static_table},
     trailers,
 };
 
@@ -56,17 +56,31 @@ pub(super) fn request(
         match path.unwrap_or(head.path()) {
             b"/" => encoder.static_field(4, out),
             value => {
-                let again = path.is_none() && head.storage.recurring.has(PATH)
-                    || head
-                        .known(HeaderId::ContentType)
-                        .is_some_and(|kind| kind.starts_with(b"application/grpc"));
-                let indexing = if again { Indexing::Recurring } else { Indexing::Once };
-                pseudo(encoder, 4, Pseudo::Path, value, indexing, out);
+                let storage = head.storage;
+                let again = path.is_none() && storage.recurring.has(PATH);
+                let grpc = || {
+                    head.known(HeaderId::ContentType)
+                        .is_some_and(|kind| kind.starts_with(b"application/grpc"))
+                };
+                if again {
+                    let origin = Origin { decoder: storage.decoder, serial: storage.path_serial };
+                    encoder.pseudo_from(origin, 4, Pseudo::Path.name().as_bytes(), value, out);
+                } else {
+                    let indexing = if grpc() { Indexing::Recurring } else { Indexing::Once };
+                    pseudo(encoder, 4, Pseudo::Path, value, indexing, out);
+                }
             }
         }
     }
-    let authority = edits.replaced_host().unwrap_or(head.authority());
-    pseudo(encoder, 1, Pseudo::Authority, authority, Indexing::Recurring, out);
+    match edits.replaced_host() {
+        Some(host) => pseudo(encoder, 1, Pseudo::Authority, host, Indexing::Recurring, out),
+        None => {
+            let host = head.storage.known(HeaderId::Host).and_then(|at| head.storage.slots.get(at));
+            let serial = host.map_or(0, |host| host.serial);
+            let origin = Origin { decoder: head.storage.decoder, serial };
+            encoder.pseudo_from(origin, 1, Pseudo::Authority.name().as_bytes(), head.authority(), out);
+        }
+    }
     fields(encoder, head, edits, upgrade.is_some(), hop, out);
 }
 
@@ -135,6 +149,12 @@ fn fields(
         if cut.has(at) || is_hop_field(slot.id) || tunnel && slot.id == HeaderId::ContentLength {
             continue;
         }
+        let (name, value) = (slot.name.of(head.bytes), slot.value.of(head.bytes));
+        if lower && slot.serial != 0 {
+            let origin = Origin { decoder: storage.decoder, serial: slot.serial };
+            encoder.field_from(origin, slot.id, name, value, out);
+            continue;
+        }
         let how = if storage.sensitive.has(at) {
             Indexing::Never
         } else if storage.recurring.has(at) {
@@ -142,7 +162,6 @@ fn fields(
         } else {
             indexing(slot.id)
         };
-        let (name, value) = (slot.name.of(head.bytes), slot.value.of(head.bytes));
         if lower {
             encoder.field(slot.id, name, value, how, out);
         } else {

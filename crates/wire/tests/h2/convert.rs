@@ -194,3 +194,65 @@ fn bodies_and_trailers_both_ways() {
     client.connection.trailers(stream, &Trailers::from_section(b"\r\n")).unwrap();
     assert_eq!(client.said(), ["HEADERS 1", "DATA 1 0 end"]);
 }
+
+/// From HTTP/2 to HTTP/2, by way of two compression tables and the cache between them.
+#[test]
+fn forwarded_as_it_came() {
+    let mut random = wire::id::Random::from_seed(5);
+    let mut clients: Vec<_> =
+        (0..3).map(|_| (End::client(Config::default()), End::server(Config::default()))).collect();
+    let (mut up, mut origin) = (
+        End::client(Config { encoder_table_size: 600, ..Config::default() }),
+        End::server(Config::default()),
+    );
+    for round in 0..600 {
+        let (client, server) = &mut clients[random.below(3) as usize];
+        let mut lines = String::new();
+        for name in ["user-agent", "x-a", "content-type", "x-b", "cookie", "te"] {
+            if random.below(4) > 0 {
+                let value =
+                    if name == "te" { "trailers".to_owned() } else { format!("v{}", random.below(3)) };
+                lines += &format!("{name}: {value}\r\n");
+            }
+        }
+        let (authority, path) = (format!("h{}", random.below(3)), format!("/{}", random.below(4)));
+        let parts = wire::h2::RequestParts {
+            method: b"POST",
+            scheme: Scheme::Http,
+            authority: authority.as_bytes(),
+            path: path.as_bytes(),
+            lines: lines.as_bytes(),
+        };
+        let asked = client.connection.open_parts(&parts, true, 0).unwrap();
+        let bytes = client.connection.output().to_vec();
+        client.said();
+        let came = server.events(&bytes).remove(0);
+        let head = server.scratch.request();
+        let mut edits = Edits::new();
+        if round % 7 == 0 {
+            edits.set(&head, b"x-a", b"edited");
+        }
+        let forwarded = up.connection.open(&head, &edits, Scheme::Http, true, 0).unwrap();
+        let bytes = up.connection.output().to_vec();
+        up.said();
+        let arrived = origin.events(&bytes).remove(0);
+        let fields = |event: &str| {
+            let mut words: Vec<_> = event.split(' ').skip(2).map(str::to_owned).collect();
+            if round % 7 == 0 {
+                words.retain(|word| !word.starts_with("x-a="));
+            }
+            words
+        };
+        assert_eq!(fields(&came), fields(&arrived));
+        assert!(round % 7 != 0 || arrived.contains("x-a=edited"));
+        for (end, stream) in [(client, asked), (&mut up, forwarded)] {
+            end.connection.reset(stream, wire::h2::ErrorCode::CANCEL);
+            end.said();
+        }
+        for end in [server, &mut origin] {
+            let stream = end.streams.pop().unwrap();
+            end.connection.respond_parts(stream, 200, b"", true).unwrap();
+            end.said();
+        }
+    }
+}

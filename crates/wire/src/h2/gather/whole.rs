@@ -181,7 +181,7 @@ impl Gather<'_> {
 
     fn mark_upgrade(&mut self, start: usize, value: Span, end: usize) {
         let slot = self.storage.slots.len();
-        self.push(HeaderId::Upgrade, start, HeaderId::Upgrade.name().len(), value, end);
+        self.push(HeaderId::Upgrade, start, HeaderId::Upgrade.name().len(), value, end, 0);
         self.storage.line.upgrade = u8::try_from(slot).ok();
     }
 
@@ -247,6 +247,7 @@ impl Gather<'_> {
             end: text.len() as u32,
             id: HeaderId::Cookie,
             hidden: false,
+            serial: 0,
         });
     }
 }

@@ -372,7 +372,9 @@ impl<'a> Anew<'a> {
         if id == HeaderId::Host && self.to.is_none() {
             self.done.authority = Some(value);
         }
-        self.storage.slots.push(Slot { name, value, end: self.text.len() as u32, id, hidden: false });
+        let serial = from.and_then(|from| self.storage.slots.get(from)).map_or(0, |slot| slot.serial);
+        let end = self.text.len() as u32;
+        self.storage.slots.push(Slot { name, value, end, id, hidden: false, serial });
     }
 
     fn copy(&mut self, span: Span) -> Span {

@@ -23,8 +23,8 @@ pub struct Decoded {
     pub name_length: usize,
     pub name: Name,
     pub flaws: Flaws,
-    /// Came by reference to the dynamic table.
-    pub recurring: bool,
+    /// The entry of the dynamic table by reference to which it came; 0 for none.
+    pub serial: u32,
     /// Must never be put into a table (RFC 7541 §6.2.3).
     pub sensitive: bool,
 }
@@ -68,6 +68,11 @@ impl Decoder {
     pub fn allow(&mut self, table_size: usize) {
         self.allowed = table_size;
         self.shrink = self.table.limit() > table_size;
+    }
+
+    /// Together with the serial of an entry, the name of a field that nothing else will ever have.
+    pub fn id(&self) -> u64 {
+        self.table.id()
     }
 
     pub fn table(&self) -> &Table {
@@ -119,12 +124,12 @@ impl Decoder {
         let field = if let Some(entry) = static_table::entry(index) {
             text.extend_from_slice(entry.line);
             let (name_length, name) = (entry.name_length, entry.name);
-            Decoded { start, name_length, name, flaws: Flaws::default(), recurring: false, sensitive: false }
+            Decoded { start, name_length, name, flaws: Flaws::default(), serial: 0, sensitive: false }
         } else {
             let (entry, line) = self.dynamic(index)?;
             text.extend_from_slice(line);
             let (name_length, name, flaws) = (entry.name_length as usize, entry.name, entry.flaws);
-            Decoded { start, name_length, name, flaws, recurring: true, sensitive: false }
+            Decoded { start, name_length, name, flaws, serial: entry.serial, sensitive: false }
         };
         sink.field(text, field)
     }
@@ -176,7 +181,7 @@ impl Decoder {
             self.table.insert(text.get(start..).unwrap_or_default(), name_length, name, flaws);
         }
         let sensitive = first & 0xf0 == 0x10;
-        sink.field(text, Decoded { start, name_length, name, flaws, recurring: false, sensitive })?;
+        sink.field(text, Decoded { start, name_length, name, flaws, serial: 0, sensitive })?;
         Ok(at)
     }
 }

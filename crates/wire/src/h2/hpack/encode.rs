@@ -30,6 +30,26 @@ pub struct Encoder {
     huffman: bool,
 }
 
+/// A field by the entry of the decoder's table that it came by ([`super::Decoder::id`]): where two are equal, so are
+/// the fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub decoder: u64,
+    /// 0: it did not come by one.
+    pub serial: u32,
+}
+
+/// Origins a table remembers.
+const ORIGINS: usize = 128;
+
+impl Origin {
+    /// Connections opened one after the other have their first sixteen entries side by side.
+    #[inline]
+    fn place(self) -> usize {
+        (self.serial as usize).wrapping_add((self.decoder as usize).wrapping_mul(16)) % ORIGINS
+    }
+}
+
 /// The table both HTTP/2 peers begin with.
 const INITIAL_TABLE_SIZE: usize = 4096;
 
@@ -86,6 +106,44 @@ impl Encoder {
         out.push(0x80 | index);
     }
 
+    /// Appends a recurring field as [`Encoder::field`] does. Where it comes from saves looking for it the next time.
+    #[inline]
+    pub fn field_from(&mut self, origin: Origin, id: HeaderId, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        if !self.same_as(origin, out) {
+            self.field(id, name, value, Indexing::Recurring, out);
+            self.remember(origin);
+        }
+    }
+
+    /// As [`Encoder::field_from`], a pseudo-header field.
+    #[inline]
+    pub fn pseudo_from(&mut self, origin: Origin, index: u8, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        if !self.same_as(origin, out) {
+            self.pseudo(index, name, value, Indexing::Recurring, out);
+            self.remember(origin);
+        }
+    }
+
+    /// Appends what was sent for the same origin before, if that is in the table still.
+    #[inline]
+    fn same_as(&self, origin: Origin, out: &mut Vec<u8>) -> bool {
+        let index = self.table.as_ref().and_then(|table| table.index_of(origin));
+        if let Some(index) = index {
+            integer::write(out, 0x80, 7, static_table::COUNT + 1 + index);
+        }
+        index.is_some()
+    }
+
+    /// Notes where the field sent last comes from.
+    fn remember(&mut self, origin: Origin) {
+        if let Some(table) = &mut self.table
+            && table.touched != 0
+            && origin.serial != 0
+        {
+            table.origins[origin.place()] = (origin, table.touched);
+        }
+    }
+
     /// Appends a field. `name` in lower case; `id` its id.
     #[inline]
     pub fn field(&mut self, id: HeaderId, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
@@ -113,14 +171,21 @@ impl Encoder {
             Indexing::Once => 0x00,
             Indexing::Never => 0x10,
             // One large value would evict all others each time it comes.
-            Indexing::Recurring if name.len() + value.len() + ENTRY_OVERHEAD > self.limit / 2 => 0x00,
+            Indexing::Recurring if name.len() + value.len() + ENTRY_OVERHEAD > self.limit / 2 => {
+                if let Some(table) = &mut self.table {
+                    table.touched = 0;
+                }
+                0x00
+            }
             Indexing::Recurring => {
                 let table = self.table.get_or_insert_default();
                 let hash = hash(key, name, value);
                 if let Some(at) = table.find(hash, key, name, value) {
+                    table.touched = table.number_of(at);
                     return integer::write(out, 0x80, 7, static_table::COUNT + 1 + at);
                 }
                 table.insert(hash, key, name, value, self.limit);
+                table.touched = table.number_of(0);
                 0x40
             }
         };
@@ -187,6 +252,10 @@ struct Table {
     /// By hash, the last entries with it: the hash and the number, from 1. What does not fit is forgotten, which costs
     /// a second entry and nothing else.
     slots: [[(u32, u32); WAYS]; BUCKETS],
+    /// The transcoding cache: the number here of an entry of another connection's table.
+    origins: [(Origin, u32); ORIGINS],
+    /// The number of the entry used last; 0 for none.
+    touched: u32,
 }
 
 /// The key of a name that is not known: its text tells.
@@ -210,11 +279,26 @@ impl Default for Table {
             size: 0,
             evicted: 0,
             slots: [[(0, 0); WAYS]; BUCKETS],
+            origins: [(Origin::default(), 0); ORIGINS],
+            touched: 0,
         }
     }
 }
 
 impl Table {
+    #[inline]
+    fn index_of(&self, origin: Origin) -> Option<usize> {
+        let (known, number) = self.origins[origin.place()];
+        let at = number.wrapping_sub(1).wrapping_sub(self.evicted) as usize;
+        let found = origin.serial != 0 && known == origin && at < self.entries.len();
+        found.then(|| self.entries.len() - 1 - at)
+    }
+
+    #[inline]
+    fn number_of(&self, index: usize) -> u32 {
+        self.evicted.wrapping_add((self.entries.len() - index) as u32)
+    }
+
     /// The index of an entry, the newest being 0.
     #[inline]
     fn find(&self, hash: u32, key: u16, name: &[u8], value: &[u8]) -> Option<usize> {
@@ -255,6 +339,10 @@ impl Table {
             let Some(entry) = self.entries.pop_front() else { break };
             self.size -= entry.length as usize + ENTRY_OVERHEAD;
             self.evicted = self.evicted.wrapping_add(1);
+            if self.evicted == 0 {
+                // Numbers begin anew.
+                self.origins = [(Origin::default(), 0); ORIGINS];
+            }
         }
         if self.entries.is_empty() {
             self.texts.clear();

@@ -15,4 +15,4 @@ pub mod table;
 mod tests;
 
 pub use decode::{Decoded, Decoder, HpackError, Sink};
-pub use encode::{Encoder, Indexing};
+pub use encode::{Encoder, Indexing, Origin};

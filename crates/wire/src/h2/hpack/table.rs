@@ -1,6 +1,9 @@
 //! The dynamic table of a decoder (RFC 7541 §2.3.2, §4).
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::{decode::Flaws, name::Name};
 
@@ -16,7 +19,13 @@ pub struct Table {
     entries: VecDeque<Entry>,
     size: usize,
     limit: usize,
+    /// Serials are given out under this number; 0: none was yet.
+    id: u64,
+    last_serial: u32,
 }
+
+/// Numbers for tables. 2^64 are never used up.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A field as it was first decoded.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +33,8 @@ pub struct Entry {
     pub name: Name,
     pub flaws: Flaws,
     pub name_length: u32,
+    /// Which entry of this table it is, from 1.
+    pub serial: u32,
     start: u32,
     length: u32,
 }
@@ -52,11 +63,17 @@ impl Table {
         if self.lines.len() + line.len() > 2 * self.limit {
             self.compact();
         }
+        if self.last_serial == u32::MAX || self.id == 0 {
+            // What is left under the old number will be long gone when its serials come again.
+            (self.id, self.last_serial) = (NEXT_ID.fetch_add(1, Ordering::Relaxed), 0);
+        }
+        self.last_serial += 1;
         // The table's limit keeps all of these far below 4 GiB.
         self.entries.push_back(Entry {
             name,
             flaws,
             name_length: name_length as u32,
+            serial: self.last_serial,
             start: self.lines.len() as u32,
             length: line.len() as u32,
         });
@@ -68,8 +85,12 @@ impl Table {
         self.limit = limit;
         self.evict_to(limit);
         if self.entries.is_empty() {
-            *self = Table::new(limit);
+            *self = Table { id: self.id, last_serial: self.last_serial, ..Table::new(limit) };
         }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     pub fn limit(&self) -> usize {

@@ -16,6 +16,34 @@ impl Sink for Lines {
     }
 }
 
+/// Names, values and serials.
+#[derive(Default)]
+struct Came(Vec<(Vec<u8>, Vec<u8>, u32)>);
+
+impl Sink for Came {
+    fn field(&mut self, text: &mut Vec<u8>, field: Decoded) -> Result<(), HpackError> {
+        let line = text.split_off(field.start);
+        let (name, value) = line[..line.len() - 2].split_at(field.name_length);
+        self.0.push((name.to_vec(), value[2..].to_vec(), field.serial));
+        Ok(())
+    }
+}
+
+/// What comes by reference again and again goes by reference without being looked for.
+#[test]
+fn an_origin_is_remembered() {
+    let origin = Origin { decoder: 7, serial: 3 };
+    let mut encoder = Encoder::new(4096, false);
+    let mut send = |value: &[u8]| {
+        let mut out = vec![];
+        encoder.field_from(origin, HeaderId::Other, b"x-name", value, &mut out);
+        out
+    };
+    assert_eq!(send(b"value"), b"\x40\x06x-name\x05value");
+    // The value is not looked at any more.
+    assert_eq!(send(b"another"), [0xbe]);
+}
+
 fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<String>, HpackError> {
     let mut lines = Lines::default();
     decoder.decode(block, &mut vec![], &mut lines)?;
@@ -315,6 +343,42 @@ proptest! {
             let mut lines = Lines::default();
             decoder.decode(&block, &mut vec![], &mut lines).unwrap();
             prop_assert_eq!(lines.0, expected);
+        }
+    }
+
+    /// The transcoding cache: what comes from several connections leaves by one as it came, whatever is evicted, resized
+    /// or given back between.
+    #[test]
+    fn transcoding(
+        blocks in prop::collection::vec((0..3usize, prop::collection::vec(field(), 0..8), 0..12usize), 1..60),
+        bound in prop::sample::select(vec![0usize, 150, 4096]),
+    ) {
+        let mut sources: Vec<_> = (0..3).map(|_| (Encoder::new(300, false), Decoder::new(4096))).collect();
+        let (mut encoder, mut decoder) = (Encoder::new(bound, false), Decoder::new(4096));
+        for (source, fields, what) in blocks {
+            match what {
+                0 => encoder.release(),
+                1 => encoder.set_peer_limit(100),
+                2 => encoder.set_peer_limit(4096),
+                3 => sources[source] = (Encoder::new(300, false), Decoder::new(4096)),
+                _ => {}
+            }
+            let (from, to) = &mut sources[source];
+            let mut block = vec![];
+            from.begin_block(&mut block);
+            for (name, value, _) in &fields {
+                from.field(HeaderId::of(name.as_bytes()), name.as_bytes(), value.as_bytes(), Indexing::Recurring, &mut block);
+            }
+            let mut came = Came::default();
+            to.decode(&block, &mut vec![], &mut came).unwrap();
+            let (mut block, mut expected) = (vec![], vec![]);
+            encoder.begin_block(&mut block);
+            for (name, value, serial) in &came.0 {
+                let origin = Origin { decoder: to.id(), serial: *serial };
+                encoder.field_from(origin, HeaderId::of(name), name, value, &mut block);
+                expected.push(format!("{}: {}", name.escape_ascii(), value.escape_ascii()));
+            }
+            prop_assert_eq!(decode(&mut decoder, &block).unwrap(), expected);
         }
     }
 
