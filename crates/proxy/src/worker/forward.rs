@@ -167,7 +167,7 @@ impl Worker {
         }
     }
 
-    fn read_on(&mut self, key: Key) {
+    pub(super) fn read_on(&mut self, key: Key) {
         if self.sockets.is_paused(key) && self.sockets.resume(key) {
             self.again.push(key);
         }

@@ -114,6 +114,8 @@ impl Worker {
             self.discard_upstream(key);
             return;
         }
+        // The client of its last answer may not have kept up: the next one's shall not wait for that.
+        self.read_on(key);
         loop {
             let Some(id) = host.queue.borrow_mut().pop_front() else { break };
             if let Some(mut exchange) = self.exchanges.take(id) {
