@@ -1,0 +1,243 @@
+//! Envoy and this proxy, started from one bootstrap, and a client that sends a case to either.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use proxy::{ProxyOptions, StaticProxy, start_static};
+use serde_json::{Value, json};
+
+use crate::generate::Case;
+use crate::host::{Host, Seen};
+
+/// Cases under way at once, each with a listener and a host of its own.
+pub const LANES: usize = 8;
+
+/// What became of a case.
+pub struct Outcome {
+    /// Of final responses.
+    pub statuses: Vec<u16>,
+    pub interim: Vec<u16>,
+    /// The proxy closed of its own accord.
+    pub closed: bool,
+    pub requests: Vec<Seen>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?} interim {:?} closed {}", self.statuses, self.interim, self.closed)?;
+        self.requests.iter().try_for_each(|seen| write!(out, "\n        {seen}"))
+    }
+}
+
+pub fn shown(bytes: &[u8]) -> String {
+    let start = &bytes[..bytes.len().min(1500)];
+    format!("`{}`{}", start.escape_ascii(), if start.len() < bytes.len() { "..." } else { "" })
+}
+
+pub struct Subject {
+    lanes: Vec<SocketAddr>,
+    hosts: Vec<Host>,
+    _running: Running,
+}
+
+#[expect(dead_code, reason = "held until the end")]
+enum Running {
+    Envoy(Peer),
+    Ours(StaticProxy),
+}
+
+/// A child that is ended with the test.
+struct Peer {
+    child: Child,
+    #[expect(dead_code, reason = "its files live as long")]
+    directory: tempfile::TempDir,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn bootstrap(hosts: &[Host]) -> Value {
+    let typed = |url: &str, mut value: Value| {
+        value["@type"] = format!("type.googleapis.com/{url}").into();
+        value
+    };
+    let listeners: Vec<Value> = (0..hosts.len())
+        .map(|lane| {
+            let manager = typed(
+                "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                json!({
+                    "stat_prefix": "lane",
+                    "codec_type": "AUTO",
+                    "stream_idle_timeout": "0s",
+                    "normalize_path": true,
+                    "proxy_100_continue": true,
+                    "http_protocol_options": { "enable_trailers": true },
+                    "upgrade_configs": [{ "upgrade_type": "websocket" }],
+                    "route_config": { "name": "routes", "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [
+                        { "match": { "prefix": "/" }, "route": { "cluster": format!("lane-{lane}"), "timeout": "0s" } } ] }] },
+                    "http_filters": [{ "name": "router", "typed_config":
+                        typed("envoy.extensions.filters.http.router.v3.Router", json!({})) }],
+                }),
+            );
+            json!({ "name": format!("lane-{lane}"),
+                "address": { "socket_address": { "address": "127.0.0.1", "port_value": 0 } },
+                "filter_chains": [{ "filters": [{ "name": "http", "typed_config": manager }] }] })
+        })
+        .collect();
+    let clusters: Vec<Value> = hosts
+        .iter()
+        .enumerate()
+        .map(|(lane, host)| {
+            let name = format!("lane-{lane}");
+            json!({ "name": name, "type": "STATIC", "connect_timeout": "1s",
+                "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    json!({ "explicit_http_config": { "http_protocol_options": { "enable_trailers": true } } })) },
+                "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": {
+                    "socket_address": { "address": "127.0.0.1", "port_value": host.address.port() } } } }] }] } })
+        })
+        .collect();
+    json!({
+        "admin": { "address": { "socket_address": { "address": "127.0.0.1", "port_value": 0 } } },
+        "static_resources": { "listeners": listeners, "clusters": clusters },
+    })
+}
+
+impl Subject {
+    pub fn ours() -> Subject {
+        let hosts: Vec<Host> = (0..LANES).map(|_| Host::start()).collect();
+        let bootstrap = xds::json::from_json(&bootstrap(&hosts)).unwrap();
+        let proxy =
+            start_static(&bootstrap, ProxyOptions { drain: Duration::ZERO, ..ProxyOptions::default() })
+                .unwrap();
+        let listening = proxy.runtime.handle().listening();
+        let lanes = (0..LANES).map(|lane| {
+            let name = format!("lane-{lane}");
+            listening.iter().find(|(listener, _)| **listener == *name).unwrap().1[0]
+        });
+        Subject { lanes: lanes.collect(), hosts, _running: Running::Ours(proxy) }
+    }
+
+    pub fn envoy(program: &Path) -> Subject {
+        let hosts: Vec<Host> = (0..LANES).map(|_| Host::start()).collect();
+        let directory = tempfile::tempdir().unwrap();
+        let (file, admin) = (directory.path().join("envoy.json"), directory.path().join("admin"));
+        std::fs::write(&file, bootstrap(&hosts).to_string()).unwrap();
+        let child = Command::new(program)
+            .args(["--concurrency", "1", "--use-dynamic-base-id", "-c"])
+            .arg(&file)
+            .arg("--admin-address-path")
+            .arg(&admin)
+            .arg("--log-path")
+            .arg(directory.path().join("log"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let log = directory.path().join("log");
+        let peer = Peer { child, directory };
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let lanes = listeners(&admin);
+            if lanes.len() == LANES {
+                return Subject { lanes, hosts, _running: Running::Envoy(peer) };
+            }
+            let said = || std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(Instant::now() < until, "Envoy does not serve:\n{}", said());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends a case and waits for all that comes of it: until the proxy closes, or has said nothing for so long.
+    pub fn send(&self, lane: usize, case: &Case, quiet: Duration) -> Outcome {
+        let mut stream = TcpStream::connect(self.lanes[lane]).unwrap();
+        stream.set_nodelay(true).unwrap();
+        self.hosts[lane].take();
+        let mut from = 0;
+        for &to in case.cuts.iter().chain([&case.bytes.len()]) {
+            if stream.write_all(&case.bytes[from..to]).is_err() {
+                break;
+            }
+            from = to;
+            if to < case.bytes.len() {
+                // So that the pieces arrive as pieces.
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        }
+        let mut bytes = vec![];
+        let mut closed = true;
+        stream.set_read_timeout(Some(quiet)).unwrap();
+        let mut chunk = [0; 16384];
+        loop {
+            match stream.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(length) => bytes.extend_from_slice(&chunk[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && closed => {
+                    closed = false;
+                    let _ = stream.shutdown(Shutdown::Write);
+                    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                }
+                Err(_) => break,
+            }
+        }
+        let (interim, statuses) =
+            statuses(&bytes).into_iter().partition(|status| (102..200).contains(status) || *status == 100);
+        Outcome { statuses, interim, closed, requests: self.hosts[lane].take() }
+    }
+}
+
+/// Addresses of all listeners in their order, asked of Envoy's admin.
+fn listeners(admin: &Path) -> Vec<SocketAddr> {
+    let ask = || -> Option<Vec<SocketAddr>> {
+        let address = std::fs::read_to_string(admin).ok()?;
+        let mut stream = TcpStream::connect(address.trim()).ok()?;
+        stream.write_all(b"GET /listeners HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        (0..LANES)
+            .map(|lane| {
+                let (_, rest) = text.split_once(&format!("lane-{lane}::"))?;
+                rest.lines().next()?.trim().parse::<SocketAddr>().ok().filter(|address| address.port() != 0)
+            })
+            .collect()
+    };
+    ask().unwrap_or_default()
+}
+
+/// The statuses of the responses in these bytes; 0 for what is no response.
+fn statuses(bytes: &[u8]) -> Vec<u16> {
+    let mut all = vec![];
+    let mut rest = bytes;
+    while let Some(end) = rest.windows(4).position(|four| four == b"\r\n\r\n") {
+        let head = String::from_utf8_lossy(&rest[..end]).to_ascii_lowercase();
+        let status: u16 =
+            head.strip_prefix("http/1.1 ").and_then(|text| text.get(..3)?.parse().ok()).unwrap_or(0);
+        all.push(status);
+        rest = &rest[end + 4..];
+        if status < 200 {
+            if status == 101 || status == 0 {
+                return all;
+            }
+            continue;
+        }
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+            .unwrap_or(0usize);
+        // The host's answers to HEAD announce two bytes and send none; ours to it none either.
+        let bare = rest.is_empty() || rest.starts_with(b"HTTP/1.1 ");
+        rest = &rest[if bare { 0 } else { length.min(rest.len()) }..];
+    }
+    if !rest.is_empty() {
+        all.push(0);
+    }
+    all
+}
