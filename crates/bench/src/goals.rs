@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::contenders::Contender::{self, *};
 use crate::hop::{Entry, Outcome};
@@ -66,6 +66,22 @@ impl Goal {
             Bound::AtLeast => ">=",
         }
     }
+}
+
+/// For JSON: each with its verdict, and the limit that holds on this machine.
+pub fn with_verdicts<S: Serializer>(goals: &[Goal], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Judged<'a> {
+        #[serde(flatten)]
+        goal: &'a Goal,
+        limit_here: f64,
+        met: Option<bool>,
+    }
+    serializer.collect_seq(goals.iter().map(|goal| Judged {
+        goal,
+        limit_here: goal.limit_here(),
+        met: goal.met(),
+    }))
 }
 
 /// All that were measured, and those of the scenarios asked for that were not.

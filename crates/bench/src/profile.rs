@@ -1,20 +1,21 @@
-//! Where the time of our proxy goes under one load: samples of `perf`, put together as kernel by system call, ours
-//! by crate and module, and the rest by library.
+//! Where the time of our proxy goes under one load: samples of `perf`, put together as kernel by system call, our
+//! program by crate and module, and the rest by library.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
 use crate::contenders::Contender;
 use crate::hop::Plan;
-use crate::running::{Placement, Running, output_within};
+use crate::running::{Class, Placement, Running, output_within};
 use crate::scenario::{GROUPS, Scenario};
 use crate::table::{Table, figure};
 
 const SECONDS: f64 = 3.0;
+const START_LIMIT: Duration = Duration::from_secs(20);
 const READ_LIMIT: Duration = Duration::from_secs(120);
 /// Rows of each table; what is rarer says nothing.
 const ROWS: usize = 12;
@@ -32,7 +33,8 @@ pub fn profile(plan: &Plan<'_>, scenario: Scenario, program: &str) -> anyhow::Re
                 let (_upstream, upstream) = plan.upstream(group.setting)?;
                 let hop = plan.start(*contender, group.setting, upstream)?;
                 eprintln!("profile: {} under {}", contender.name(), shape.name);
-                let data = plan.directory.join("perf.data").display().to_string();
+                let file = plan.directory.join(format!("{}-{}.perf", shape.name, contender.name()));
+                let data = file.display().to_string();
                 let pids: Vec<String> = hop.pids().iter().map(ToString::to_string).collect();
                 // No counter of the processor: virtual machines often have none.
                 let mut record = vec![perf.clone()];
@@ -40,8 +42,16 @@ pub fn profile(plan: &Plan<'_>, scenario: Scenario, program: &str) -> anyhow::Re
                 record.extend(options.map(str::to_owned));
                 record.push(pids.join(","));
                 plan.load(shape, &hop, 0.5)?;
-                let recorder =
-                    Running::start("perf", &record, &[], Placement::default(), plan.directory, false)?;
+                // Both cores are taken by then: it must not wait for them.
+                let placement = Placement { core: None, class: Class::Urgent };
+                let mut recorder = Running::start("perf", &record, &[], placement, plan.directory, false)?;
+                let deadline = Instant::now() + START_LIMIT;
+                while !file.exists() {
+                    let ended = recorder.ended();
+                    ensure!(ended.is_none(), "{}", ended.unwrap_or_default());
+                    ensure!(Instant::now() < deadline, "perf did not start: {}", recorder.last_words());
+                    std::thread::sleep(Duration::from_millis(10));
+                }
                 let measured = plan.load(shape, &hop, SECONDS)?;
                 drop(recorder);
                 let mut read = Command::new(&perf);
@@ -49,6 +59,7 @@ pub fn profile(plan: &Plan<'_>, scenario: Scenario, program: &str) -> anyhow::Re
                 let output = output_within(read, READ_LIMIT)?;
                 ensure!(output.status.success(), "perf: {}", String::from_utf8_lossy(&output.stderr).trim());
                 let samples = Samples::read(&String::from_utf8_lossy(&output.stdout));
+                ensure!(samples.all > 0, "perf took no samples: {}", String::from_utf8_lossy(&output.stderr));
                 writeln!(text, "\n{}: {} ({})", shape.name, contender.name(), shape.what)?;
                 writeln!(
                     text,
@@ -77,7 +88,8 @@ struct Samples {
     all: u64,
     /// Kernel, by the system call that led there.
     calls: HashMap<String, u64>,
-    /// Our program, by crate and module.
+    /// Our program, by crate, and by crate and modules.
+    crates: HashMap<String, u64>,
     modules: HashMap<String, u64>,
     libraries: HashMap<String, u64>,
     symbols: HashMap<String, u64>,
@@ -98,7 +110,10 @@ impl Samples {
                 count(|s| &mut s.calls, call.unwrap_or("entry, exit, interrupts").to_owned());
                 count(|s| &mut s.symbols, format!("[kernel] {symbol}"));
             } else if library.contains("filamesh") {
-                count(|s| &mut s.modules, module(symbol));
+                let module = module(symbol);
+                let name = module.split("::").next().unwrap_or(&module).to_owned();
+                count(|s| &mut s.crates, name);
+                count(|s| &mut s.modules, module);
                 count(|s| &mut s.symbols, symbol.to_owned());
             } else {
                 let name = library.rsplit('/').next().unwrap_or(library);
@@ -114,7 +129,8 @@ impl Samples {
     fn write(&self, out: &mut String, cpu_us: Option<f64>) -> std::fmt::Result {
         let parts = [
             ("kernel, by system call", &self.calls, ROWS),
-            ("ours, by module", &self.modules, ROWS),
+            ("our program, by crate", &self.crates, ROWS),
+            ("our program, by module", &self.modules, ROWS),
             ("libraries", &self.libraries, ROWS),
             ("symbols", &self.symbols, SYMBOLS),
         ];
@@ -199,7 +215,7 @@ mod tests {
         assert_eq!(samples.all, 4);
         assert_eq!(samples.calls["sendto"], 1);
         assert_eq!(samples.calls["entry, exit, interrupts"], 1);
-        assert_eq!(samples.modules["wire::h1"], 1);
+        assert_eq!((samples.crates["wire"], samples.modules["wire::h1"]), (1, 1));
         assert_eq!(samples.libraries["libc.so.6"], 1);
         let mut text = String::new();
         samples.write(&mut text, Some(8.0)).unwrap();

@@ -47,6 +47,7 @@ pub struct Report {
     pub missing: Vec<Missing>,
     /// Scenarios that could not be run, and why.
     pub failed: Vec<String>,
+    #[serde(serialize_with = "goals::with_verdicts")]
     pub goals: Vec<Goal>,
 }
 
@@ -94,8 +95,11 @@ impl Report {
         let Machine { kernel, processor, cores, proxy_core, load_core, congestion_control, .. } =
             &self.machine;
         writeln!(out, "machine: {processor}, {cores} cores, Linux {kernel}, TCP {congestion_control}")?;
-        let class =
-            if self.machine.real_time { "SCHED_FIFO" } else { "ordinary scheduling: not allowed SCHED_FIFO" };
+        let class = if self.machine.real_time {
+            "SCHED_FIFO; the proxies before all ordinary processes"
+        } else {
+            "ordinary scheduling: this user may not have SCHED_FIFO"
+        };
         writeln!(out, "proxies on core {proxy_core}, load and upstream on core {load_core} ({class})")?;
         if proxy_core == load_core {
             writeln!(out, "WARNING: one core for all: proxies and load wait for each other")?;
@@ -353,6 +357,8 @@ mod tests {
         let row = text.lines().find(|line| line.contains("CPU, filamesh / envoy ")).unwrap();
         assert!(row.contains(" met ") && row.contains("0.09..0.25"), "{row}");
         assert!(text.ends_with("took 2 min 5 s\n"), "{text}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["goals"][0]["met"], true);
     }
 
     #[test]

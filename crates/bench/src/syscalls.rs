@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::contenders::{Contender, Hop};
 use crate::hop::{Missing, Plan, miss};
-use crate::running::{Placement, Running};
+use crate::running::{Class, Placement, Running};
 use crate::scenario::{Pattern, Scenario, Setting, Shape};
 
 pub const CONTENDERS: [Contender; 4] =
@@ -65,8 +65,9 @@ fn count(plan: &Plan<'_>, strace: &Path, hop: &Hop) -> anyhow::Result<Syscalls> 
         "-p".to_owned(),
         pid.to_string(),
     ];
-    let mut tracer =
-        Running::start("strace-of-proxy", &command, &[], Placement::default(), plan.directory, false)?;
+    // Both cores are taken by then: it must not wait for them.
+    let placement = Placement { core: None, class: Class::Urgent };
+    let mut tracer = Running::start("strace-of-proxy", &command, &[], placement, plan.directory, false)?;
     let deadline = Instant::now() + ATTACH_LIMIT;
     while !tracer.last_words().contains("attached") {
         if let Some(ended) = tracer.ended() {
