@@ -257,13 +257,13 @@ impl Worker {
         let scheme = head.scheme().unwrap_or(Scheme::Http);
         let edits = &exchange.edits;
         self.shape.clear();
-        if up.hop {
+        if up.hop && exchange.web.is_none() {
             shape_request(&head, edits, &mut self.shape);
         }
         let opened = up.codec.open_with_hop(&head, edits, scheme, end, exchange.id.token(), &self.shape);
         let Ok(stream) = opened else { return false };
         exchange.up_stream = Some(stream);
-        exchange.unframe = (exchange.stream.is_none() && head.framing() == BodyFraming::Chunked)
+        exchange.unframe = (exchange.stream.is_none() && exchange.body_framing() == BodyFraming::Chunked)
             .then(|| Box::new(BodyReader::request(BodyFraming::Chunked, &self.shared.upstream_limits)));
         if !end && !upgrade {
             self.send_kept(exchange, body);

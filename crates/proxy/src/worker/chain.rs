@@ -41,6 +41,7 @@ pub struct HttpChain {
     pub logs_response: bool,
     pub fault: bool,
     pub cors: bool,
+    pub grpc_web: bool,
     pub own: Arc<telemetry::istio::Peer>,
 }
 
@@ -60,7 +61,6 @@ pub struct Chains {
     envoy: EnvoyStats,
     own: Arc<telemetry::istio::Peer>,
     next: u32,
-    shared: Arc<Shared>,
 }
 
 impl Chains {
@@ -71,7 +71,6 @@ impl Chains {
             envoy: shared.envoy.clone(),
             own: shared.own.clone(),
             next: 0,
-            shared: shared.clone(),
         }
     }
 
@@ -98,7 +97,6 @@ impl Chains {
         let stats = self.listener(listener);
         let handler = match &chain.action {
             NetworkAction::Http(settings) => {
-                self.warn(settings, listener);
                 Handler::Http(Rc::new(self.http(settings.clone(), listener, stats, telemetry)))
             }
             NetworkAction::Tcp(settings) => Handler::Tcp(Rc::new(TcpChain {
@@ -113,19 +111,6 @@ impl Chains {
         };
         self.made.insert(address, (chain.clone(), handler.clone()));
         handler
-    }
-
-    /// Names once what a listener asks for and does not get yet.
-    fn warn(&self, settings: &HttpConnection, listener: &model::Listener) {
-        let told = [(
-            settings.filters.iter().any(|filter| matches!(filter, HttpFilter::GrpcWeb)),
-            "the gRPC-Web filter does nothing yet: requests pass unchanged",
-        )];
-        for (met, what) in told {
-            if met {
-                self.shared.warn_once(what, &listener.name);
-            }
-        }
     }
 
     fn http(
@@ -168,6 +153,7 @@ impl Chains {
             logs_response: settings.access_logs.iter().any(asks_for_response),
             fault: settings.filters.iter().any(|filter| matches!(filter, HttpFilter::Fault)),
             cors: settings.filters.iter().any(|filter| matches!(filter, HttpFilter::Cors)),
+            grpc_web: settings.filters.iter().any(|filter| matches!(filter, HttpFilter::GrpcWeb)),
             own: self.own.clone(),
             settings,
         }

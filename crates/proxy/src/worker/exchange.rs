@@ -237,6 +237,8 @@ pub struct Exchange {
     /// What the host speaks.
     pub upstream_version: Option<Version>,
     pub grpc_status: Option<u8>,
+    /// It is gRPC-Web, which its host gets as gRPC.
+    pub web: Option<Box<super::grpc_web::GrpcWeb>>,
     /// What the response tells a browser.
     pub cors: Option<Box<super::route::CorsAnswer>>,
     /// The fault to answer with, once a delay is over.
@@ -428,6 +430,7 @@ impl Exchange {
             upstream_remote,
             upstream_version,
             grpc_status,
+            web,
             cors,
             abort,
             broken,
@@ -498,6 +501,7 @@ impl Exchange {
         *upstream_local = Default::default();
         *upstream_remote = Default::default();
         *grpc_status = Default::default();
+        *web = Default::default();
         *cors = Default::default();
         *abort = Default::default();
         *broken = Default::default();

@@ -141,11 +141,7 @@ impl Worker {
         duration: Duration,
     ) {
         let peer = self.conns.get(key).and_then(Conn::client).and_then(|client| client.peer.clone());
-        let grpc = exchange.has_head()
-            && exchange
-                .head_view()
-                .known(wire::HeaderId::ContentType)
-                .is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        let grpc = exchange.is_grpc();
         let destination = self.clusters.series_destination(exchange.route.as_ref(), exchange.host.as_ref());
         let fallback = if http.host_fallback && !destination.has_service && exchange.has_head() {
             let host = model::view::host_only(exchange.head_view().authority());
@@ -165,7 +161,7 @@ impl Worker {
         let request = Request {
             code: exchange.status,
             flags: exchange.flags,
-            grpc_status: exchange.grpc_status,
+            grpc_status: exchange.grpc_status_told(),
             duration,
             received_bytes: exchange.received_head + exchange.received,
             sent_bytes: exchange.sent_head + exchange.sent,
@@ -373,7 +369,7 @@ impl LogSource for ExchangeLog<'_> {
             NumberField::DownstreamWireBytesReceived => Some(exchange.received_head + exchange.received),
             NumberField::DownstreamWireBytesSent => Some(exchange.sent_head + exchange.sent),
             NumberField::UpstreamRequestAttemptCount => Some(exchange.attempts.into()),
-            NumberField::GrpcStatus => exchange.grpc_status.map(u64::from),
+            NumberField::GrpcStatus => exchange.grpc_status_told().map(u64::from),
             _ => None,
         }
     }

@@ -17,13 +17,23 @@ impl Worker {
     /// section of an HTTP/2 request.
     pub(super) fn forward_request(&mut self, id: ExchangeId, body: &[u8], tail: &[u8]) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
+        let decoded = match self.decode_web(&mut exchange, body, tail) {
+            Ok(decoded) => decoded,
+            Err(bad) => return self.refuse_web(id, exchange, bad),
+        };
+        let came = body.len();
+        let (body, tail) = match &decoded {
+            None => (body, tail),
+            Some(decoded) if exchange.stream.is_none() => (decoded.as_slice(), &[][..]),
+            Some(decoded) => (decoded.as_slice(), tail),
+        };
         self.keep_for_replay(&mut exchange, body, tail);
         if exchange.phase == Phase::Attempt || exchange.phase == Phase::Response {
             let end = exchange.request_done;
             self.send_body(&mut exchange, body, tail, end);
             self.touch(&mut exchange);
         }
-        self.hold_back(&mut exchange, body.len());
+        self.hold_back(&mut exchange, came);
         self.exchanges.put_back(id, exchange);
     }
 
@@ -34,7 +44,7 @@ impl Worker {
             self.send_body_h2(up, exchange, body, tail, end);
         } else if exchange.stream.is_none() || exchange.tunnel {
             self.sockets.send(up, body, tail);
-        } else if exchange.head_view().framing() == BodyFraming::Chunked {
+        } else if exchange.body_framing() == BodyFraming::Chunked {
             let mut out = std::mem::take(&mut self.out);
             out.clear();
             frame_chunk(body, tail, end, &mut out);
@@ -187,7 +197,15 @@ impl Worker {
     }
 
     /// Part of a response's body for a client that speaks HTTP/2. `end`: nothing follows it.
+    /// So is any client's of gRPC-Web.
     pub(super) fn forward_payload(&mut self, exchange: &mut Exchange, payload: &[u8], end: bool) {
+        match exchange.web {
+            None => self.pass_payload(exchange, payload, end),
+            Some(_) => self.forward_web(exchange, payload, end),
+        }
+    }
+
+    pub(super) fn pass_payload(&mut self, exchange: &mut Exchange, payload: &[u8], end: bool) {
         let Some(stream) = exchange.stream else { return };
         let down = exchange.down;
         let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(down) else { return };

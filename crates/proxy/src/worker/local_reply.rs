@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use telemetry::Flags;
 use wire::text::{http_date, push_u64};
-use wire::{HeaderId, Reject, h1::Version};
+use wire::{Reject, h1::Version};
 
 use super::Worker;
 use super::connection::{Conn, Reading};
@@ -127,10 +127,10 @@ impl Worker {
         exchange.status = reply.status;
         exchange.flags.insert(reply.flags);
         exchange.details = reply.details.clone();
-        let grpc = exchange.has_head()
-            && exchange.head_view().known(HeaderId::ContentType).is_some_and(wire::grpc::is_grpc);
-        let no_body = exchange.has_head() && exchange.head_view().method() == b"HEAD"
-            || matches!(reply.status, 204 | 304);
+        let web = exchange.web.as_ref().map(|web| web.content_type());
+        let grpc = exchange.is_grpc() && web.is_none();
+        let head = exchange.has_head() && exchange.head_view().method() == b"HEAD";
+        let no_body = head || matches!(reply.status, 204 | 304);
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         let mut body = reply.body;
@@ -145,22 +145,27 @@ impl Worker {
         out.extend_from_slice(reason(exchange.status).as_bytes());
         out.extend_from_slice(b"\r\n");
         let lines = out.len();
-        if grpc {
-            let said = |name: &str| reply.headers.iter().find(|(known, _)| *known == name);
-            if said("grpc-status").is_none() {
+        let said = |name: &str| reply.headers.iter().any(|(known, _)| *known == name);
+        if grpc || web.is_some() {
+            push_field(&mut out, b"content-type", web.unwrap_or("application/grpc").as_bytes());
+            // To a gRPC-Web client Envoy keeps the HTTP status, and makes a status and a message of a body only.
+            if !said("grpc-status") && (grpc || !reply.body.is_empty()) {
                 let status = reply.grpc.unwrap_or_else(|| wire::grpc::Status::of_http(reply.status));
                 exchange.grpc_status = u8::try_from(status.0).ok();
-                out.extend_from_slice(b"content-type: application/grpc\r\ngrpc-status: ");
+                out.extend_from_slice(b"grpc-status: ");
                 push_u64(&mut out, status.0.into());
                 out.extend_from_slice(b"\r\n");
-                if !reply.body.is_empty() {
+                if !reply.body.is_empty() && !head {
                     out.extend_from_slice(b"grpc-message: ");
                     wire::grpc::push_message(&mut out, reply.body);
                     out.extend_from_slice(b"\r\n");
                 }
             }
+            body = b"";
         }
-        for (name, value) in reply.headers {
+        for (name, value) in
+            reply.headers.iter().filter(|(name, _)| !exchange.is_grpc() || *name != "content-type")
+        {
             push_field(&mut out, name.as_bytes(), value);
         }
         if !matches!(exchange.status, 204 | 304) && !(grpc && exchange.stream.is_some()) {

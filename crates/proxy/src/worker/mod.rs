@@ -14,7 +14,7 @@
 //! | 8 | `response`, `retry` | the response edited and passed on, or another attempt |
 //! | 9 | `finish` | counted, logged; the connections are free for the next |
 //!
-//! Beside the way: `local_reply` (answers of our own), `flush` (HTTP/2 connections sent once a turn), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
+//! Beside the way: `local_reply` (answers of our own), `grpc_web` (gRPC-Web made gRPC and back), `flush` (HTTP/2 connections sent once a turn), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
 //! `connection` (the state), `view` (the request as the model sees it), `chain` (a filter chain made ready), `command`
 //! (what a worker is told from outside).
 
@@ -29,6 +29,7 @@ pub mod exchange;
 mod finish;
 mod flush;
 mod forward;
+mod grpc_web;
 mod inspect;
 mod local_reply;
 mod pool;

@@ -90,7 +90,13 @@ impl Worker {
         match self.admit(key, &http, &mut exchange) {
             Ok(()) => {
                 self.keep_for_replay(&mut exchange, &[], &[]);
-                self.route(key, id, exchange, &http, body);
+                if !http.grpc_web {
+                    return self.route(key, id, exchange, &http, body);
+                }
+                match self.begin_web(&mut exchange, &http, body) {
+                    Ok(body) => self.route(key, id, exchange, &http, &body),
+                    Err(bad) => self.refuse_web(id, exchange, bad),
+                }
             }
             Err(reject) => {
                 let flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::NONE);

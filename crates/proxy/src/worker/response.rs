@@ -38,7 +38,7 @@ impl Worker {
             up.keep_alive = keep_alive;
             done = up.body.is_done();
         }
-        if exchange.stream.is_some() {
+        if exchange.stream.is_some() || exchange.web.is_some() {
             self.send_response_head(exchange, bytes, done);
             if done {
                 return Ok((0, true));
@@ -122,7 +122,11 @@ impl Worker {
         exchange.response_framing = match (framing, client) {
             (BodyFraming::Tunnel, _) => Framing::Same,
             (_, Version::Http2) => Framing::Unchunk,
+            (BodyFraming::None, _) => Framing::Same,
             (BodyFraming::Chunked, Version::Http10) => Framing::Unchunk,
+            // Of no length that could be told beforehand.
+            (_, Version::Http10) if exchange.web.is_some() => Framing::Unchunk,
+            (_, Version::Http11) if exchange.web.is_some() => Framing::Chunk,
             (BodyFraming::Chunked, Version::Http11) if exchange.up_stream.is_some() => Framing::Chunk,
             (BodyFraming::UntilClose, Version::Http11) => Framing::Chunk,
             _ => Framing::Same,
@@ -136,13 +140,16 @@ impl Worker {
 
     /// Sends the final head (it lies in `self.response`, over `bytes`) to the client. `end`: there is no body.
     pub(super) fn send_response_head(&mut self, exchange: &mut Exchange, bytes: &[u8], end: bool) {
+        if exchange.web.is_some() && self.hold_web_head(exchange, bytes, end) {
+            return;
+        }
         self.edit_response(exchange, bytes);
         let head = self.response.response(bytes);
         let down = exchange.down;
         match exchange.stream {
             Some(stream) => {
                 self.shape.clear();
-                if exchange.hop {
+                if exchange.hop && exchange.web.is_none() {
                     let to = ResponseTo::request(&exchange.head_view());
                     shape_response(&head, &self.response_edits, to, &mut self.shape);
                 }
@@ -206,6 +213,9 @@ impl Worker {
     /// The trailers that end a response whose body the client gets without its host's framing.
     pub(super) fn send_trailers(&mut self, exchange: &mut Exchange, section: &[u8]) {
         Worker::note_trailers(exchange, section);
+        if exchange.web.is_some() {
+            return self.end_web(exchange, section);
+        }
         let down = exchange.down;
         match exchange.stream {
             Some(stream) => {
@@ -258,6 +268,7 @@ impl Worker {
                 }
             }
         }
+        exchange.edit_web_response(&head, edits);
         if let Some(cors) = &exchange.cors {
             cors.each(|name, value| edits.set(&head, name, value));
         }
@@ -314,7 +325,7 @@ impl Worker {
             || (until_close && exchange.response_framing != Framing::Chunk);
         down.last |= draining || ends;
         if exchange.response_framing == Framing::Chunk
-            && !from_h2
+            && (!from_h2 || head.framing() != BodyFraming::Chunked)
             && head.known(HeaderId::TransferEncoding).is_none()
         {
             edits.append_known(HeaderId::TransferEncoding, b"chunked");
@@ -442,7 +453,7 @@ impl Worker {
     /// A body that ends with its connection has ended.
     pub(super) fn response_ended_by_close(&mut self, key: Key, id: ExchangeId) {
         if let Some(mut exchange) = self.exchanges.take(id) {
-            if exchange.stream.is_some() {
+            if exchange.stream.is_some() || exchange.web.is_some() {
                 self.forward_payload(&mut exchange, b"", true);
             } else if exchange.response_framing == Framing::Chunk {
                 self.forward_response(&mut exchange, LAST_CHUNK, &[]);

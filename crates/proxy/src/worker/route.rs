@@ -160,6 +160,7 @@ impl Worker {
         };
         match next {
             Next::Forward { abort, delay } => {
+                exchange.edit_web_request();
                 if let Some((table, decision)) = &decided {
                     self.edit_request(key, &mut exchange, table, decision);
                 }

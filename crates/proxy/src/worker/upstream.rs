@@ -151,7 +151,7 @@ impl Worker {
     /// More of a response's body.
     fn response_body(&mut self, key: Key, id: ExchangeId, bytes: &[u8]) -> Step {
         let Some(mut exchange) = self.exchanges.take(id) else { return Step::Over };
-        if exchange.stream.is_some() {
+        if exchange.stream.is_some() || exchange.web.is_some() {
             let walked = self.take_body_h2(key, &mut exchange, bytes);
             self.touch(&mut exchange);
             self.exchanges.put_back(id, exchange);

@@ -178,7 +178,7 @@ impl Worker {
         exchange.sent += bytes.len() as u64;
         self.touch(&mut exchange);
         let tunnel = exchange.tunnel;
-        if exchange.stream.is_some() {
+        if exchange.stream.is_some() || exchange.web.is_some() {
             self.forward_payload(&mut exchange, bytes, end && !tunnel);
         } else if exchange.response_framing == Framing::Chunk && !tunnel {
             let mut out = std::mem::take(&mut self.out);
