@@ -196,7 +196,8 @@ impl Sockets {
     /// the owner's to find out when the socket is writable.
     pub fn try_send(&mut self, key: Key, bytes: &[u8]) -> usize {
         let Some(socket) = self.slots.get_mut(key) else { return 0 };
-        if socket.flags.broken || socket.flags.closed || socket.flags.connecting || bytes.is_empty() {
+        let flags = socket.flags;
+        if flags.broken || flags.closed || flags.connecting || socket.outbox.is_some() || bytes.is_empty() {
             return 0;
         }
         loop {

@@ -143,6 +143,12 @@ impl Worker {
         down.client.last |= last;
         down.body = body;
         down.state = if advance.done { Reading::Waiting } else { Reading::Body };
+        if advance.done && self.upgrade_to_h2(key, &mut exchange) {
+            self.request(key, exchange, &[]);
+            self.h2_client_bytes(key, bytes.get(consumed..).unwrap_or_default());
+            return bytes.len();
+        }
+        let Some(down) = self.downstream(key) else { return bytes.len() };
         let first = rest.get(..advance.forward).unwrap_or_default();
         if advance.tail {
             let mut whole = first.to_vec();
@@ -154,12 +160,18 @@ impl Worker {
         consumed
     }
 
-    /// Whether the first line of a connection that may speak either HTTP names none: whoever sent it would not understand
-    /// an answer in HTTP/1 (RFC 9113 §3.4: it may be a mistaken preface).
+    /// Whether a connection that may speak either HTTP begins with a line as long as a request's that names no version of
+    /// it: whoever sent it would not understand an answer in HTTP/1 (a mistaken preface, RFC 9113 §3.4; the header of
+    /// the PROXY protocol).
     fn is_not_http(&mut self, key: Key, bytes: &[u8]) -> bool {
         let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        self.downstream(key)
-            .is_some_and(|down| down.client.requests == 0 && down.client.http.settings.codec == Codec::Auto)
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let first = self
+            .downstream(key)
+            .is_some_and(|down| down.client.requests == 0 && down.client.http.settings.codec == Codec::Auto);
+        first
+            && line.iter().all(|byte| (b' '..=b'~').contains(byte))
+            && memchr::memchr_iter(b' ', line).count() >= 2
             && memchr::memmem::find(line, b"HTTP/").is_none()
     }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use model::http_connection::Codec;
 use telemetry::Flags;
+use wire::HeaderId;
 use wire::h2::{Connection, ConnectionError, ErrorCode, Event, Scratch, Stream, hop};
+use wire::text::list_has;
 
 use super::Worker;
 use super::connection::{Client, Conn, DownstreamH2};
@@ -16,12 +19,53 @@ pub(super) const RELEASE_AFTER: Duration = Duration::from_secs(2);
 
 impl Worker {
     pub(super) fn start_h2(&mut self, key: Key, client: Client) {
-        self.telemetry.shard.inc(client.http.stats.downstream_cx_http2_total);
         let codec = Connection::server(client.http.h2.clone(), self.now.as_duration());
+        self.serve_h2(key, client, codec);
+    }
+
+    fn serve_h2(&mut self, key: Key, client: Client, codec: Connection) {
+        self.telemetry.shard.inc(client.http.stats.downstream_cx_http2_total);
         let down = DownstreamH2 { client, codec, used: self.now, flush: false, ending: false };
         self.put(key, Conn::DownstreamH2(Box::new(down)));
         self.flush_later(key);
         self.arm_h2_client(key);
+    }
+
+    /// A whole HTTP/1 request that asks to go on by HTTP/2 (`Upgrade: h2c`, RFC 7540 §3.2) is granted that and becomes
+    /// the first stream. Not over the edge of the mesh: a proxy before us would not see what follows.
+    pub(super) fn upgrade_to_h2(&mut self, key: Key, exchange: &mut Exchange) -> bool {
+        let head = exchange.request.request(&exchange.head);
+        let (Some(b"h2c"), Some(settings)) =
+            (head.known(HeaderId::Upgrade), head.known(HeaderId::Http2Settings))
+        else {
+            return false;
+        };
+        let said = |option: &[u8]| head.all(b"connection").any(|value| list_has(value, option));
+        let Some(Conn::Downstream(down)) = self.conns.get(key) else { return false };
+        let http = down.client.http.clone();
+        // What was answered before goes out first.
+        let free = self.sockets.backlog(key) == 0;
+        let wanted = free
+            && head.keep_alive()
+            && said(b"upgrade")
+            && said(b"http2-settings")
+            && !head.repeats(HeaderId::Http2Settings);
+        if !wanted || http.settings.codec != Codec::Auto || http.settings.forwarded.use_remote_address {
+            return false;
+        }
+        let now = self.now.as_duration();
+        let upgraded = Connection::server_upgraded(http.h2.clone(), now, settings, head.method() == b"HEAD");
+        let Some((codec, stream)) = upgraded else { return false };
+        exchange.stream = Some(stream);
+        self.sockets.send(
+            key,
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+            b"",
+        );
+        if let Some(Conn::Downstream(down)) = self.conns.get_mut(key).map(std::mem::take) {
+            self.serve_h2(key, down.client, codec);
+        }
+        true
     }
 
     fn h2_client(&mut self, key: Key) -> Option<&mut DownstreamH2> {

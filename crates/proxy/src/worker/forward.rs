@@ -278,6 +278,7 @@ impl Worker {
                 let down = *down;
                 self.read_on(down);
             }
+            Some(Conn::DownstreamH2(_) | Conn::UpstreamH2(_)) => self.flush(key),
             _ => {}
         }
     }

@@ -168,7 +168,8 @@ impl Worker {
         {
             push_field(&mut out, name.as_bytes(), value);
         }
-        if !matches!(exchange.status, 204 | 304) && !(grpc && exchange.stream.is_some()) {
+        let bare = grpc && exchange.stream.is_some();
+        if !bare && !matches!(exchange.status, 204 | 304) {
             out.extend_from_slice(b"content-length: ");
             push_u64(&mut out, body.len() as u64);
             out.extend_from_slice(b"\r\n");

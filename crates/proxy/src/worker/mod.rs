@@ -78,6 +78,8 @@ const FIRST_SOCKET: usize = 1 << 16;
 const READ_BUFFER: usize = 128 * 1024;
 /// Reads of one connection before others get their turn.
 const READS_PER_TURN: usize = 8;
+/// Read at once of an HTTP/2 connection, which may hold hundreds of requests: then others get their turn.
+const SHARED_READ: usize = 64 * 1024;
 
 /// The configuration in use. Counted within the worker alone, so that no request touches a counter other threads write.
 pub struct Current(Arc<model::Snapshot>);
@@ -368,11 +370,17 @@ impl Worker {
     /// Reads until a short read says that nothing is left.
     fn readable(&mut self, key: Key) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        for _ in 0..READS_PER_TURN {
+        let mut done = false;
+        let (reads, length) = match self.conns.get(key) {
+            Some(Conn::DownstreamH2(_) | Conn::UpstreamH2(_)) => (1, SHARED_READ),
+            _ => (READS_PER_TURN, READ_BUFFER),
+        };
+        for _ in 0..reads {
             if !self.sockets.may_read(key, false) {
                 break;
             }
-            match self.sockets.receive(key, &mut buffer) {
+            let buffer = buffer.get_mut(..length).unwrap_or_default();
+            match self.sockets.receive(key, buffer) {
                 Ok(0) => {
                     self.ended(key);
                     break;
@@ -380,13 +388,13 @@ impl Worker {
                 Ok(length) => {
                     self.bytes(key, buffer.get(..length).unwrap_or_default());
                     if length < buffer.len() && !self.sockets.hung_up(key) {
-                        self.buffer = buffer;
-                        return;
+                        done = true;
+                        break;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.buffer = buffer;
-                    return;
+                    done = true;
+                    break;
                 }
                 Err(error) => {
                     self.broken(key, error.kind());
@@ -395,7 +403,7 @@ impl Worker {
             }
         }
         self.buffer = buffer;
-        if self.sockets.is_open(key) {
+        if !done && self.sockets.is_open(key) {
             // Stopped before the end: paused, or others' turn.
             if self.sockets.is_paused(key) {
                 self.sockets.note_readable(key);

@@ -390,7 +390,7 @@ fn l11_connections_come_and_go() {
 
 #[test]
 fn l12_proxy_protocol() {
-    let _turn = beside_others();
+    let turn = beside_others();
     let host = Recorder::http();
     // Nobody here reads it: asked for, it is refused by name.
     let refused = std::panic::catch_unwind(|| {
@@ -401,13 +401,18 @@ fn l12_proxy_protocol() {
     });
     let text = refused.err().and_then(|panic| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     assert!(text.contains("envoy.filters.listener.proxy_protocol"), "L-12: {text}");
-    // Come unasked, it is no HTTP.
-    run([
-        &b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
-        b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\xff\xff\x7f\x00\x00\x01\x7f\x00\x00\x01\x00\x01\x00\x02\r\n\r\n",
-    ]
-    .map(|input| case("L-12", input, Verdict::Refused(&[400], "", "DPE")))
-    .into());
+    // Come unasked, it is no HTTP: nothing is said to whoever speaks no version of it, 400 to bytes that are no text.
+    let rig = Rig::new(Plan::to(host.address));
+    // A sidecar's inspectors take it for what is not HTTP at all.
+    let text = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let got = send(rig.door(GATEWAY).address, &[text]);
+    assert_eq!((shown(&got.bytes), shown(&host.bytes())), ("``".into(), "``".into()), "L-12");
+    drop(turn);
+    run(vec![case(
+        "L-12",
+        &b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\xff\xff\x7f\x00\x00\x01\x7f\x00\x00\x01\x00\x01\x00\x02\r\n\r\n"[..],
+        Verdict::Refused(&[400], "", "DPE"),
+    )]);
 }
 
 #[test]
