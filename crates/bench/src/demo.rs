@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -14,10 +14,14 @@ use crate::procfs::{self, Memory};
 use crate::running::{Placement, Running, first_line};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// From ready to at rest: a sidecar gives back what its start needed within seconds, and then reads again, page by
+/// page, what its timers and the control plane's updates use; after this long that has come to its end.
+const REST: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Demo {
     running: Running,
+    since: Instant,
     pub ready: Ready,
 }
 
@@ -54,11 +58,12 @@ impl Demo {
         let line =
             first_line(said, START_LIMIT).with_context(|| format!("demo: {}", running.last_words()))?;
         let ready = Ready::read(&line).with_context(|| format!("the demo's ready event: {}", line.trim()))?;
-        Ok(Demo { running, ready })
+        Ok(Demo { running, since: Instant::now(), ready })
     }
 
     /// Every process once it is at rest.
     pub fn weigh(&self) -> Weights {
+        std::thread::sleep(REST.saturating_sub(self.since.elapsed()));
         settle(self.running.pid());
         let named = |name: &str, pid: u32| Weight::of(name, procfs::memory(pid).unwrap_or_default());
         Weights {

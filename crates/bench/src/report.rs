@@ -212,7 +212,7 @@ fn write_syscalls(out: &mut String, all: &[Syscalls]) -> std::fmt::Result {
 fn write_demo(out: &mut String, weights: &Weights) -> std::fmt::Result {
     writeln!(
         out,
-        "\ndemo at rest: MiB resident, with shared pages divided (PSS), and of its own (anonymous)"
+        "\ndemo at rest, ten seconds after it was ready: MiB resident, with shared pages divided (PSS), and of its own (anonymous)"
     )?;
     let mut table = Table::new(&["", "RSS", "PSS", "own"]);
     for weight in weights.sidecars.iter().chain([&weights.control, &weights.whole]) {
