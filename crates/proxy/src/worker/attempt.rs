@@ -85,8 +85,9 @@ impl Worker {
             exchange.counted.cluster = Some(cluster.clone());
             bump(&cluster.active, 1);
         }
-        let http2 = speaks_http2(&config, &host, &exchange);
+        let http2 = !exchange.terminates && speaks_http2(&config, &host, &exchange);
         let kept = match http2 {
+            _ if exchange.terminates => None,
             true => self.shared_connection(&host),
             false => self.kept_connection(&host),
         };
@@ -111,6 +112,8 @@ impl Worker {
                     }
                 };
                 match slot {
+                    // The connections that come free have carried HTTP.
+                    None if exchange.terminates => return self.overflow(id, exchange),
                     None => Place::Queue,
                     Some(taken) => match self.new_connection(&cluster, &config, &host, http2, taken) {
                         Ok(key) => Place::New(key),
@@ -195,7 +198,10 @@ impl Worker {
             shard.shift(cluster.stats.upstream_rq_active, 1);
         }
         self.edit_for_attempt(&mut exchange, &host, introduce && host.mesh);
-        if matches!(self.conns.get(key), Some(Conn::UpstreamH2(_))) {
+        let terminates = exchange.terminates;
+        if terminates {
+            // Nothing to send before the tunnel.
+        } else if matches!(self.conns.get(key), Some(Conn::UpstreamH2(_))) {
             if !self.open_stream(key, &mut exchange, body) {
                 self.exchanges.put_back(id, exchange);
                 self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
@@ -213,6 +219,14 @@ impl Worker {
         if may_read && self.sockets.is_paused(down) && self.sockets.resume(down) {
             self.again.push(down);
         }
+        if terminates && !self.sockets.is_connecting(key) {
+            self.answer_connect(key);
+        }
+    }
+
+    /// A CONNECT that ends here is granted once its host is connected to: as if the host had said so.
+    pub(super) fn answer_connect(&mut self, key: Key) {
+        self.upstream_bytes(key, b"HTTP/1.1 200 OK\r\n\r\n");
     }
 
     fn write_request_h1(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) {
@@ -226,6 +240,11 @@ impl Worker {
         {
             // HTTP/2 says by itself that there is no body; HTTP/1 where one is to be expected (RFC 9110 §8.6).
             exchange.edits.set_known(&head, HeaderId::ContentLength, b"0");
+        }
+        if head.is_connect()
+            && let Some(host) = exchange.edits.replaced_host().map(<[u8]>::to_vec)
+        {
+            exchange.edits.target(&host);
         }
         write_request(&head, &exchange.edits, &mut out);
         if exchange.stream.is_some() {
@@ -251,7 +270,7 @@ impl Worker {
     fn open_stream(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) -> bool {
         let Some(Conn::UpstreamH2(up)) = self.conns.get_mut(key) else { return false };
         let head = exchange.request.request(&exchange.head);
-        let upgrade = head.upgrade().is_some();
+        let upgrade = exchange.asks_for_tunnel();
         let bare = exchange.replay.is_empty() && body.is_empty() && exchange.trailers.is_empty();
         let end = exchange.request_done && bare && !upgrade;
         let scheme = head.scheme().unwrap_or(Scheme::Http);

@@ -118,8 +118,12 @@ impl Worker {
         exchange.head.extend_from_slice(bytes.get(..length).unwrap_or_default());
         exchange.received_head = length as u64;
         let head = exchange.request.request(&exchange.head);
-        let mut body = BodyReader::request(head.framing(), &limits);
-        let last = !head.keep_alive();
+        // What follows a CONNECT waits for the tunnel, as what follows an upgrade does; without one it is never a request,
+        // for the client believed itself in the tunnel (Envoy CVE-2025-64763, bad inputs U-04).
+        let connect = head.is_connect();
+        let framing = if connect { BodyFraming::None } else { head.framing() };
+        let mut body = BodyReader::request(framing, &limits);
+        let last = connect || !head.keep_alive();
         let rest = bytes.get(length..).unwrap_or_default();
         let advance = match body.advance(rest) {
             Ok(advance) => advance,

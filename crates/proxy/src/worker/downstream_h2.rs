@@ -150,8 +150,10 @@ impl Worker {
             hop::strip(&mut exchange.request);
         }
         exchange.received_head = exchange.head.len() as u64;
-        // What follows the head of an upgrade belongs to the tunnel, if there will be one.
-        exchange.request_done = end || exchange.head_view().upgrade().is_some();
+        // What follows the head of an upgrade or a CONNECT belongs to the tunnel, if there will be one.
+        let tunnel = exchange.asks_for_tunnel();
+        exchange.request_done = end || tunnel;
+        exchange.early_end = end && tunnel;
         self.request(key, exchange, &[]);
     }
 
@@ -184,7 +186,7 @@ impl Worker {
             }
             return;
         }
-        if exchange.head_view().upgrade().is_some() {
+        if exchange.asks_for_tunnel() {
             exchange.early.extend_from_slice(bytes);
             exchange.early_end |= end;
             exchange.held += bytes.len();

@@ -245,6 +245,8 @@ pub struct Exchange {
     pub abort: Option<model::fault::Abort>,
     /// The client's connection can not be used any more.
     pub broken: bool,
+    /// A CONNECT that ends here: its bytes go to the host without any HTTP.
+    pub terminates: bool,
     /// The connections have become a byte pipe.
     pub tunnel: bool,
     pub tunnel_host_ended: bool,
@@ -434,6 +436,7 @@ impl Exchange {
             cors,
             abort,
             broken,
+            terminates,
             tunnel,
             tunnel_host_ended,
         } = self;
@@ -505,6 +508,7 @@ impl Exchange {
         *cors = Default::default();
         *abort = Default::default();
         *broken = Default::default();
+        *terminates = Default::default();
         *tunnel = Default::default();
         *tunnel_host_ended = Default::default();
     }

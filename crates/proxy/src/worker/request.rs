@@ -108,31 +108,19 @@ impl Worker {
     /// Checks and edits.
     fn admit(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) -> Result<(), Reject> {
         let head = exchange.request.request(&exchange.head);
-        let canonical = canonicalize(head.path(), http.path_mode)?;
-        if canonical.redirect {
-            exchange.path.clear();
-            exchange.path.extend_from_slice(&canonical.target);
-            exchange.redirect_to_path = true;
-        } else if *canonical.target != *head.path() {
-            exchange.path.clear();
-            exchange.path.extend_from_slice(&canonical.target);
-            exchange.path_changed = true;
-            exchange.edits.target(&canonical.target);
-        }
-        if let Some(protocol) = head.upgrade() {
-            let allowed = http
-                .settings
-                .upgrades
-                .iter()
-                .any(|upgrade| protocol.eq_ignore_ascii_case(upgrade.as_bytes()));
-            if !allowed {
-                // Envoy: 403, upgrade_failed.
-                return Err(Reject { close: false, ..Reject::unserved(403, "upgrade_failed") });
+        // CONNECT has no path.
+        if !head.is_connect() {
+            let canonical = canonicalize(head.path(), http.path_mode)?;
+            if canonical.redirect {
+                exchange.path.clear();
+                exchange.path.extend_from_slice(&canonical.target);
+                exchange.redirect_to_path = true;
+            } else if *canonical.target != *head.path() {
+                exchange.path.clear();
+                exchange.path.extend_from_slice(&canonical.target);
+                exchange.path_changed = true;
+                exchange.edits.target(&canonical.target);
             }
-        }
-        if head.is_connect() {
-            // No route of ours takes CONNECT.
-            return Err(Reject::unserved(404, "route_not_found"));
         }
         if head.expect_continue() && !http.settings.proxy_100_continue {
             exchange.edits.remove_known(&head, HeaderId::Expect);
@@ -162,6 +150,10 @@ impl Worker {
         let Some(down) = self.client(key) else { return };
         let listener_port = down.origin.listener.address.port();
         let head = exchange.request.request(&exchange.head);
+        if head.is_connect() {
+            // RFC 9110 §9.3.6: a port belongs to it.
+            return;
+        }
         let parts = head.authority_parts();
         let strip = match http.settings.strip_port {
             StripPort::No => false,

@@ -40,6 +40,10 @@ impl Worker {
             exchange.edits.set_known(&head, HeaderId::XEnvoyDecoratorOperation, operation.as_bytes());
         }
         rewrite_host(exchange, forward, decision, suppress);
+        if exchange.head_view().is_connect() {
+            // No path to rewrite; the target is the host.
+            return;
+        }
         let new_path = forward.path.apply(&route.rule, exchange.path()).map(|path| path.into_owned());
         if let Some(new_path) = new_path {
             let old = exchange.path().to_vec();

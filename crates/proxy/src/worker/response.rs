@@ -99,7 +99,9 @@ impl Worker {
             exchange.replay.clear();
         }
         let waited = now.since(exchange.attempt_started);
-        exchange.service_millis = u64::try_from(waited.as_millis()).ok();
+        // Envoy: counted from the end of the request, which a tunnel's is not.
+        exchange.service_millis =
+            exchange.request_whole().then(|| u64::try_from(waited.as_millis()).ok()).flatten();
         exchange.grpc_status = head
             .known(HeaderId::GrpcStatus)
             .and_then(wire::text::parse_decimal)

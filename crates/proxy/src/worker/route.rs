@@ -9,6 +9,7 @@ use model::fault::Abort;
 use model::headers::HeaderPlans;
 use model::http_connection::RouteSource;
 use model::route::{Forward, RouteDecision, Verdict};
+use model::upgrade::Upgrade;
 use model::{ClusterRef, RequestView, RoutePlace, RouteTable, VirtualHost};
 use telemetry::Flags;
 
@@ -125,6 +126,7 @@ enum Next {
     Preflight(CorsAnswer),
     NoRoute,
     NoCluster { status: u16 },
+    UpgradeRefused,
 }
 
 impl Worker {
@@ -154,7 +156,13 @@ impl Worker {
                     self.warn_of(forward, cluster);
                 }
                 exchange.route = Some(routed(http, &snapshot, decision, &exchange));
-                self.filters(http, &mut exchange, decision)
+                match upgrade(http, &exchange, decision) {
+                    Some(Upgrade::Refused) => Next::UpgradeRefused,
+                    found => {
+                        exchange.terminates = found == Some(Upgrade::Terminate);
+                        self.filters(http, &mut exchange, decision)
+                    }
+                }
             }
             None => Next::NoRoute,
         };
@@ -194,6 +202,16 @@ impl Worker {
             Next::NoRoute => {
                 self.telemetry.shard.inc(http.stats.no_route);
                 self.reply(id, exchange, &Reply::new(404, b"", Flags::NO_ROUTE_FOUND, "route_not_found"));
+            }
+            Next::UpgradeRefused => {
+                self.telemetry.shard.inc(http.stats.downstream_rq_ws_on_non_ws_route);
+                if exchange.stream.is_none()
+                    && let Some(client) = self.client(key)
+                {
+                    // What follows may be bytes of the other protocol, made to look like a request.
+                    client.last = true;
+                }
+                self.reply(id, exchange, &Reply::new(403, b"", Flags::NONE, "upgrade_failed"));
             }
             Next::NoCluster { status } => {
                 self.telemetry.shard.inc(http.stats.no_cluster);
@@ -316,6 +334,22 @@ impl Worker {
             &Reply { headers: &headers, ..Reply::new(status, b"", Flags::NONE, details) },
         );
     }
+}
+
+/// What becomes of a request that asks for another protocol. Envoy: where no route is found that is said, 404.
+fn upgrade(http: &HttpChain, exchange: &Exchange, decision: &RouteDecision<'_>) -> Option<Upgrade> {
+    let head = exchange.head_view();
+    let protocol = match head.upgrade() {
+        Some(protocol) => protocol,
+        None if head.is_connect() => b"CONNECT",
+        None => return None,
+    };
+    let forward = match decision.verdict {
+        Verdict::NoVirtualHost | Verdict::NoRoute => return None,
+        Verdict::Forward { forward, .. } | Verdict::ForwardByHeader { forward, .. } => Some(forward),
+        Verdict::Redirect(_) | Verdict::Respond(_) | Verdict::TlsRedirect => None,
+    };
+    Some(http.settings.upgrade(forward, protocol))
 }
 
 fn routed(

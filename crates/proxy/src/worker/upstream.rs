@@ -307,6 +307,9 @@ impl Worker {
         {
             self.attempt_connected(id);
         }
+        if id.and_then(|id| self.exchanges.get(id)).is_some_and(|exchange| exchange.terminates) {
+            self.answer_connect(key);
+        }
         // What was kept while connecting may have gone all at once: no other event says that the client may go on.
         if self.sockets.backlog(key) == 0 {
             self.drained(key);
