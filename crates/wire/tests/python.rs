@@ -412,7 +412,7 @@ const EXCHANGES: usize = 100;
 
 fn config(seed: u64) -> Arc<Config> {
     Arc::new(Config {
-        huffman: seed % 2 == 0,
+        huffman: seed.is_multiple_of(2),
         encoder_table_size: [4096, 0, 300][seed as usize % 3],
         header_table_size: [4096, 256, 0][(seed / 2) as usize % 3],
         ..Config::default()

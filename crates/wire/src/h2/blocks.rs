@@ -199,7 +199,7 @@ impl Connection {
     ) -> Result<(Gather<'s>, &'s mut Vec<u8>), ConnectionError> {
         let Scratch { text, storage } = scratch;
         let mut gather = Gather::new(kind, self.limits, text, storage);
-        gather.from_decoder(self.decoder.id());
+        gather.came_by(self.decoder.id());
         match self.decoder.decode(block, text, &mut gather) {
             Ok(()) => Ok((gather, text)),
             Err(error) if error.0 == detail::BOMB => Err(ConnectionError::flood(error.0)),

@@ -118,7 +118,7 @@ impl<'a> Gather<'a> {
     }
 
     /// Whose serials the fields' are ([`Decoder::id`](super::hpack::Decoder::id)).
-    pub fn from_decoder(&mut self, id: u64) {
+    pub fn came_by(&mut self, id: u64) {
         self.storage.decoder = id;
     }
 

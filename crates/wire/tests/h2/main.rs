@@ -3,6 +3,7 @@
 mod abuse;
 mod convert;
 mod differential;
+mod differential_resets;
 mod exchange;
 mod hop;
 mod properties;
