@@ -199,9 +199,12 @@ impl Connection {
     ) -> Result<(Gather<'s>, &'s mut Vec<u8>), ConnectionError> {
         let Scratch { text, storage } = scratch;
         let mut gather = Gather::new(kind, self.limits, text, storage);
-        gather.came_by(self.decoder.id());
         match self.decoder.decode(block, text, &mut gather) {
-            Ok(()) => Ok((gather, text)),
+            Ok(()) => {
+                // The first entry gives the table its number.
+                gather.came_by(self.decoder.id());
+                Ok((gather, text))
+            }
             Err(error) if error.0 == detail::BOMB => Err(ConnectionError::flood(error.0)),
             Err(error) => Err(ConnectionError::new(ErrorCode::COMPRESSION_ERROR, error.0)),
         }

@@ -195,6 +195,26 @@ fn bodies_and_trailers_both_ways() {
     assert_eq!(client.said(), ["HEADERS 1", "DATA 1 0 end"]);
 }
 
+/// An entry that is made and referred to in the first block of its connection is its connection's own.
+#[test]
+fn first_blocks_of_several_connections() {
+    let mut up = End::client(Config::default());
+    let mut origin = End::server(Config::default());
+    for value in [b'a', b'b', b'c'] {
+        let mut server = End::server(Config::default());
+        let fields = [&block(GET)[..], &[0x40, 1, b'x', 1, value, 0xbe]].concat();
+        let came = server.events(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields)).remove(0);
+        up.connection.open(&server.scratch.request(), &Edits::new(), Scheme::Http, true, 0).unwrap();
+        let bytes = up.connection.output().to_vec();
+        up.said();
+        let arrived = origin.events(&bytes).remove(0);
+        assert_eq!(
+            arrived.split(' ').skip(2).collect::<Vec<_>>(),
+            came.split(' ').skip(2).collect::<Vec<_>>()
+        );
+    }
+}
+
 /// From HTTP/2 to HTTP/2, by way of two compression tables and the cache between them.
 #[test]
 fn forwarded_as_it_came() {

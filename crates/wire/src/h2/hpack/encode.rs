@@ -34,8 +34,9 @@ pub struct Encoder {
 /// the fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
+    /// 0: nobody's.
     pub decoder: u64,
-    /// 0: it did not come by one.
+    /// 0: it did not come by an entry.
     pub serial: u32,
 }
 
@@ -43,6 +44,11 @@ pub struct Origin {
 const ORIGINS: usize = 128;
 
 impl Origin {
+    #[inline]
+    fn is_known(self) -> bool {
+        self.decoder != 0 && self.serial != 0
+    }
+
     /// Connections opened one after the other have their first sixteen entries side by side.
     #[inline]
     fn place(self) -> usize {
@@ -138,7 +144,7 @@ impl Encoder {
     fn remember(&mut self, origin: Origin) {
         if let Some(table) = &mut self.table
             && table.touched != 0
-            && origin.serial != 0
+            && origin.is_known()
         {
             table.origins[origin.place()] = (origin, table.touched);
         }
@@ -290,7 +296,7 @@ impl Table {
     fn index_of(&self, origin: Origin) -> Option<usize> {
         let (known, number) = self.origins[origin.place()];
         let at = number.wrapping_sub(1).wrapping_sub(self.evicted) as usize;
-        let found = origin.serial != 0 && known == origin && at < self.entries.len();
+        let found = origin.is_known() && known == origin && at < self.entries.len();
         found.then(|| self.entries.len() - 1 - at)
     }
 
