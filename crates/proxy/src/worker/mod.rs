@@ -448,6 +448,9 @@ impl Worker {
 
     /// The socket is of no use any more.
     fn broken(&mut self, key: Key, error: io::ErrorKind) {
+        if matches!(self.conns.get(key), Some(Conn::Upstream(_) | Conn::UpstreamH2(_))) {
+            self.last_words(key);
+        }
         match self.conns.get_mut(key) {
             Some(Conn::Downstream(_)) => self.downstream_gone(key),
             Some(Conn::Upstream(_)) => self.upstream_ended(key, Some(error)),
@@ -478,6 +481,15 @@ impl Worker {
             },
             Writable::Drained => self.drained(key),
             Writable::Finished => self.sockets.close(key),
+        }
+    }
+
+    /// A host that closed while it was still being sent to may have answered before: that is what its client should see.
+    #[cold]
+    fn last_words(&mut self, key: Key) {
+        let mut buffer = vec![0; SHARED_READ];
+        while let Ok(length @ 1..) = self.sockets.receive(key, &mut buffer) {
+            self.bytes(key, buffer.get(..length).unwrap_or_default());
         }
     }
 
