@@ -19,7 +19,7 @@ use crate::registrations::{Registrations, StreamId};
 use crate::source::Reading;
 use crate::sources_seen::SourcesSeen;
 use crate::translate::{self, ClassKey, Options, Profile, Proxy, Resources};
-use crate::world::{Note, Settings, World};
+use crate::world::{self, Moved, MovedEndpoints, Note, Settings, World};
 
 /// Events that are taken together with the first.
 const TOGETHER: usize = 10_000;
@@ -78,11 +78,12 @@ struct State {
 /// Proxies of a class share their resources.
 type Class = (ClassKey, Profile);
 
-/// What of a state has to be made anew.
+/// What of a state has to be made anew, because of something noticed at the given time.
 #[derive(Default)]
 struct Changes {
-    /// The world, because of something noticed at this time.
     world: Option<Instant>,
+    /// Of the world only where services are served, by workloads and EndpointSlices.
+    endpoints: Option<Instant>,
     /// The objects, maybe.
     read: bool,
     /// Only what is shown.
@@ -93,8 +94,23 @@ struct Changes {
 
 impl Changes {
     fn world(&mut self, since: Instant) {
-        self.world = Some(self.world.map_or(since, |known| known.min(since)));
+        self.world = earlier(self.world, Some(since));
     }
+
+    fn endpoints(&mut self, since: Instant) {
+        self.endpoints = earlier(self.endpoints, Some(since));
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    [one, other].into_iter().flatten().min()
+}
+
+/// How much of what was made before does not count any more.
+enum Anew {
+    Nothing,
+    Moved(MovedEndpoints),
+    Everything,
 }
 
 impl Engine {
@@ -152,7 +168,7 @@ impl Engine {
             }
             let now = Instant::now();
             if self.inputs.registrations.expire(now) {
-                changes.world(now);
+                changes.endpoints(now);
             }
             if now >= next_mesh_look {
                 next_mesh_look = now + MESH_FILE;
@@ -171,6 +187,8 @@ impl Engine {
                 self.readings += 1;
                 if reading.says_the_same(&self.inputs.reading) {
                     changes.shown = true;
+                } else if reading.differs_in_slices_only(&self.inputs.reading) {
+                    changes.endpoints(reading.since);
                 } else {
                     changes.world(reading.since);
                 }
@@ -181,7 +199,7 @@ impl Engine {
                 if let Some(workload) = &peer.node.workload {
                     changes.shown = true;
                     if self.inputs.registrations.connect(peer.id, workload.clone()) {
-                        changes.world(since);
+                        changes.endpoints(since);
                     }
                 }
                 changes.new_peers.push(peer);
@@ -194,13 +212,13 @@ impl Engine {
             }
             Event::Left(stream, since) => {
                 if self.inputs.registrations.leave(stream) {
-                    changes.world(since);
+                    changes.endpoints(since);
                 }
             }
             Event::Remove { namespace, name, answer, since } => {
                 let removed = self.inputs.registrations.remove(&namespace, &name);
                 if removed > 0 {
-                    changes.world(since);
+                    changes.endpoints(since);
                 }
                 // Whoever asked may have gone.
                 let _ = answer.send(removed);
@@ -213,18 +231,24 @@ impl Engine {
         if changes.read && self.look_for_sources() {
             changes.world(self.inputs.reading.since);
         }
-        if let Some(since) = changes.world {
+        if let Some(since) = earlier(changes.world, changes.endpoints) {
             self.state.generation += 1;
             if changes.read {
                 self.date_objects();
             }
-            self.rebuild(since);
+            let anew = match changes.world {
+                Some(_) => {
+                    self.rebuild(since);
+                    Anew::Everything
+                }
+                None => self.move_endpoints(since),
+            };
             let peers = self.shared.peers();
-            self.offer(&peers, true);
+            self.offer(&peers, anew);
             self.publish();
         } else {
             let before = self.state.notes.len();
-            self.offer(&changes.new_peers, false);
+            self.offer(&changes.new_peers, Anew::Nothing);
             if changes.shown || self.state.notes.len() != before {
                 self.publish();
             }
@@ -256,6 +280,25 @@ impl Engine {
         self.shared.metrics.world_built(start.elapsed());
     }
 
+    /// Makes the world of the moment from the last one, when only workloads and EndpointSlices have changed.
+    fn move_endpoints(&mut self, since: Instant) -> Anew {
+        let start = Instant::now();
+        let objects = self.inputs.reading.objects.iter().map(|loaded| &loaded.object);
+        let slices: Vec<Arc<Object>> = objects.filter(|object| world::is_slice(object)).cloned().collect();
+        let workloads = self.inputs.registrations.workloads();
+        self.state.since = since;
+        let moved = self.state.world.move_endpoints(&slices, &workloads);
+        let anew = match moved {
+            Moved::Endpoints(moved) => Anew::Moved(moved),
+            Moved::Everything => {
+                self.state.notes = self.state.world.notes().iter().cloned().collect();
+                Anew::Everything
+            }
+        };
+        self.shared.metrics.world_built(start.elapsed());
+        anew
+    }
+
     fn mesh(&self, objects: &[Arc<Object>]) -> MeshConfig {
         if let Some(file) = &self.inputs.mesh_file {
             return file.config().clone();
@@ -282,14 +325,16 @@ impl Engine {
         self.state.objects = Arc::new(dated);
     }
 
-    /// Gives these streams the resources of the newest state, class by class. With `anew` nothing that was made
-    /// before is taken for granted.
-    fn offer(&mut self, peers: &[Arc<Peer>], anew: bool) {
+    /// Gives these streams the resources of the newest state, class by class.
+    fn offer(&mut self, peers: &[Arc<Peer>], anew: Anew) {
         if self.waiting {
             return;
         }
         let start = Instant::now();
-        let older = if anew { std::mem::take(&mut self.state.classes) } else { HashMap::new() };
+        let older = match anew {
+            Anew::Nothing => HashMap::new(),
+            Anew::Moved(_) | Anew::Everything => std::mem::take(&mut self.state.classes),
+        };
         for peer in peers {
             let proxy = self.proxy(peer);
             let options = peer.node.options(&self.inputs.options);
@@ -297,20 +342,47 @@ impl Engine {
             let shared = match self.state.classes.get(&class) {
                 Some(layer) => layer.clone(),
                 None => {
-                    let resources = translate::shared(&self.state.world, &proxy, &options);
-                    let layer = reuse(self.encode(resources), older.get(&class));
+                    let known = older.get(&class);
+                    let layer = match (known, &anew) {
+                        (Some(known), Anew::Moved(moved)) => self.moved(known, moved, &proxy, &options),
+                        _ => None,
+                    };
+                    let layer = layer.unwrap_or_else(|| {
+                        self.encode(translate::shared(&self.state.world, &proxy, &options))
+                    });
+                    let layer = reuse(layer, known);
                     self.state.classes.insert(class, layer.clone());
                     layer
                 }
             };
-            let resources = translate::own(&self.state.world, &proxy, &options);
-            let layer = self.encode(resources);
-            let own = reuse(layer, self.state.own.get(&peer.id));
-            self.state.own.insert(peer.id, own.clone());
+            let known = self.state.own.get(&peer.id);
+            let own = match (known, &anew) {
+                // A sidecar's own side changes with its own workload only.
+                (Some(known), Anew::Moved(moved)) if !concerns(moved, &proxy) => known.clone(),
+                _ => {
+                    let resources = translate::own(&self.state.world, &proxy, &options);
+                    let layer = self.encode(resources);
+                    let own = reuse(layer, self.state.own.get(&peer.id));
+                    self.state.own.insert(peer.id, own.clone());
+                    own
+                }
+            };
             let (generation, since) = (self.state.generation, self.state.since);
             peer.offer(Arc::new(ResourceSet { generation, since, shared, own }));
         }
         self.shared.metrics.classes_made(self.state.classes.len(), start.elapsed());
+    }
+
+    /// What the class had, with what has moved replaced.
+    fn moved(
+        &mut self,
+        known: &Layer,
+        moved: &MovedEndpoints,
+        proxy: &Proxy,
+        options: &Options,
+    ) -> Option<Layer> {
+        let resources = translate::shared_of_hosts(&self.state.world, proxy, options, &moved.hosts)?;
+        Some(known.replacing(&self.encode(resources)))
     }
 
     fn encode(&mut self, resources: Resources) -> Layer {
@@ -369,6 +441,12 @@ impl Engine {
         }
         self.told = lines;
     }
+}
+
+/// Whether something was, or is, served at the proxy's address.
+fn concerns(moved: &MovedEndpoints, proxy: &Proxy) -> bool {
+    let addresses = std::iter::once(&proxy.ip).chain(&proxy.ips);
+    addresses.into_iter().any(|address| moved.addresses.contains(address))
 }
 
 /// The known layer if it says the same.

@@ -50,6 +50,15 @@ pub struct Loaded {
 }
 
 impl Reading {
+    /// Whether both are the same but for EndpointSlices.
+    pub fn differs_in_slices_only(&self, other: &Self) -> bool {
+        fn rest(reading: &Reading) -> impl Iterator<Item = *const Object> {
+            let objects = reading.objects.iter().map(|loaded| &loaded.object);
+            objects.filter(|object| !crate::world::is_slice(object)).map(Arc::as_ptr)
+        }
+        rest(self).eq(rest(other))
+    }
+
     /// Whether both say the same, wherever it is written.
     pub fn says_the_same(&self, other: &Self) -> bool {
         self.objects.len() == other.objects.len()

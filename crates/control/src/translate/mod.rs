@@ -30,6 +30,7 @@ mod sidecar;
 mod tls;
 mod values;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use xds::route::RouteConfiguration;
@@ -98,6 +99,26 @@ pub fn shared(world: &World, proxy: &Proxy, options: &Options) -> Resources {
         name_table,
         notes: context.take_notes(),
     }
+}
+
+/// What of [`shared`] differs when the world has moved to this one in nothing but where these hosts are served: replaces
+/// resources of the same names. `None` if that cannot be said.
+pub fn shared_of_hosts(
+    world: &World,
+    proxy: &Proxy,
+    options: &Options,
+    hosts: &BTreeSet<String>,
+) -> Option<Resources> {
+    let context = Context::new(world, proxy, options);
+    // Clusters for passing TLS through leave out who takes none, and may vanish.
+    let passes = proxy.kind == ProxyKind::Gateway && options.identity;
+    if passes && gateway::Merged::of(&context).has_auto_passthrough() {
+        return None;
+    }
+    let wanted = |host: &str| hosts.contains(host);
+    let made = cluster::outbound_of(&context, &context.scope(), cluster::Mode::Default, wanted);
+    let (clusters, endpoints) = (made.clusters, made.endpoints);
+    Some(Resources { clusters, endpoints, notes: context.take_notes(), ..Default::default() })
 }
 
 /// What is this proxy's alone: clusters and listeners of a sidecar's inbound side.

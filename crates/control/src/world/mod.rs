@@ -78,6 +78,25 @@ pub struct World {
     pub selecting_labels: BTreeSet<String>,
     instances: instances::Instances,
     notes: Vec<Note>,
+    /// What it was built from but for EndpointSlices, oldest first.
+    objects: Vec<Arc<Object>>,
+}
+
+/// Services that are served elsewhere than before.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct MovedEndpoints {
+    pub hosts: BTreeSet<String>,
+    /// Where they were served and are; and of workloads that came, went or changed.
+    pub addresses: BTreeSet<String>,
+}
+
+/// How a world differs from the one before.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// Only in where services of these hosts are served, by known addresses.
+    Endpoints(MovedEndpoints),
+    /// In anything.
+    Everything,
 }
 
 impl World {
@@ -90,9 +109,10 @@ impl World {
     ) -> Self {
         let mut notes = Vec::new();
         // By creation, then name: the order every rule of precedence wants.
+        let slices: Vec<Arc<Object>> = objects.extract_if(.., |object| is_slice(object)).collect();
         age::sort_istio(&mut objects);
         let instances = registry::instances(&objects, &workloads);
-        let services = registry::services(&objects, &workloads, &instances, &mesh, &settings);
+        let services = registry::services(&objects, &slices, &workloads, &instances, &mesh, &settings);
         let domain = settings.domain.as_str();
         let virtual_services =
             VirtualServices::new(domain, &mesh.default_virtual_service_export_to, &objects, &mut notes);
@@ -133,7 +153,25 @@ impl World {
             selecting_labels,
             instances,
             notes,
+            objects,
         }
+    }
+
+    /// Becomes the world with other workloads and EndpointSlices, without looking at the rules again. Says how it differs
+    /// from what it was.
+    pub fn move_endpoints(&mut self, slices: &[Arc<Object>], workloads: &[Workload]) -> Moved {
+        let instances = registry::instances(&self.objects, workloads);
+        let services =
+            registry::services(&self.objects, slices, workloads, &instances, &self.mesh, &self.settings);
+        let moved = match services.moved_since(&self.services) {
+            Some(mut moved) => {
+                moved.addresses.extend(instances.registered_since(&self.instances));
+                Moved::Endpoints(moved)
+            }
+            None => Moved::Everything,
+        };
+        (self.instances, self.services) = (instances, services);
+        moved
     }
 
     /// What is wrong or not honoured whichever proxy asks.
@@ -149,6 +187,11 @@ impl World {
             candidates.find(|instance| instance.is_registered() && instance.namespace == namespace)?;
         Some(&found.labels)
     }
+}
+
+/// Whether an object only says where a service is served.
+pub fn is_slice(object: &Object) -> bool {
+    matches!(object.spec, Spec::EndpointSlice(_))
 }
 
 /// Whether a kind nothing is done about was meant for the mesh; a ServiceAccount or a ConfigMap was not.

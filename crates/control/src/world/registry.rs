@@ -9,7 +9,7 @@ use super::age::by_name;
 use super::instances::{self, Instance, Instances};
 use super::kubernetes::{Registrar, Slices};
 use super::service::{Registry, Resolution, Service};
-use super::{Settings, Visible, addresses, hop, service_entry};
+use super::{MovedEndpoints, Settings, Visible, addresses, hop, service_entry};
 use crate::workload::Workload;
 
 #[derive(Debug, Default)]
@@ -52,6 +52,29 @@ impl Services {
         self.headless.contains(address)
     }
 
+    /// The hosts whose endpoints alone differ from those of `older`; `None` if anything else does, or if what a client
+    /// is sent beside clusters depends on the endpoints (who is called by them, who is resolved).
+    pub(super) fn moved_since(&self, older: &Self) -> Option<MovedEndpoints> {
+        if self.all.len() != older.all.len() {
+            return None;
+        }
+        let mut moved = MovedEndpoints::default();
+        for (new, old) in self.all.iter().zip(&older.all) {
+            if !new.is_same_but_for_endpoints(old) {
+                return None;
+            }
+            if new.endpoints != old.endpoints {
+                if new.resolution != Resolution::Endpoints {
+                    return None;
+                }
+                moved.hosts.insert(new.host.clone());
+                let both = old.endpoints.iter().chain(new.endpoints.iter());
+                moved.addresses.extend(both.map(|endpoint| endpoint.address.clone()));
+            }
+        }
+        Some(moved)
+    }
+
     /// The services of a host, by namespace.
     pub fn of_host(&self, host: &str) -> Option<&BTreeMap<String, Arc<Service>>> {
         self.by_host.get(host)
@@ -84,6 +107,7 @@ pub(super) fn instances(objects: &[Arc<Object>], workloads: &[Workload]) -> Inst
 
 pub(super) fn services(
     objects: &[Arc<Object>],
+    slice_objects: &[Arc<Object>],
     workloads: &[Workload],
     instances: &Instances,
     mesh: &MeshConfig,
@@ -91,7 +115,7 @@ pub(super) fn services(
 ) -> Services {
     let export_to = &mesh.default_service_export_to;
     let mut slices: Slices = HashMap::new();
-    for object in objects {
+    for object in slice_objects {
         if let Spec::EndpointSlice(_) = &object.spec
             && let Some(service) = object.meta.labels.get(api::kubernetes::EndpointSlice::SERVICE_NAME_LABEL)
         {

@@ -107,6 +107,25 @@ impl Service {
         self.resolution == Resolution::Passthrough && self.registry == Registry::Kubernetes
     }
 
+    /// Whether both say the same of everything but where the service is served.
+    pub(super) fn is_same_but_for_endpoints(&self, other: &Self) -> bool {
+        let same_object = match (&self.object, &other.object) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        // What else there is comes from the object, or from the names.
+        same_object
+            && self.host == other.host
+            && self.name == other.name
+            && self.namespace == other.namespace
+            && self.ports == other.ports
+            && self.address == other.address
+            && self.automatic_address == other.automatic_address
+            && self.resolution == other.resolution
+            && self.aliases == other.aliases
+    }
+
     pub fn port(&self, number: u32) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number)
     }

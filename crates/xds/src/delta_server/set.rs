@@ -242,6 +242,20 @@ impl Layer {
         self
     }
 
+    /// The same with these entries in place of those of their names, or beside them.
+    #[must_use]
+    pub fn replacing(&self, newer: &Self) -> Self {
+        let types = std::array::from_fn(|kind| {
+            let (old, new) = (&self.types[kind], &newer.types[kind]);
+            if new.entries.is_empty() {
+                return old.clone();
+            }
+            let kept = old.entries.iter().filter(|entry| new.get(&entry.name).is_none());
+            Arc::new(TypeSet::new(new.entries.iter().chain(kept).cloned().collect()))
+        });
+        Self { types }
+    }
+
     /// Whether every type is the very same set.
     pub fn is(&self, other: &Self) -> bool {
         self.types.iter().zip(&other.types).all(|(a, b)| Arc::ptr_eq(a, b))

@@ -60,8 +60,18 @@ pub enum Mode {
 }
 
 pub fn outbound(context: &Context<'_>, scope: &Scope<'_>, mode: Mode) -> Clusters {
+    outbound_of(context, scope, mode, |_| true)
+}
+
+/// The same of some hosts.
+pub fn outbound_of(
+    context: &Context<'_>,
+    scope: &Scope<'_>,
+    mode: Mode,
+    wanted: impl Fn(&str) -> bool,
+) -> Clusters {
     let mut all = Clusters::default();
-    for service in &scope.services {
+    for service in scope.services.iter().filter(|service| wanted(&service.host)) {
         if service.resolution == Resolution::Alias || (mode == Mode::SniPassthrough && service.mesh_external)
         {
             continue;
