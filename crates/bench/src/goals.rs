@@ -20,6 +20,9 @@ const OF_FLOOR: f64 = 1.20;
 pub struct Goal {
     pub scenario: Scenario,
     pub what: String,
+    /// The load and the contender, of a ratio.
+    pub line: &'static str,
+    pub contender: &'static str,
     pub bound: Bound,
     pub limit: f64,
     pub unit: &'static str,
@@ -90,7 +93,7 @@ pub fn goals(report: &Report, wanted: impl Fn(Scenario) -> bool) -> Vec<Goal> {
     let mut goals = Vec::new();
     for Promise { scenario, line, ours, base, figure, limit } in PROMISES {
         let outcome = outcome(line);
-        let floor = if ours == FilameshMux { FloorMux } else { Floor };
+        let floor = ours.floor();
         let of = |contender| between(outcome?, contender, base, figure);
         let measured = of(ours);
         let (kind, bound) = match figure {
@@ -100,6 +103,8 @@ pub fn goals(report: &Report, wanted: impl Fn(Scenario) -> bool) -> Vec<Goal> {
         goals.push(Goal {
             scenario,
             what: format!("{line}: {kind}, {} / {}", ours.name(), base.name()),
+            line,
+            contender: ours.name(),
             bound,
             limit,
             unit: "",
@@ -111,6 +116,8 @@ pub fn goals(report: &Report, wanted: impl Fn(Scenario) -> bool) -> Vec<Goal> {
     let plain = |scenario, what: &str, limit, unit, measured: Option<f64>| Goal {
         scenario,
         what: what.to_owned(),
+        line: "",
+        contender: Filamesh.name(),
         bound: Bound::AtMost,
         limit,
         unit,
@@ -283,6 +290,8 @@ mod tests {
         Goal {
             scenario: Scenario::H1,
             what: "w".to_owned(),
+            line: "h1",
+            contender: "filamesh",
             bound,
             limit,
             unit: "",

@@ -225,7 +225,7 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
     };
     let mut out = std::io::stdout().lock();
     if let Some(scenario) = args.profile {
-        write!(out, "{}", profile::profile(&plan, scenario, "perf")?)?;
+        write!(out, "{}", profile::profile(&plan, scenario)?)?;
         return Ok(true);
     }
     let mut report = Report {
@@ -240,6 +240,7 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         propagation: None,
         noise: None,
         took_seconds: 0.0,
+        spent: vec![],
         missing: vec![],
         failed: vec![],
         goals: vec![],
@@ -263,15 +264,7 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         match syscalls::measure(&plan, &mut report.missing) {
             Ok(counted) => report.syscalls = counted,
             // A tool that cannot be had, as a rival that cannot.
-            Err(e) => {
-                let reason = format!("{e:#}");
-                report.missing.push(Missing {
-                    from: "syscalls".to_owned(),
-                    contender: "strace",
-                    ours: false,
-                    reason,
-                });
-            }
+            Err(e) => report.missing.push(without("syscalls", "strace", &e)),
         }
     }
     let ours = contenders.iter().any(|contender| contender.ours());
@@ -282,14 +275,23 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         }
     }
     report.noise = Some(watch.end(cores));
-    report.took_seconds = began.elapsed().as_secs_f64();
     report.goals = goals::goals(&report, wants);
+    match profile::missed(&plan, &report.goals, args.quick) {
+        Ok(spent) => report.spent = spent,
+        Err(e) => report.missing.push(without("where the time of missed lines goes", "perf", &e)),
+    }
+    report.took_seconds = began.elapsed().as_secs_f64();
     write!(out, "{}", report.text())?;
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
     }
     Ok(report.failed.is_empty() && !report.missing.iter().any(|missing| missing.ours))
+}
+
+/// A tool that could not be had or used.
+fn without(from: &str, tool: &'static str, error: &anyhow::Error) -> Missing {
+    Missing { from: from.to_owned(), contender: tool, ours: false, reason: format!("{error:#}") }
 }
 
 fn measure_idle(plan: &Plan<'_>, report: &mut Report) {

@@ -11,6 +11,7 @@ use crate::hop::{Entry, Missing, Outcome};
 use crate::idle::Idle;
 use crate::load::Measured;
 use crate::machine::{Machine, Noise};
+use crate::profile::{self, Spent};
 use crate::propagation::Propagation;
 use crate::statistics::ratio;
 use crate::syscalls::Syscalls;
@@ -44,6 +45,8 @@ pub struct Report {
     pub noise: Option<Noise>,
     /// Of the whole run, builds and downloads of rivals aside.
     pub took_seconds: f64,
+    /// Of the lines that miss a goal.
+    pub spent: Vec<Spent>,
     pub missing: Vec<Missing>,
     /// Scenarios that could not be run, and why.
     pub failed: Vec<String>,
@@ -86,6 +89,14 @@ impl Report {
         }
         if !self.goals.is_empty() {
             write!(out, "\n{}", goals::table(&self.goals))?;
+        }
+        if !self.spent.is_empty() {
+            writeln!(
+                out,
+                "\nwhere the time of missed lines goes: us of CPU a request (perf), the kernel's by system call, \
+                 then ours by crate"
+            )?;
+            write!(out, "{}", profile::table(&self.spent))?;
         }
         let whole = self.took_seconds.round();
         writeln!(out, "\ntook {:.0} min {:.0} s", (whole / 60.0).floor(), whole % 60.0)
@@ -331,6 +342,7 @@ mod tests {
             propagation: None,
             noise: None,
             took_seconds: 125.4,
+            spent: vec![],
             missing: vec![Missing {
                 from: "h1".into(),
                 contender: "nginx",

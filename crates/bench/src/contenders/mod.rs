@@ -81,6 +81,11 @@ impl Contender {
         matches!(self, Contender::Filamesh | Contender::FilameshBare | Contender::FilameshMux)
     }
 
+    /// The prototype that does the same.
+    pub fn floor(self) -> Contender {
+        if self.multiplexes() { Contender::FloorMux } else { Contender::Floor }
+    }
+
     /// Whether two of it carry all requests over few connections.
     pub fn multiplexes(self) -> bool {
         matches!(self, Contender::EnvoyMux | Contender::FilameshMux | Contender::FloorMux)
