@@ -46,6 +46,9 @@ pub struct ProxyOptions {
     pub principals: Principals,
     /// How long a stopping proxy waits for its exchanges.
     pub drain: Duration,
+    /// Bytes each worker may hold for slow readers and writers; beyond it requests are answered 503 (flag `OM`). `None`:
+    /// its share of what the machine or the control group has.
+    pub memory_budget: Option<usize>,
     pub clock: Clock,
 }
 
@@ -61,6 +64,7 @@ impl Default for ProxyOptions {
             node: NodeIdentity::default(),
             principals: Principals::default(),
             drain: Duration::from_secs(5),
+            memory_budget: None,
             clock: Clock::system(),
         }
     }
@@ -140,6 +144,8 @@ pub struct Shared {
     pub introduction: Option<crate::peer::Introduction>,
     pub upstream_limits: wire::h1::Limits,
     pub workers: Vec<crate::worker::command::Mailbox>,
+    /// Bytes a worker may hold for slow readers and writers.
+    pub memory_budget: usize,
     /// Sockets a worker may hold before it takes no more connections.
     pub max_sockets: usize,
     /// Access-log lines that were dropped.

@@ -125,6 +125,9 @@ impl Runtime {
             introduction: crate::peer::Introduction::of(&options.node),
             upstream_limits: wire::h1::Limits { allow_http10: true, ..wire::h1::Limits::default() },
             workers: mailboxes.clone(),
+            memory_budget: options
+                .memory_budget
+                .unwrap_or_else(|| crate::worker::memory::default_budget(options.workers)),
             // Half of the descriptors are left to connections to hosts and to all else, as Envoy's edge guide has it.
             max_sockets: usize::try_from(files / 2).unwrap_or(usize::MAX) / options.workers.max(1),
             dropped_lines,

@@ -214,6 +214,15 @@ impl Sockets {
         }
     }
 
+    /// Bytes kept for all sockets together.
+    pub fn kept(&self) -> usize {
+        self.slots
+            .iter()
+            .filter_map(|(_, socket)| socket.outbox.as_ref())
+            .map(|outbox| outbox.bytes.capacity())
+            .sum()
+    }
+
     /// Bytes waiting to be written.
     #[inline]
     pub fn backlog(&self, key: Key) -> usize {

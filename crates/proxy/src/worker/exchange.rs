@@ -103,6 +103,14 @@ impl Exchanges {
         self.places.len()
     }
 
+    /// Bytes kept of requests on their way.
+    pub fn kept(&self) -> usize {
+        let exchanges = self.places.iter().filter_map(|(_, place)| place.as_ref());
+        exchanges
+            .map(|exchange| exchange.head.capacity() + exchange.replay.capacity() + exchange.early.capacity())
+            .sum()
+    }
+
     /// Sets the deadline of an exchange somebody holds.
     pub fn set_deadline(&mut self, id: ExchangeId, exchange: &mut Exchange, deadline: Time) {
         self.wheel.set(id.0 as usize, &mut exchange.timer, deadline);

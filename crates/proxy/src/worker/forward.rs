@@ -10,7 +10,7 @@ use wire::h2::{ErrorCode, Trailers};
 use super::Worker;
 use super::connection::Conn;
 use super::exchange::{Exchange, ExchangeId, Framing, Phase};
-use crate::net::sockets::{HIGH_WATER, Key};
+use crate::net::sockets::Key;
 
 impl Worker {
     /// More of a request's body: as framed by an HTTP/1 client with its trailers in `tail`, or payload and the trailer
@@ -122,7 +122,7 @@ impl Worker {
         if exchange.stream.is_some() {
             exchange.held += bytes;
         }
-        if waiting > HIGH_WATER {
+        if waiting > self.ration() {
             if exchange.stream.is_none() {
                 self.sockets.pause(exchange.down);
             }
@@ -190,7 +190,7 @@ impl Worker {
         self.sockets.send(down, head, body);
         if let Some(up) = exchange.up
             && exchange.up_stream.is_none()
-            && self.sockets.backlog(down) > HIGH_WATER
+            && self.sockets.backlog(down) > self.ration()
         {
             self.sockets.pause(up);
         }
@@ -222,7 +222,7 @@ impl Worker {
                 Err(_) => 0,
             }
         };
-        if queued > HIGH_WATER
+        if queued > self.ration()
             && exchange.up_stream.is_none()
             && let Some(up) = exchange.up
         {
@@ -239,7 +239,7 @@ impl Worker {
             }
             _ => self.sockets.backlog(exchange.down),
         };
-        waiting > HIGH_WATER
+        waiting > self.ration()
     }
 
     /// Frames payload anew where the two sides frame differently.

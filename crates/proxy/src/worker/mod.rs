@@ -14,7 +14,7 @@
 //! | 8 | `response`, `retry` | the response edited and passed on, or another attempt |
 //! | 9 | `finish` | counted, logged; the connections are free for the next |
 //!
-//! Beside the way: `local_reply` (answers of our own), `grpc_web` (gRPC-Web made gRPC and back), `flush` (HTTP/2 connections sent once a turn), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
+//! Beside the way: `local_reply` (answers of our own), `grpc_web` (gRPC-Web made gRPC and back), `flush` (HTTP/2 connections sent once a turn), `memory` (what may be held), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
 //! `connection` (the state), `view` (the request as the model sees it), `chain` (a filter chain made ready), `command`
 //! (what a worker is told from outside).
 
@@ -32,6 +32,7 @@ mod forward;
 mod grpc_web;
 mod inspect;
 mod local_reply;
+pub mod memory;
 mod pool;
 mod request;
 mod request_edits;
@@ -136,6 +137,7 @@ pub struct Worker {
     /// Hosts that can take a connection more while requests wait for one.
     roomy: Vec<HostRef>,
     peers: Peers,
+    budget: memory::Budget,
     /// The second, and the date it makes.
     date: (u64, [u8; 29]),
     draining: bool,
@@ -184,6 +186,7 @@ impl Worker {
             expired_exchanges: vec![],
             roomy: vec![],
             peers: Peers::default(),
+            budget: memory::Budget::new(shared.memory_budget),
             date: (0, wire::text::http_date(0)),
             draining: false,
             stopping: false,

@@ -12,6 +12,7 @@ use super::Worker;
 use super::chain::HttpChain;
 use super::connection::Conn;
 use super::exchange::Exchange;
+use super::local_reply::Reply;
 use crate::net::sockets::Key;
 use telemetry::Flags;
 
@@ -87,6 +88,14 @@ impl Worker {
             Some(_) => http.stats.downstream_rq_http2_total,
         });
         shard.shift(http.stats.downstream_rq_active, 1);
+        if self.is_out_of_memory() {
+            self.telemetry.shard.inc(http.stats.downstream_rq_overload_close);
+            let headers: [(&str, &[u8]); 1] = [("x-envoy-local-overloaded", b"true")];
+            let flags = Flags::OVERLOAD_MANAGER_TERMINATED;
+            let reply = Reply::new(503, b"envoy overloaded", flags, "overload");
+            self.reply(id, exchange, &Reply { headers: &headers, ..reply });
+            return;
+        }
         match self.admit(key, &http, &mut exchange) {
             Ok(()) => {
                 self.keep_for_replay(&mut exchange, &[], &[]);

@@ -1,0 +1,88 @@
+//! What a worker holds for slow readers and writers, and what it does when that is too much: it refuses requests, and lets
+//! those under way hold less, long before the kernel would end the process.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::Conn;
+use crate::clock::Time;
+use crate::net::sockets::HIGH_WATER;
+
+/// How often all that is held is counted while requests come. In between, no more can be added than the network brings
+/// in so short a time.
+const COUNT_EVERY: Duration = Duration::from_millis(10);
+/// For each connection, of which there may be many: counting takes no more than one percent of the time.
+const COUNT_EACH: Duration = Duration::from_micros(10);
+/// What may wait for a peer while the budget is spent, instead of [`HIGH_WATER`].
+const LOW_RATION: usize = 16 * 1024;
+
+/// A worker's budget, as it was counted last.
+pub struct Budget {
+    /// Bytes.
+    limit: usize,
+    held: usize,
+    /// When it is to be counted again.
+    next: Time,
+}
+
+impl Budget {
+    pub fn new(limit: usize) -> Budget {
+        Budget { limit, held: 0, next: Time::default() }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.held > self.limit
+    }
+}
+
+impl Worker {
+    /// Whether a request must be refused for lack of memory.
+    #[inline]
+    pub(super) fn is_out_of_memory(&mut self) -> bool {
+        if self.now >= self.budget.next {
+            let connections = u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
+            self.budget.next = self.now.after(COUNT_EVERY + COUNT_EACH * connections);
+            self.budget.held = self.count_held();
+        }
+        self.budget.is_spent()
+    }
+
+    /// How much may wait for a peer before nothing more is read for it.
+    #[inline]
+    pub(super) fn ration(&self) -> usize {
+        if self.budget.is_spent() { LOW_RATION } else { HIGH_WATER }
+    }
+
+    fn count_held(&self) -> usize {
+        let connections = self.conns.iter().map(|conn| match conn {
+            Conn::Downstream(down) => down.inbox.capacity(),
+            Conn::Upstream(up) => up.inbox.capacity(),
+            Conn::DownstreamH2(down) => down.codec.memory(),
+            Conn::UpstreamH2(up) => up.codec.memory(),
+            Conn::Inspecting(inspecting) => inspecting.bytes.capacity(),
+            Conn::TcpDownstream(_) | Conn::TcpUpstream(_) | Conn::Lingering | Conn::Vacant => 0,
+        });
+        self.sockets.kept() + self.exchanges.kept() + connections.sum::<usize>()
+    }
+}
+
+/// A worker's share of what this process may use: three quarters of the machine's memory, or of its control group's limit,
+/// without what the program needs for itself.
+pub fn default_budget(workers: usize) -> usize {
+    const OWN: u64 = 16 << 20;
+    const LEAST: u64 = 8 << 20;
+    let share = memory_limit().saturating_mul(3) / 4 / workers.max(1) as u64;
+    usize::try_from(share.saturating_sub(OWN).max(LEAST)).unwrap_or(usize::MAX)
+}
+
+/// The least of what the machine has and what the control group allows, in bytes.
+fn memory_limit() -> u64 {
+    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    });
+    [group, machine].into_iter().flatten().min().unwrap_or(1 << 30)
+}
