@@ -215,6 +215,22 @@ impl HeadStorage {
         self.line = StartLine::default();
     }
 
+    /// The same fields as another's; nothing of its start line.
+    #[inline]
+    pub(crate) fn copy_fields(&mut self, other: &HeadStorage) {
+        self.slots.clear();
+        self.slots.extend_from_slice(&other.slots);
+        (self.first, self.repeated) = (other.first, other.repeated);
+        (self.hop, self.sensitive, self.recurring) = (other.hop, other.sensitive, other.recurring);
+        (self.decoder, self.path_serial) = (other.decoder, other.path_serial);
+        self.line = StartLine::default();
+    }
+
+    /// Bytes owned.
+    pub(crate) fn memory(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>()
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, slot: Slot) {
         let index = self.slots.len();

@@ -7,7 +7,7 @@ use super::{
     error::{ConnectionError, ErrorCode, detail},
     event::Scratch,
     frame::{Frame, STREAM_MASK, flag, unpad, word, write_reset},
-    gather::{Fault, Gather, Kind},
+    gather::{Fault, Gather, Kind, memo},
     receive::Step,
     streams::Stream,
 };
@@ -191,6 +191,7 @@ impl Connection {
     }
 
     /// Decodes a block into the scratch.
+    #[inline]
     fn decode<'s>(
         &mut self,
         kind: Kind,
@@ -198,13 +199,8 @@ impl Connection {
         scratch: &'s mut Scratch,
     ) -> Result<(Gather<'s>, &'s mut Vec<u8>), ConnectionError> {
         let Scratch { text, storage } = scratch;
-        let mut gather = Gather::new(kind, self.limits, text, storage);
-        match self.decoder.decode(block, text, &mut gather) {
-            Ok(()) => {
-                // The first entry gives the table its number.
-                gather.came_by(self.decoder.id());
-                Ok((gather, text))
-            }
+        match memo::decode(&mut self.memo, &mut self.decoder, kind, self.limits, block, text, storage) {
+            Ok(gather) => Ok((gather, text)),
             Err(error) if error.0 == detail::BOMB => Err(ConnectionError::flood(error.0)),
             Err(error) => Err(ConnectionError::new(ErrorCode::COMPRESSION_ERROR, error.0)),
         }

@@ -9,7 +9,7 @@ use super::{
     event::By,
     flow::Reception,
     frame::{PREFACE, STREAM_MASK, write_goaway, write_ping, write_reset, write_window_update},
-    gather::HeadLimits,
+    gather::{HeadLimits, memo::Memo},
     hpack::{Decoder, Encoder},
     receive::Reader,
     settings::{self, DEFAULT_WINDOW, PeerSettings},
@@ -29,6 +29,7 @@ pub struct Connection {
     pub(super) now: Duration,
     pub(super) reader: Reader,
     pub(super) decoder: Decoder,
+    pub(super) memo: Option<Box<Memo>>,
     pub(super) encoder: Encoder,
     pub(super) streams: Streams,
     pub(super) peer: PeerSettings,
@@ -172,6 +173,7 @@ impl Connection {
             reader: Reader::new(role == Role::Server),
             // Until the peer acknowledges less, it may use what everyone begins with.
             decoder: Decoder::new(config.header_table_size.max(4096) as usize),
+            memo: None,
             encoder: Encoder::new(config.encoder_table_size as usize, config.huffman),
             streams: Streams::default(),
             peer: PeerSettings::default(),
@@ -348,6 +350,7 @@ impl Connection {
         if self.streams.len() == 0 {
             self.streams.release();
             self.encoder.release();
+            self.memo = None;
             self.waiting = VecDeque::new();
             self.reset = VecDeque::new();
         }
@@ -362,6 +365,7 @@ impl Connection {
             + self.reader.memory()
             + self.streams.memory()
             + self.encoder.memory()
+            + self.memo.as_ref().map_or(0, |memo| memo.memory())
             + self.decoder.table().memory()
             + (self.reset.capacity() + self.waiting.capacity()) * size_of::<u32>()
             + self.events.capacity() * size_of::<Happened>()

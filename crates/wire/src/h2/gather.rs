@@ -23,6 +23,7 @@ use super::{
     },
 };
 
+pub(super) mod memo;
 mod whole;
 
 /// Bounds on one head or trailer section.
@@ -72,6 +73,12 @@ pub(super) struct Gather<'a> {
     storage: &'a mut HeadStorage,
     limits: HeadLimits,
     kind: Kind,
+    state: State,
+}
+
+/// What was learned from the fields so far, besides what is in the storage.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
     /// Names and values.
     size: usize,
     /// The same as RFC 9113 §10.5.1 counts it.
@@ -100,36 +107,22 @@ impl<'a> Gather<'a> {
             storage.reset();
             text.extend_from_slice(GET);
         }
-        Gather {
-            storage,
-            limits,
-            kind,
-            size: 0,
-            gross: 0,
-            count: 0,
-            pseudo: Default::default(),
-            authority_serial: 0,
-            seen: 0,
-            fields: None,
-            fault: None,
-            content_length: None,
-            sensitive: false,
-        }
+        Gather { storage, limits, kind, state: State::default() }
     }
 
     /// Whose serials the fields' are ([`Decoder::id`](super::hpack::Decoder::id)).
-    pub fn came_by(&mut self, id: u64) {
+    fn came_by(&mut self, id: u64) {
         self.storage.decoder = id;
     }
 
     #[cold]
     fn malformed(&mut self, why: &'static str) {
-        self.fault.get_or_insert(Fault::Malformed(why));
+        self.state.fault.get_or_insert(Fault::Malformed(why));
     }
 
     #[cold]
     fn rejected(&mut self, reject: Reject) {
-        self.fault.get_or_insert(Fault::Rejected(reject));
+        self.state.fault.get_or_insert(Fault::Rejected(reject));
     }
 
     fn side(&self) -> Side {
@@ -138,7 +131,7 @@ impl<'a> Gather<'a> {
 
     #[inline]
     fn span(&self, pseudo: Pseudo) -> Option<Span> {
-        (self.seen >> pseudo as u8 & 1 == 1).then(|| self.pseudo[pseudo as usize])
+        (self.state.seen >> pseudo as u8 & 1 == 1).then(|| self.state.pseudo[pseudo as usize])
     }
 
     /// Keeps a pseudo-header field in front of all others.
@@ -151,23 +144,23 @@ impl<'a> Gather<'a> {
         if !allowed {
             return self.malformed("pseudo-header field out of place");
         }
-        if self.fields.is_some() {
+        if self.state.fields.is_some() {
             return self.malformed("pseudo-header field after a field");
         }
-        if self.seen >> pseudo as u8 & 1 == 1 {
+        if self.state.seen >> pseudo as u8 & 1 == 1 {
             return self.malformed("pseudo-header field twice");
         }
         if field.flaws.value {
             return self.malformed("pseudo-header field with a forbidden byte");
         }
-        self.seen |= 1 << pseudo as u8;
-        self.pseudo[pseudo as usize] = value_span(text, field);
+        self.state.seen |= 1 << pseudo as u8;
+        self.state.pseudo[pseudo as usize] = value_span(text, field);
         match pseudo {
             Pseudo::Path if field.serial != 0 => {
                 self.storage.recurring.insert(PATH);
                 self.storage.path_serial = field.serial;
             }
-            Pseudo::Authority => self.authority_serial = field.serial,
+            Pseudo::Authority => self.state.authority_serial = field.serial,
             _ => {}
         }
     }
@@ -187,8 +180,8 @@ impl<'a> Gather<'a> {
             return self.trailer(text, field, id);
         }
         let mut start = field.start;
-        if self.fields.is_none() {
-            self.fields = Some(start);
+        if self.state.fields.is_none() {
+            self.state.fields = Some(start);
             start += self.begin_fields(text, start);
         }
         self.ordinary(text, &Decoded { start, ..*field }, id)
@@ -205,7 +198,7 @@ impl<'a> Gather<'a> {
         }
         let value = Span { start: (value + start - before) as u32, ..authority };
         let name_length = HeaderId::Host.name().len();
-        self.push(HeaderId::Host, start, name_length, value, start + length, self.authority_serial);
+        self.push(HeaderId::Host, start, name_length, value, start + length, self.state.authority_serial);
         length
     }
 
@@ -251,7 +244,9 @@ impl<'a> Gather<'a> {
                 None => {}
             },
             HeaderId::ContentLength => match parse_decimal(span.of(text)) {
-                Some(length) if self.content_length.is_none() => self.content_length = Some(length),
+                Some(length) if self.state.content_length.is_none() => {
+                    self.state.content_length = Some(length)
+                }
                 _ => {
                     self.malformed("content-length twice or no number");
                     return false;
@@ -294,13 +289,13 @@ impl<'a> Gather<'a> {
             _ if id.is_forbidden_in_trailers(name) => return false,
             _ => {}
         }
-        self.sensitive |= field.sensitive;
+        self.state.sensitive |= field.sensitive;
         true
     }
 
     /// Whether a trailer may not be put into a table.
     pub fn is_sensitive(&self) -> bool {
-        self.sensitive
+        self.state.sensitive
     }
 }
 
@@ -308,22 +303,22 @@ impl Sink for Gather<'_> {
     #[inline]
     fn field(&mut self, text: &mut Vec<u8>, field: Decoded) -> Result<(), HpackError> {
         let size = text.len() - field.start - LINE_OVERHEAD;
-        self.size += size;
-        self.gross += size + ENTRY_OVERHEAD;
-        self.count += 1;
-        if self.gross > BOMB * self.limits.max_size {
+        self.state.size += size;
+        self.state.gross += size + ENTRY_OVERHEAD;
+        self.state.count += 1;
+        if self.state.gross > BOMB * self.limits.max_size {
             return Err(HpackError(detail::BOMB));
         }
-        if self.size > self.limits.max_size {
+        if self.state.size > self.limits.max_size {
             self.rejected(Reject::with_status(self.side(), 431, detail::HEADERS_TOO_LARGE));
-        } else if self.count > self.limits.max_fields.min(MAX_HEADERS - ADDED) {
+        } else if self.state.count > self.limits.max_fields.min(MAX_HEADERS - ADDED) {
             self.rejected(Reject::with_status(self.side(), 431, detail::TOO_MANY_HEADERS));
         }
         let kept = match field.name {
-            _ if self.fault.is_some() || self.kind == Kind::Nothing => false,
+            _ if self.state.fault.is_some() || self.kind == Kind::Nothing => false,
             Name::Pseudo(pseudo) => {
                 self.pseudo(text, &field, pseudo);
-                self.fault.is_none()
+                self.state.fault.is_none()
             }
             Name::Field(id) => self.field(text, &field, id),
         };

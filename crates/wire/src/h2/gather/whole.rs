@@ -21,12 +21,12 @@ impl Gather<'_> {
     /// After the last field of a trailer section.
     pub fn finish_trailers(&mut self, text: &mut Vec<u8>) -> Result<(), Fault> {
         text.extend_from_slice(b"\r\n");
-        self.fault.map_or(Ok(()), Err)
+        self.state.fault.map_or(Ok(()), Err)
     }
 
     /// After the last field of a request. `end`: there is no body.
     pub fn finish_request(mut self, text: &mut Vec<u8>, end: bool) -> Result<Option<u64>, Fault> {
-        let fields = match self.fields {
+        let fields = match self.state.fields {
             Some(fields) => fields,
             None => {
                 let start = text.len();
@@ -34,7 +34,7 @@ impl Gather<'_> {
                 start
             }
         };
-        if let Some(fault) = self.fault {
+        if let Some(fault) = self.state.fault {
             return Err(fault);
         }
         let Kind::Request { extended } = self.kind else {
@@ -79,7 +79,7 @@ impl Gather<'_> {
         self.read_expect(text, end)?;
         if protocol.is_some() {
             // RFC 9110 §9.3.6: what asks for a tunnel has no content. Envoy forgives a length of zero.
-            if self.content_length.is_some_and(|length| length > 0) {
+            if self.state.content_length.is_some_and(|length| length > 0) {
                 return Err(Fault::Malformed("content-length in an extended CONNECT"));
             }
             self.storage.cut(HeaderId::ContentLength);
@@ -87,7 +87,7 @@ impl Gather<'_> {
         if protocol.is_some_and(|protocol| !is_upgrade(protocol.of(text))) {
             return Err(Fault::Rejected(Reject::unserved(501, detail::UNEXPECTED_UPGRADE)));
         }
-        let length = self.content_length.filter(|_| !connect);
+        let length = self.state.content_length.filter(|_| !connect);
         if end && length.is_some_and(|length| length > 0) {
             return Err(Fault::Malformed("content-length and no body"));
         }
@@ -116,8 +116,8 @@ impl Gather<'_> {
         to: ResponseTo,
         protocol: Option<&[u8]>,
     ) -> Result<Option<u64>, Fault> {
-        let fields = self.fields.unwrap_or(text.len());
-        if let Some(fault) = self.fault {
+        let fields = self.state.fields.unwrap_or(text.len());
+        if let Some(fault) = self.state.fault {
             return Err(fault);
         }
         let status = self.span(Pseudo::Status).ok_or(Fault::Malformed("pseudo-header field missing"))?;
@@ -133,7 +133,7 @@ impl Gather<'_> {
         }
         let switched = protocol.filter(|_| (200..300).contains(&status));
         let tunnel = switched.is_some() || to.connect && (200..300).contains(&status);
-        let mut length = self.content_length;
+        let mut length = self.state.content_length;
         if tunnel || status < 200 || status == 204 {
             if !tunnel && length.is_some_and(|length| length > 0) {
                 return Err(Fault::Malformed("content-length where there is no body"));

@@ -75,6 +75,11 @@ impl Decoder {
         self.table.id()
     }
 
+    /// The next block must begin by making the table smaller.
+    pub fn must_shrink(&self) -> bool {
+        self.shrink
+    }
+
     pub fn table(&self) -> &Table {
         &self.table
     }
@@ -86,8 +91,18 @@ impl Decoder {
         text: &mut Vec<u8>,
         sink: &mut impl Sink,
     ) -> Result<(), HpackError> {
+        self.decode_part(block, false, text, sink)
+    }
+
+    /// Decodes a part of a block that ends with a field, or the rest. `fields`: others came before it.
+    pub fn decode_part(
+        &mut self,
+        block: &[u8],
+        mut fields: bool,
+        text: &mut Vec<u8>,
+        sink: &mut impl Sink,
+    ) -> Result<(), HpackError> {
         let mut at = 0;
-        let mut fields = false;
         while let Some(&first) = block.get(at) {
             let resize = first & 0xe0 == 0x20;
             if self.shrink && !resize {

@@ -22,6 +22,8 @@ pub struct Table {
     /// Serials are given out under this number; 0: none was yet.
     id: u64,
     last_serial: u32,
+    /// Changes so far.
+    version: u64,
 }
 
 /// Numbers for tables. 2^64 are never used up.
@@ -57,6 +59,7 @@ impl Table {
     pub fn insert(&mut self, line: &[u8], name_length: usize, name: Name, flaws: Flaws) {
         let size = line.len() - LINE_OVERHEAD.min(line.len()) + ENTRY_OVERHEAD;
         self.evict_to(self.limit.saturating_sub(size));
+        self.version += 1;
         if size > self.limit {
             return;
         }
@@ -83,14 +86,21 @@ impl Table {
 
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
+        self.version += 1;
         self.evict_to(limit);
         if self.entries.is_empty() {
-            *self = Table { id: self.id, last_serial: self.last_serial, ..Table::new(limit) };
+            let Table { id, last_serial, version, .. } = *self;
+            *self = Table { id, last_serial, version, ..Table::new(limit) };
         }
     }
 
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Another one after each change: as long as it is the same, so is what indices stand for.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     pub fn limit(&self) -> usize {
