@@ -21,6 +21,8 @@ pub struct HostPlan {
 struct Tier {
     /// Percent of the traffic.
     load: u32,
+    /// Percent of the traffic it could carry.
+    health: u64,
     /// Health is ignored here.
     panic: bool,
     pools: Vec<Pool>,
@@ -103,11 +105,13 @@ impl HostPlan {
             .iter()
             .map(|hosts| (hosts.clone().filter(is_healthy).count() as u64, hosts.len() as u64))
             .collect();
-        let (loads, panics) = loads(&counts, u64::from(endpoints.overprovisioning), cluster.panic_threshold);
+        let overprovisioning = u64::from(endpoints.overprovisioning);
+        let (loads, panics) = loads(&counts, overprovisioning, cluster.panic_threshold);
+        let health = health(&counts, overprovisioning);
         let mut plan = HostPlan { policy: cluster.lb, tiers: Vec::new() };
         let mut number = 0;
-        for (priority, ((load, panic), hosts)) in
-            (0u32..).zip(loads.into_iter().zip(panics).zip(&endpoints.priorities))
+        for (priority, (((load, panic), health), hosts)) in
+            (0u32..).zip(loads.into_iter().zip(panics).zip(health).zip(&endpoints.priorities))
         {
             let usable = |host: &u32| panic || is_healthy(host);
             let mut pools = Vec::new();
@@ -136,7 +140,7 @@ impl HostPlan {
                     &mut number,
                 ));
             }
-            plan.tiers.push(Tier { load, panic, pools });
+            plan.tiers.push(Tier { load, health, panic, pools });
         }
         plan
     }
@@ -152,16 +156,27 @@ impl HostPlan {
     }
 
     fn tier(&self, random: u64, avoid: &[u32]) -> Option<(u32, &Tier)> {
-        let load =
-            |priority: u32, tier: &Tier| if avoid.contains(&priority) { 0 } else { u64::from(tier.load) };
-        let total: u64 = (0u32..).zip(&self.tiers).map(|(p, t)| load(p, t)).sum();
+        if !avoid.is_empty() {
+            // Envoy's `PreviousPrioritiesRetryPriority`: the others share the traffic as if these had no host.
+            let others =
+                (0u32..).zip(&self.tiers).map(|(p, t)| if avoid.contains(&p) { 0 } else { t.health });
+            let loads = share_out(&others.collect::<Vec<u64>>());
+            return match self.by_loads(random, loads.iter().copied()) {
+                // Every priority that could take traffic was tried: start over.
+                None => self.tier(random, &[]),
+                found => found,
+            };
+        }
+        self.by_loads(random, self.tiers.iter().map(|tier| u64::from(tier.load)))
+    }
+
+    fn by_loads(&self, random: u64, loads: impl Iterator<Item = u64> + Clone) -> Option<(u32, &Tier)> {
+        let total: u64 = loads.clone().sum();
         if total == 0 {
-            // Every priority that takes traffic was tried: start over.
-            return if avoid.is_empty() { None } else { self.tier(random, &[]) };
+            return None;
         }
         let mut left = random % total;
-        for (priority, tier) in (0u32..).zip(&self.tiers) {
-            let load = load(priority, tier);
+        for ((priority, tier), load) in (0u32..).zip(&self.tiers).zip(loads) {
             if left < load {
                 return Some((priority, tier));
             }
@@ -292,25 +307,10 @@ fn least_loaded(
 /// Envoy: `LoadBalancerBase::recalculatePerPriorityState` and `...Panic`; the table in
 /// `load_balancing/priority` and `panic_threshold` of its documentation is the test.
 fn loads(counts: &[(u64, u64)], overprovisioning: u64, panic_threshold: f64) -> (Vec<u32>, Vec<bool>) {
-    let health: Vec<u64> = counts
-        .iter()
-        .map(|(healthy, all)| (overprovisioning * healthy).checked_div(*all).unwrap_or(0).min(100))
-        .collect();
+    let health = health(counts, overprovisioning);
     let available = health.iter().sum::<u64>().min(100);
-    let mut loads = vec![0u64; counts.len()];
+    let mut loads = share_out(&health);
     let mut panics = vec![false; counts.len()];
-    if available > 0 {
-        let mut left = 100;
-        for (load, health) in loads.iter_mut().zip(&health) {
-            // To the nearest, as the documented table has it.
-            *load = (health * 100 + available / 2).checked_div(available).unwrap_or(0).min(left);
-            left -= *load;
-        }
-        // What rounding left goes to the first priority that has any health.
-        if let Some((load, _)) = loads.iter_mut().zip(&health).find(|(_, h)| **h > 0) {
-            *load += left;
-        }
-    }
     if available < 100 && panic_threshold > 0.0 {
         for (panic, (healthy, all)) in panics.iter_mut().zip(counts) {
             let percent = if *all == 0 { 0.0 } else { 100.0 * *healthy as f64 / *all as f64 };
@@ -330,6 +330,31 @@ fn loads(counts: &[(u64, u64)], overprovisioning: u64, panic_threshold: f64) -> 
     }
     // At most 100 each.
     (loads.into_iter().map(|l| u32::try_from(l).unwrap_or(100)).collect(), panics)
+}
+
+/// Percent of the traffic that the hosts of each priority could carry.
+fn health(counts: &[(u64, u64)], overprovisioning: u64) -> Vec<u64> {
+    let percent = |(healthy, all): &(u64, u64)| (overprovisioning * healthy).checked_div(*all).unwrap_or(0);
+    counts.iter().map(|counts| percent(counts).min(100)).collect()
+}
+
+/// All of the traffic to the priorities in their order, each as much as it could carry of what all together could.
+fn share_out(health: &[u64]) -> Vec<u64> {
+    let available = health.iter().sum::<u64>().min(100);
+    let mut loads = vec![0u64; health.len()];
+    if available > 0 {
+        let mut left = 100;
+        for (load, health) in loads.iter_mut().zip(health) {
+            // To the nearest, as the documented table has it.
+            *load = (health * 100 + available / 2).checked_div(available).unwrap_or(0).min(left);
+            left -= *load;
+        }
+        // What rounding left goes to the first priority that has any health.
+        if let Some((load, _)) = loads.iter_mut().zip(health).find(|(_, h)| **h > 0) {
+            *load += left;
+        }
+    }
+    loads
 }
 
 /// A locality's weight scaled by its health, overprovisioned (Envoy: `effectiveLocalityWeight`).

@@ -113,8 +113,11 @@ fn a_retry_keeps_away_from_what_was_tried() {
     }
     let all = Tried { hosts: &[0, 1], attempts: 5, priorities: &[] };
     assert!(matches!(go(all), HostDecision::Host { why: Why::TriedBefore, .. }));
-    // Priority 1 takes no traffic while priority 0 is healthy; leaving 0 alone leaves nothing, so it is 0 again.
+    // Priority 1 takes no traffic while priority 0 is healthy, but takes all when 0 is to be left alone (Envoy:
+    // `PreviousPrioritiesRetryPriority::adjustForAttemptedPriorities`). Leaving both alone leaves nothing, so it is 0.
     let left = Tried { hosts: &[], attempts: 0, priorities: &[0] };
+    assert!(matches!(go(left), HostDecision::Host { priority: 1, .. }));
+    let left = Tried { hosts: &[], attempts: 0, priorities: &[0, 1] };
     assert!(matches!(go(left), HostDecision::Host { priority: 0, .. }));
 }
 
