@@ -20,6 +20,14 @@ pub type Key = usize;
 
 /// While more than this waits to be written to a socket, nothing is read from its peer.
 pub const HIGH_WATER: usize = 128 * 1024;
+
+/// The same where configuration sets a smaller one (`per_connection_buffer_limit_bytes`; 0 is none).
+pub fn high_water(limit: Option<u32>) -> usize {
+    match limit {
+        None | Some(0) => HIGH_WATER,
+        Some(limit) => HIGH_WATER.min(limit as usize),
+    }
+}
 /// Reading goes on when no more than this waits.
 const LOW_WATER: usize = 32 * 1024;
 /// Two parts up to this size together are copied into one send, which costs less than a vectored one.
@@ -442,4 +450,19 @@ fn write(mut raw: &Raw, head: &[u8], body: &[u8], joined: &mut Vec<u8>) -> io::R
     joined.extend_from_slice(head);
     joined.extend_from_slice(body);
     raw.write(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `per_connection_buffer_limit_bytes`: a smaller bound is kept, a larger one is not needed, 0 is none.
+    #[test]
+    fn a_configured_bound_only_lowers_ours() {
+        for (limit, bound) in
+            [(None, HIGH_WATER), (Some(0), HIGH_WATER), (Some(32_768), 32_768), (Some(1 << 20), HIGH_WATER)]
+        {
+            assert_eq!(high_water(limit), bound, "{limit:?}");
+        }
+    }
 }

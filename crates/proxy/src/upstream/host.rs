@@ -9,6 +9,7 @@ use std::sync::Arc;
 use telemetry::istio::Peer;
 
 use super::ClusterState;
+use super::outlier::Window;
 use crate::clock::Time;
 use crate::net::sockets::Key;
 use crate::worker::exchange::ExchangeId;
@@ -44,6 +45,10 @@ pub struct Host {
     pub consecutive_gateway: Cell<u32>,
     pub ejected_until: Cell<Time>,
     pub ejections: Cell<u32>,
+    /// For comparison with the other hosts.
+    pub window: Window,
+    /// Connections made before this take no further request.
+    pub drained: Cell<Time>,
     /// No longer among the cluster's hosts: its connections are not kept.
     pub gone: Cell<bool>,
 }
@@ -73,8 +78,6 @@ impl Host {
     ) -> Host {
         Host {
             number,
-            address,
-            cluster: Rc::downgrade(cluster),
             labels: told.and_then(|host| host.workload.as_ref()).map(|workload| {
                 Arc::new(Peer {
                     workload: workload.name.to_string(),
@@ -94,6 +97,22 @@ impl Host {
             hop: told.is_some_and(|host| cluster.config.borrow().multiplexes(host)),
             weight: told.map_or(1, |host| host.weight),
             healthy: told.is_none_or(|host| host.health == model::endpoints::HostHealth::Healthy),
+            ..Host::unknown(Rc::downgrade(cluster), address)
+        }
+    }
+
+    /// A host of which nothing is known but its address.
+    pub fn unknown(cluster: Weak<ClusterState>, address: SocketAddr) -> Host {
+        Host {
+            number: 0,
+            address,
+            cluster,
+            labels: None,
+            hostname: "".into(),
+            mesh: false,
+            hop: false,
+            weight: 1,
+            healthy: true,
             idle: RefCell::default(),
             shared: RefCell::default(),
             queue: RefCell::default(),
@@ -106,6 +125,8 @@ impl Host {
             consecutive_gateway: Cell::new(0),
             ejected_until: Cell::default(),
             ejections: Cell::new(0),
+            window: Window::default(),
+            drained: Cell::default(),
             gone: Cell::new(false),
         }
     }
@@ -139,6 +160,11 @@ impl Host {
         self.ejections.set(old.ejections.get());
         self.idle.swap(&old.idle);
         old.gone.set(true);
+    }
+
+    /// Whether it takes requests, as far as is known.
+    pub fn failed(&self, now: Time) -> bool {
+        !self.healthy || self.ejected_until.get() > now
     }
 
     pub fn in_use(&self) -> bool {

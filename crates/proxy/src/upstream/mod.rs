@@ -16,7 +16,7 @@ mod host;
 mod outlier;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use crate::telemetry_sink::Telemetry;
 use crate::worker::route::Routed;
 use breaker::Counts;
 use dns::Resolver;
-use outlier::Ejections;
+use outlier::{Ejections, Judge};
 
 /// A host of a cluster, as those who use it hold it.
 pub type HostRef = Rc<Host>;
@@ -93,6 +93,8 @@ impl std::ops::Deref for ClusterConfig {
 /// The hosts there are now, and the plan by which they are picked.
 struct Hosts {
     list: Vec<Option<HostRef>>,
+    /// Of each in `list`.
+    priorities: Vec<u32>,
     plan: HostPlan,
     rotation: Rotation,
 }
@@ -156,6 +158,9 @@ impl Clusters {
         let dns = matches!(entry.cluster.kind, ClusterKind::StrictDns | ClusterKind::LogicalDns);
         let new_names = dns && state.resolved.get() != self.shared.resolver.version();
         if new_config || new_hosts || new_names || state.ejections.changed(now) {
+            if new_config || state.resolved.get() == 0 {
+                self.warn(&entry.cluster);
+            }
             if new_config {
                 *state.config.borrow_mut() =
                     ClusterConfig::new(entry.cluster.clone(), &self.shared.upstream_limits);
@@ -175,20 +180,36 @@ impl Clusters {
             let before = state.hosts();
             let live = snapshot.cluster_id(&state.name).filter(|id| id.index() == index);
             let there = live.is_some_and(|id| self.get(snapshot, id, now).is_some());
+            // Envoy: all connections are drained when hosts come or go.
+            let redo = state.config.borrow().close_connections_on_host_set_change
+                && state.addresses() != before.iter().map(|host| host.address).collect::<BTreeSet<_>>();
+            let after = if redo { state.hosts() } else { vec![] };
             if !there && let Some(place) = self.by_id.get_mut(index) {
                 *place = None;
             }
-            for host in before {
+            for host in before.into_iter().chain(after) {
                 if !there {
                     host.gone.set(true);
                 }
-                if host.gone.get() {
+                if redo {
+                    host.drained.set(now);
+                }
+                if host.gone.get() || redo {
                     useless.append(&mut host.idle.borrow_mut());
                     useless.extend_from_slice(&host.shared.borrow());
                 }
             }
         }
         useless
+    }
+
+    /// Names once what a cluster asks for and does not get.
+    fn warn(&self, cluster: &Cluster) {
+        if cluster.outlier.as_ref().is_some_and(|outlier| outlier.split_local_origin) {
+            let what = "outlier detection does not tell local failures from the host's \
+                (split_external_local_origin_errors)";
+            self.shared.warn_once(what, &cluster.name);
+        }
     }
 
     /// Every cluster used so far.
@@ -253,7 +274,7 @@ impl Hosts {
     fn none(config: &Cluster) -> Hosts {
         let endpoints: Arc<Endpoints> = Arc::default();
         let plan = HostPlan::new(config, &endpoints, |_| true);
-        Hosts { rotation: plan.rotation(), plan, list: vec![] }
+        Hosts { rotation: plan.rotation(), plan, list: vec![], priorities: vec![] }
     }
 }
 
@@ -310,7 +331,8 @@ impl ClusterState {
         };
         self.ejections.recount(list.iter().flatten(), now);
         let plan = HostPlan::new(&config, &endpoints, available);
-        *self.hosts.borrow_mut() = Hosts { rotation: plan.rotation(), plan, list };
+        let priorities = endpoints.hosts.iter().map(|host| host.priority).collect();
+        *self.hosts.borrow_mut() = Hosts { rotation: plan.rotation(), plan, list, priorities };
     }
 
     /// A host for the next attempt.
@@ -318,6 +340,7 @@ impl ClusterState {
         &self,
         tried: &[HostRef],
         attempts: u32,
+        priorities: &[u32],
         random: impl FnMut() -> u64,
     ) -> Result<HostRef, NoHost> {
         let mut hosts = self.hosts.borrow_mut();
@@ -330,7 +353,7 @@ impl ClusterState {
             avoid.extend(at.and_then(|at| u32::try_from(at).ok()));
         }
         let tried =
-            Tried { hosts: &avoid, attempts: if avoid.is_empty() { 0 } else { attempts }, priorities: &[] };
+            Tried { hosts: &avoid, attempts: if avoid.is_empty() { 0 } else { attempts }, priorities };
         let at = |index: u32| list.get(index as usize).and_then(Option::as_ref);
         let active = |index: u32| at(index).map_or(u32::MAX, |host| host.active.get());
         match pick(plan, rotation, tried, active, random) {
@@ -346,23 +369,52 @@ impl ClusterState {
         hosts
     }
 
-    pub fn host_count(&self) -> usize {
-        self.hosts.borrow().list.len()
+    fn addresses(&self) -> BTreeSet<SocketAddr> {
+        self.hosts().iter().map(|host| host.address).collect()
     }
 
-    /// How an attempt at a host ended, for outlier detection.
-    pub fn observe(&self, host: &HostRef, status: u16, now: Time, telemetry: &Telemetry) {
+    /// How an attempt at a host ended, for outlier detection. True: a host is left out now.
+    pub fn observe(
+        &self,
+        host: &HostRef,
+        status: u16,
+        now: Time,
+        telemetry: &Telemetry,
+        dice: impl FnMut() -> u64,
+    ) -> bool {
         let config = self.config.borrow();
-        if let Some(settings) = &config.outlier {
-            self.ejections.observe(
-                settings,
-                host,
-                status,
-                self.host_count(),
-                now,
-                &telemetry.shard,
-                &self.stats,
-            );
-        }
+        let Some(settings) = &config.outlier else { return false };
+        let hosts = &self.hosts.borrow().list;
+        let judge = Judge { settings, hosts, now, shard: &telemetry.shard, stats: &self.stats };
+        self.ejections.observe(&judge, host, status, dice)
+    }
+
+    /// Whether a request is dropped for the endpoints' `drop_overloads`; `Some(true)`: as all are.
+    pub fn drops(&self, mut dice: impl FnMut() -> u64) -> Option<bool> {
+        let source = self.source.borrow();
+        let (_, fraction) = source.drops.iter().find(|(_, fraction)| fraction.hits(dice()))?;
+        Some(*fraction == model::Fraction::ALWAYS)
+    }
+
+    /// Whether the host at this address takes no requests now.
+    pub fn failed(&self, address: SocketAddr, now: Time) -> bool {
+        let hosts = self.hosts.borrow();
+        hosts.list.iter().flatten().any(|host| host.address == address && host.failed(now))
+    }
+
+    /// The priorities of hosts tried, as they are to be avoided after every `every` attempts (Envoy:
+    /// `PreviousPrioritiesRetryPriority`).
+    pub fn tried_priorities(&self, tried: &[HostRef], every: u32) -> Vec<u32> {
+        let every = every.max(1) as usize;
+        let known = tried.get(..tried.len() / every * every).unwrap_or_default();
+        let hosts = self.hosts.borrow();
+        let priority = |host: &HostRef| {
+            let at = hosts.list.iter().position(|known| known.as_ref().is_some_and(|h| Rc::ptr_eq(h, host)));
+            hosts.priorities.get(at?).copied()
+        };
+        let mut priorities: Vec<u32> = known.iter().filter_map(priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        priorities
     }
 }

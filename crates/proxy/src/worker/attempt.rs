@@ -14,11 +14,11 @@ use wire::{BodyFraming, HeaderId};
 
 use super::Worker;
 use super::connection::{Conn, Reading};
-use super::exchange::{Exchange, ExchangeId, Phase};
+use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::{Reply, Reset};
 use super::request_edits::set_host;
 use super::route::Routed;
-use crate::net::sockets::Key;
+use crate::net::sockets::{Key, high_water};
 use crate::upstream::breaker::{give_back, take, take_anyway};
 use crate::upstream::{ClusterConfig, ClusterState, HostRef, bump};
 
@@ -56,6 +56,12 @@ impl Worker {
         // A connection serves requests of either priority in its time, so it counts once.
         let connections = cluster.counts.of(Priority::Default);
 
+        if !exchange.counted.active {
+            let random = &mut self.random;
+            if let Some(all) = cluster.drops(|| random.next_u64()) {
+                return self.dropped(id, exchange, &cluster, all);
+            }
+        }
         let host = match self.pick_host(&cluster, &config, &exchange) {
             Ok(host) => host,
             Err(()) => {
@@ -70,6 +76,10 @@ impl Worker {
                 return;
             }
         };
+        exchange.bound_up = high_water(config.buffer_limit);
+        if let Some(client) = self.client(exchange.down) {
+            exchange.bound_down = high_water(client.origin.listener.buffer_limit);
+        }
         exchange.host = Some(host.clone());
         exchange.upstream_remote = Some(host.address);
         if !exchange.counted.active {
@@ -210,6 +220,8 @@ impl Worker {
         } else {
             self.write_request_h1(key, &mut exchange, body);
         }
+        let longest = host.cluster.upgrade().and_then(|cluster| cluster.config.borrow().max_stream_duration);
+        exchange.try_end = longest.map_or(Deadline::NEVER, |longest| Deadline(now.after(longest)));
         self.start_try_timeout(&mut exchange);
         self.arm(&mut exchange);
         self.hold_back(&mut exchange, 0);
@@ -370,8 +382,12 @@ impl Worker {
             }
             _ => (&[][..], 0),
         };
+        // Usually nothing was tried, and nothing is allocated for it.
+        let priorities = policy
+            .and_then(|policy| policy.previous_priorities)
+            .map_or_else(Vec::new, |every| cluster.tried_priorities(&exchange.tried, every));
         let random = &mut self.random;
-        cluster.pick(tried, picks, || random.next_u64()).map_err(|_| ())
+        cluster.pick(tried, picks, &priorities, || random.next_u64()).map_err(|_| ())
     }
 
     /// Where the client wanted to go.
@@ -419,6 +435,26 @@ impl Worker {
             .and_then(Routed::forward)
             .map_or(503, |forward| forward.cluster_not_found);
         self.reply(id, exchange, &Reply::new(status, b"", Flags::NO_CLUSTER_FOUND, "cluster_not_found"));
+    }
+
+    /// Envoy: `drop_overloads` of the endpoints, before a host is looked for. `all`: every request is dropped.
+    fn dropped(&mut self, id: ExchangeId, exchange: Box<Exchange>, cluster: &Rc<ClusterState>, all: bool) {
+        cluster.codes.response(&self.telemetry.shard, 503);
+        let suppress =
+            exchange.route.as_ref().is_some_and(|routed| routed.http.settings.router.suppress_envoy_headers);
+        let (flags, body, details, header) = match all {
+            true => (
+                Flags::UNCONDITIONAL_DROP_OVERLOAD,
+                "unconditional drop overload",
+                "unconditional_drop_overload",
+                "x-envoy-unconditional-drop-overload",
+            ),
+            false => (Flags::DROP_OVERLOAD, "drop overload", "drop_overload", "x-envoy-drop-overload"),
+        };
+        let headers: [(&str, &[u8]); 1] = [(header, b"true")];
+        let headers = if suppress { &[][..] } else { &headers[..] };
+        let reply = Reply { headers, ..Reply::new(503, body.as_bytes(), flags, details) };
+        self.reply(id, exchange, &reply);
     }
 
     fn overflow(&mut self, id: ExchangeId, exchange: Box<Exchange>) {

@@ -61,6 +61,7 @@ pub struct Chains {
     envoy: EnvoyStats,
     own: Arc<telemetry::istio::Peer>,
     next: u32,
+    shared: Arc<Shared>,
 }
 
 impl Chains {
@@ -71,6 +72,7 @@ impl Chains {
             envoy: shared.envoy.clone(),
             own: shared.own.clone(),
             next: 0,
+            shared: shared.clone(),
         }
     }
 
@@ -95,6 +97,7 @@ impl Chains {
         }
         self.next += 1;
         let stats = self.listener(listener);
+        self.warn(chain, listener);
         let handler = match &chain.action {
             NetworkAction::Http(settings) => {
                 Handler::Http(Rc::new(self.http(settings.clone(), listener, stats, telemetry)))
@@ -111,6 +114,22 @@ impl Chains {
         };
         self.made.insert(address, (chain.clone(), handler.clone()));
         handler
+    }
+
+    /// Names once what a chain asks for and does not get.
+    fn warn(&self, chain: &model::FilterChain, listener: &model::Listener) {
+        let stats = match &chain.action {
+            NetworkAction::Http(settings) => settings.filters.iter().find_map(|filter| match filter {
+                HttpFilter::Stats(config) => Some(&**config),
+                _ => None,
+            }),
+            _ => chain.filters.stats.as_deref(),
+        };
+        if stats.is_some_and(|config| !config.metrics.is_empty()) {
+            let what = "istio.stats counts its metrics with their usual labels: overrides of metrics and tags are \
+                not applied";
+            self.shared.warn_once(what, &listener.name);
+        }
     }
 
     fn http(

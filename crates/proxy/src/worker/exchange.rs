@@ -11,7 +11,7 @@ use wire::h1::{BodyReader, Edits, HeadStorage, Version};
 use wire::h2::Stream;
 
 use crate::clock::Time;
-use crate::net::sockets::Key;
+use crate::net::sockets::{HIGH_WATER, Key};
 use crate::net::timers::{Timer, Wheel};
 use crate::upstream::breaker::{Taken, give_back};
 use crate::upstream::{ClusterState, HostRef};
@@ -56,6 +56,8 @@ impl Exchanges {
         let mut exchange = self.spare.pop().unwrap_or_default();
         exchange.down = down;
         exchange.started = now;
+        exchange.bound_down = HIGH_WATER;
+        exchange.bound_up = HIGH_WATER;
         exchange
     }
 
@@ -186,6 +188,9 @@ pub struct Exchange {
     pub interim: u8,
     /// An HTTP/1 request that came restored from HTTP/2.
     pub hop: bool,
+    /// Bytes kept for the client, and for the host, before the other side is read no further.
+    pub bound_down: usize,
+    pub bound_up: usize,
     /// All of the body read so far is in `replay`.
     pub replayable: bool,
 
@@ -206,6 +211,8 @@ pub struct Exchange {
     pub try_deadline: Deadline,
     /// No byte from the host for too long, once the request is whole.
     pub try_idle_deadline: Deadline,
+    /// The try must be over, response and all (the cluster's `max_stream_duration`).
+    pub try_end: Deadline,
     /// The whole request must be there.
     pub request_deadline: Deadline,
     /// All of it must be over, response, retries and tunnel included.
@@ -401,6 +408,8 @@ impl Exchange {
             early_end,
             interim,
             hop,
+            bound_down,
+            bound_up,
             replayable,
             route,
             host,
@@ -412,6 +421,7 @@ impl Exchange {
             route_deadline,
             try_deadline,
             try_idle_deadline,
+            try_end,
             request_deadline,
             duration_deadline,
             idle_deadline,
@@ -478,6 +488,8 @@ impl Exchange {
         *request_done = Default::default();
         *received = Default::default();
         *received_head = Default::default();
+        *bound_down = Default::default();
+        *bound_up = Default::default();
         *replayable = Default::default();
         *route = Default::default();
         *host = Default::default();
@@ -488,6 +500,7 @@ impl Exchange {
         *route_deadline = Default::default();
         *try_deadline = Default::default();
         *try_idle_deadline = Default::default();
+        *try_end = Default::default();
         *request_deadline = Default::default();
         *duration_deadline = Default::default();
         *idle_deadline = Default::default();

@@ -122,7 +122,7 @@ impl Worker {
         if exchange.stream.is_some() {
             exchange.held += bytes;
         }
-        if waiting > self.ration() {
+        if waiting > self.ration().min(exchange.bound_up) {
             if exchange.stream.is_none() {
                 self.sockets.pause(exchange.down);
             }
@@ -190,7 +190,7 @@ impl Worker {
         self.sockets.send(down, head, body);
         if let Some(up) = exchange.up
             && exchange.up_stream.is_none()
-            && self.sockets.backlog(down) > self.ration()
+            && self.sockets.backlog(down) > self.ration().min(exchange.bound_down)
         {
             self.sockets.pause(up);
         }
@@ -222,7 +222,7 @@ impl Worker {
                 Err(_) => 0,
             }
         };
-        if queued > self.ration()
+        if queued > self.ration().min(exchange.bound_down)
             && exchange.up_stream.is_none()
             && let Some(up) = exchange.up
         {
@@ -239,7 +239,7 @@ impl Worker {
             }
             _ => self.sockets.backlog(exchange.down),
         };
-        waiting > self.ration()
+        waiting > self.ration().min(exchange.bound_down)
     }
 
     /// Frames payload anew where the two sides frame differently.

@@ -318,6 +318,7 @@ impl Worker {
                 _ => self.discard_upstream(key),
             }
         }
+        self.close_failed_sessions();
     }
 
     /// Kept-alive connections without a request are closed; the others end with their answer.

@@ -106,7 +106,8 @@ impl Worker {
         let Some(cluster) = host.cluster.upgrade() else { return self.discard_upstream(key) };
         let config = cluster.config.borrow().clone();
         let used_up = config.max_requests_per_connection.is_some_and(|most| up.requests >= most);
-        let too_old = config.max_connection_duration.is_some_and(|longest| now.since(up.opened) >= longest);
+        let too_old = up.opened < host.drained.get()
+            || config.max_connection_duration.is_some_and(|longest| now.since(up.opened) >= longest);
         if used_up {
             self.telemetry.shard.inc(cluster.stats.upstream_cx_max_requests);
         }

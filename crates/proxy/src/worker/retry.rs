@@ -120,6 +120,19 @@ impl Worker {
         }
     }
 
+    /// The try has lasted as long as the cluster lets a stream last (Envoy: `Filter::onStreamMaxDurationReached`).
+    pub(super) fn try_took_too_long(&mut self, id: ExchangeId) {
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        self.abandon_attempt(id, &mut exchange);
+        if self.retry(id, &mut exchange, Outcome::Reset { request_sent: true }, None) {
+            self.exchanges.put_back(id, exchange);
+            return;
+        }
+        let flags = Flags::UPSTREAM_MAX_STREAM_DURATION_REACHED;
+        let body = b"upstream max stream duration reached";
+        self.local_reply(id, exchange, 408, body, flags, "upstream_max_stream_duration_reached");
+    }
+
     /// An attempt ended without a response: again, or the client is told.
     pub(super) fn attempt_over(&mut self, id: ExchangeId, reset: Reset, outcome: Outcome) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
@@ -237,6 +250,7 @@ impl Worker {
         exchange.first_byte = crate::clock::Time::default();
         exchange.try_deadline = Deadline::NEVER;
         exchange.try_idle_deadline = Deadline::NEVER;
+        exchange.try_end = Deadline::NEVER;
         if let Some(host) = exchange.host.take() {
             exchange.tried.push(host);
         }
@@ -262,7 +276,11 @@ impl Worker {
             bump(&host.errors, 1);
         }
         if let Some(cluster) = &exchange.counted.cluster {
-            cluster.observe(host, status, self.now, &self.telemetry);
+            let random = &mut self.random;
+            let ejected = cluster.observe(host, status, self.now, &self.telemetry, || random.next_u64());
+            if ejected && cluster.config.borrow().close_connections_on_host_health_failure {
+                self.close_failed_sessions();
+            }
         }
     }
 

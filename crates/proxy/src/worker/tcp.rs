@@ -19,7 +19,7 @@ use super::chain::TcpChain;
 use super::connection::{Conn, Origin};
 use super::tcp_report::TcpLog;
 use crate::clock::Time;
-use crate::net::sockets::{HIGH_WATER, Key};
+use crate::net::sockets::{Key, high_water};
 use crate::upstream::breaker::{Taken, give_back, take};
 use crate::upstream::{ClusterState, HostRef, bump, connect};
 
@@ -124,7 +124,7 @@ impl Worker {
             address.map(|address| self.clusters.original(&cluster, address))
         } else {
             let random = &mut self.random;
-            cluster.pick(&session.tried, 3, || random.next_u64()).ok()
+            cluster.pick(&session.tried, 3, &[], || random.next_u64()).ok()
         };
         let Some(host) = host else {
             session.flags.insert(Flags::NO_HEALTHY_UPSTREAM);
@@ -247,16 +247,17 @@ impl Worker {
     pub(super) fn tcp_from_client(&mut self, key: Key, bytes: &[u8]) {
         let Some(session) = self.session(key) else { return };
         session.received += bytes.len() as u64;
+        let bound = high_water(session.cluster.as_ref().and_then(|c| c.config.borrow().buffer_limit));
         match session.up {
             Some(up) if !session.connecting => {
                 self.sockets.send(up, bytes, &[]);
-                if self.sockets.backlog(up) > HIGH_WATER {
+                if self.sockets.backlog(up) > bound {
                     self.sockets.pause(key);
                 }
             }
             _ => {
                 session.early.extend_from_slice(bytes);
-                if session.early.len() > HIGH_WATER {
+                if session.early.len() > bound {
                     self.sockets.pause(key);
                 }
             }
@@ -267,8 +268,9 @@ impl Worker {
     pub(super) fn tcp_from_host(&mut self, down: Key, up: Key, bytes: &[u8]) {
         let Some(session) = self.session(down) else { return };
         session.sent += bytes.len() as u64;
+        let bound = high_water(session.origin.listener.buffer_limit);
         self.sockets.send(down, bytes, &[]);
-        if self.sockets.backlog(down) > HIGH_WATER {
+        if self.sockets.backlog(down) > bound {
             self.sockets.pause(up);
         }
         self.touch_tcp(down);
@@ -319,6 +321,26 @@ impl Worker {
         } else {
             session.flags.insert(Flags::UPSTREAM_CONNECTION_TERMINATION);
             self.finish_tcp(down, true);
+        }
+    }
+
+    /// Ends what is connected to hosts that have failed, where the cluster wants it (Envoy:
+    /// `close_connections_on_host_health_failure`, which is for connections that are not HTTP).
+    pub(super) fn close_failed_sessions(&mut self) {
+        let now = self.now;
+        let failed = |conn: &Conn| match conn {
+            Conn::TcpDownstream(session) if session.up.is_some() => {
+                session.cluster.as_ref().zip(session.host.as_ref()).is_some_and(|(cluster, host)| {
+                    cluster.config.borrow().close_connections_on_host_health_failure
+                        && cluster.failed(host.address, now)
+                })
+            }
+            _ => false,
+        };
+        let keys: Vec<Key> =
+            (0..self.conns.len()).filter(|key| self.conns.get(*key).is_some_and(failed)).collect();
+        for key in keys {
+            self.finish_tcp(key, false);
         }
     }
 

@@ -183,6 +183,20 @@ impl Worker {
             self.per_try_timeout(id, model::retry::Outcome::PerTryIdleTimeout);
             return;
         }
+        if exchange.try_end.passed(now) && matches!(exchange.phase, Phase::Attempt | Phase::Response) {
+            exchange.try_end = Deadline::NEVER;
+            if let Some(cluster) = &exchange.counted.cluster {
+                self.telemetry.shard.inc(cluster.stats.upstream_rq_max_duration_reached);
+            }
+            if exchange.response_started {
+                exchange.details = "upstream_max_stream_duration_reached".into();
+                self.abort_exchange(id, exchange);
+                return;
+            }
+            self.exchanges.put_back(id, exchange);
+            self.try_took_too_long(id);
+            return;
+        }
         if exchange.idle_deadline.passed(now) {
             exchange.flags.insert(Flags::STREAM_IDLE_TIMEOUT);
             if let Some(down) = self.client(exchange.down) {
@@ -269,6 +283,7 @@ impl Exchange {
         }
         if matches!(self.phase, Phase::Attempt | Phase::Response) {
             each(self.try_idle_deadline.0);
+            each(self.try_end.0);
         }
         each(self.idle_deadline.0);
     }
