@@ -98,7 +98,7 @@ impl Worker {
         let http2 = !exchange.terminates && speaks_http2(&config, &host, &exchange);
         let kept = match http2 {
             _ if exchange.terminates => None,
-            true => self.shared_connection(&host),
+            true => self.shared_connection(&host, &config),
             false => self.kept_connection(&host),
         };
         let place = match kept {
@@ -113,6 +113,11 @@ impl Worker {
                 }
                 self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_total);
                 let slot = match take(&connections.connections, limits.max_connections) {
+                    // A burst at a host met for the first time does not become a burst of connections.
+                    Some(mut taken) if http2 && self.shared_is_young(&host) => {
+                        give_back(&connections.connections, &mut taken);
+                        None
+                    }
                     Some(taken) => Some(taken),
                     None => {
                         self.telemetry.shard.inc(cluster.stats.upstream_cx_overflow);

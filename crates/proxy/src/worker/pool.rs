@@ -8,7 +8,7 @@ use model::transport::UpstreamTransport;
 use wire::h1::{BodyFraming, BodyReader};
 
 use super::Worker;
-use super::connection::{Conn, Reading, Upstream};
+use super::connection::{Conn, Reading, Upstream, UpstreamH2};
 use super::exchange::Phase;
 use crate::clock::Time;
 use crate::net::sockets::Key;
@@ -32,14 +32,21 @@ impl Worker {
 
     /// An HTTP/2 connection that takes one request more; also one not made yet, so that a host met for the first time is
     /// not stormed.
-    pub(super) fn shared_connection(&mut self, host: &HostRef) -> Option<Key> {
+    pub(super) fn shared_connection(&self, host: &HostRef, config: &ClusterConfig) -> Option<Key> {
+        let most = usize::try_from(config.h2.max_concurrent_streams).unwrap_or(usize::MAX);
+        self.shared_with(host, |up| up.codec.can_open().is_ok() && up.codec.open_streams() < most)
+    }
+
+    /// Whether a connection to the host may soon take more: it has not yet said how many.
+    pub(super) fn shared_is_young(&self, host: &HostRef) -> bool {
+        self.shared_with(host, |up| !up.codec.is_established()).is_some()
+    }
+
+    fn shared_with(&self, host: &HostRef, fits: impl Fn(&UpstreamH2) -> bool) -> Option<Key> {
         let shared = host.shared.borrow();
         shared.iter().copied().find(|key| match self.conns.get(*key) {
             Some(Conn::UpstreamH2(up)) => {
-                !up.retiring
-                    && up.codec.can_open().is_ok()
-                    && self.sockets.is_open(*key)
-                    && !self.sockets.hung_up(*key)
+                !up.retiring && fits(up) && self.sockets.is_open(*key) && !self.sockets.hung_up(*key)
             }
             _ => false,
         })

@@ -110,7 +110,8 @@ impl Worker {
                 // More streams may fit now, or fewer.
                 Event::Settings => {
                     let host = up.host.clone();
-                    self.leave_room(host);
+                    let waiting = host.queue.borrow().len();
+                    (0..waiting).for_each(|_| self.leave_room(host.clone()));
                 }
                 Event::Pong | Event::Request { .. } | Event::Refused { .. } => {}
             }
