@@ -199,8 +199,9 @@ impl Connection {
         scratch: &'s mut Scratch,
     ) -> Result<(Gather<'s>, &'s mut Vec<u8>), ConnectionError> {
         let Scratch { text, storage } = scratch;
-        match memo::decode(&mut self.memo, &mut self.decoder, kind, self.limits, block, text, storage) {
-            Ok(gather) => Ok((gather, text)),
+        let mut gather = Gather::new(kind, self.limits, text, storage);
+        match memo::decode(&mut self.memo, &mut self.decoder, block, text, &mut gather) {
+            Ok(()) => Ok((gather, text)),
             Err(error) if error.0 == detail::BOMB => Err(ConnectionError::flood(error.0)),
             Err(error) => Err(ConnectionError::new(ErrorCode::COMPRESSION_ERROR, error.0)),
         }
@@ -208,7 +209,7 @@ impl Connection {
 
     fn request<'i>(&mut self, id: u32, end: bool, block: &[u8], scratch: &mut Scratch) -> Found<'i> {
         let kind = Kind::Request { extended: self.config.extended_connect };
-        let (gather, text) = self.decode(kind, block, scratch)?;
+        let (mut gather, text) = self.decode(kind, block, scratch)?;
         let fault = match gather.finish_request(text, end) {
             Ok(length) => {
                 let upgrade = scratch.storage.line.upgrade.is_some();
@@ -238,7 +239,7 @@ impl Connection {
     }
 
     fn response<'i>(&mut self, stream: Stream, end: bool, block: &[u8], scratch: &mut Scratch) -> Found<'i> {
-        let (gather, text) = self.decode(Kind::Response, block, scratch)?;
+        let (mut gather, text) = self.decode(Kind::Response, block, scratch)?;
         let Some(entry) = self.streams.get(stream) else { return Ok(None) };
         let length = match gather.finish_response(text, end, entry.to, entry.protocol.as_deref()) {
             Ok(length) => length,

@@ -25,7 +25,7 @@ impl Gather<'_> {
     }
 
     /// After the last field of a request. `end`: there is no body.
-    pub fn finish_request(mut self, text: &mut Vec<u8>, end: bool) -> Result<Option<u64>, Fault> {
+    pub fn finish_request(&mut self, text: &mut Vec<u8>, end: bool) -> Result<Option<u64>, Fault> {
         let fields = match self.state.fields {
             Some(fields) => fields,
             None => {
@@ -110,7 +110,7 @@ impl Gather<'_> {
 
     /// After the last field of a response. `protocol`: what an extended CONNECT asked for.
     pub fn finish_response(
-        mut self,
+        &mut self,
         text: &mut Vec<u8>,
         end: bool,
         to: ResponseTo,

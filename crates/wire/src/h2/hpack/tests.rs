@@ -350,7 +350,7 @@ proptest! {
     /// or given back between.
     #[test]
     fn transcoding(
-        blocks in prop::collection::vec((0..3usize, prop::collection::vec(field(), 0..8), 0..12usize), 1..60),
+        blocks in prop::collection::vec((0..3usize, prop::collection::vec(field(), 0..8), 0..12usize), 1..25),
         bound in prop::sample::select(vec![0usize, 150, 4096]),
     ) {
         let mut sources: Vec<_> = (0..3).map(|_| (Encoder::new(300, false), Decoder::new(4096))).collect();
