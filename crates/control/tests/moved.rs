@@ -203,7 +203,7 @@ proptest! {
                     (class_key(moving, proxy, &options), made)
                 })
                 .collect();
-            let moved = moving.move_endpoints(&slices, &workloads);
+            let moved = moving.move_endpoints(slices, workloads);
             for (proxy, (class, (before, before_own))) in proxies().iter().zip(before) {
                 let (now, now_own) = (shared(&fresh, proxy, &options), named(&own(&fresh, proxy, &options)));
                 prop_assert_eq!(&now, &shared(moving, proxy, &options));
@@ -241,9 +241,13 @@ fn another_instance_is_a_move() {
     };
     let mesh = MeshConfig::istio_default();
     let mut world = World::build(objects(OBJECTS), vec![of(1)], mesh, settings());
-    let Moved::Endpoints(moved) = world.move_endpoints(&[], &[of(1), of(2)]) else { panic!("everything") };
+    let Moved::Endpoints(moved) = world.move_endpoints(Vec::new(), vec![of(1), of(2)]) else {
+        panic!("everything")
+    };
     assert_eq!(moved.hosts.iter().collect::<Vec<_>>(), ["a.default.svc.cluster.local"]);
-    let Moved::Endpoints(moved) = world.move_endpoints(&[], &[of(1), of(2)]) else { panic!("everything") };
+    let Moved::Endpoints(moved) = world.move_endpoints(Vec::new(), vec![of(1), of(2)]) else {
+        panic!("everything")
+    };
     assert!(moved.hosts.is_empty() && moved.addresses.is_empty(), "{moved:?}");
     let replaced =
         shared_of_hosts(&world, &proxies()[4], &Options::default(), &moved.hosts).expect("it can be said");

@@ -89,7 +89,9 @@ fn measure_move(services: usize) -> (Duration, Duration) {
     let mut best = (Duration::MAX, Duration::MAX);
     for slices in [&without, &with, &without, &with] {
         let start = cpu();
-        let Moved::Endpoints(moved) = world.move_endpoints(slices, &[]) else { panic!("all of it moved") };
+        let Moved::Endpoints(moved) = world.move_endpoints(slices.clone(), Vec::new()) else {
+            panic!("all of it moved")
+        };
         let built = cpu() - start;
         assert_eq!(moved.hosts.len(), 1);
         let start = cpu();

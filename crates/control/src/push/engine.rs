@@ -287,7 +287,7 @@ impl Engine {
         let slices: Vec<Arc<Object>> = objects.filter(|object| world::is_slice(object)).cloned().collect();
         let workloads = self.inputs.registrations.workloads();
         self.state.since = since;
-        let moved = self.state.world.move_endpoints(&slices, &workloads);
+        let moved = self.state.world.move_endpoints(slices, workloads);
         let anew = match moved {
             Moved::Endpoints(moved) => Anew::Moved(moved),
             Moved::Everything => {

@@ -13,24 +13,42 @@ use super::service::{Endpoint, Service};
 
 /// Takes the mark from endpoints of other ports.
 pub(super) fn keep_to_http(services: &mut [Service]) {
-    let taking: HashSet<&str> =
-        endpoints(services).filter(|(_, e)| e.hop).map(|(_, e)| e.address.as_str()).collect();
-    if taking.is_empty() {
-        return;
-    }
-    let mut speaks: HashMap<(&str, u32), bool> = HashMap::new();
-    for (protocol, endpoint) in endpoints(services).filter(|(_, e)| taking.contains(e.address.as_str())) {
-        *speaks.entry((&endpoint.address, endpoint.port)).or_insert(true) &=
-            protocol.is_http() || protocol.is_unknown();
-    }
-    let not: HashSet<(String, u32)> = speaks
-        .into_iter()
-        .filter(|(_, http)| !http)
-        .map(|((address, port), _)| (address.to_owned(), port))
-        .collect();
+    let not = not_http(endpoints(services.iter()), endpoints(services.iter()));
     if !not.is_empty() {
         clear(services, &not);
     }
+}
+
+/// The same of some services' new endpoints, by their places among all.
+pub(super) fn keep_to_http_among(services: &[Arc<Service>], remade: &mut HashMap<usize, Vec<Endpoint>>) {
+    let new = || {
+        let with_service = remade.iter().filter_map(|(at, endpoints)| Some((services.get(*at)?, endpoints)));
+        with_service.flat_map(|(service, endpoints)| {
+            endpoints.iter().map(move |endpoint| (protocol(service, endpoint), endpoint))
+        })
+    };
+    let others = services.iter().enumerate().filter(|(at, _)| !remade.contains_key(at));
+    let others = endpoints(others.map(|(_, service)| &**service));
+    let not = not_http(new(), others.chain(new()));
+    for endpoint in remade.values_mut().flatten() {
+        endpoint.hop &= not.is_empty() || !not.contains(&(endpoint.address.clone(), endpoint.port));
+    }
+}
+
+/// Where marked endpoints are, and something else than HTTP is declared by any.
+fn not_http<'e>(
+    marked: impl Iterator<Item = (Protocol, &'e Endpoint)>,
+    any: impl Iterator<Item = (Protocol, &'e Endpoint)>,
+) -> HashSet<(String, u32)> {
+    let taking: HashSet<&str> = marked.filter(|(_, e)| e.hop).map(|(_, e)| e.address.as_str()).collect();
+    if taking.is_empty() {
+        return HashSet::new();
+    }
+    any.filter(|(protocol, e)| {
+        !(protocol.is_http() || protocol.is_unknown()) && taking.contains(e.address.as_str())
+    })
+    .map(|(_, e)| (e.address.clone(), e.port))
+    .collect()
 }
 
 fn clear(services: &mut [Service], not: &HashSet<(String, u32)>) {
@@ -44,10 +62,12 @@ fn clear(services: &mut [Service], not: &HashSet<(String, u32)>) {
     }
 }
 
-fn endpoints(services: &[Service]) -> impl Iterator<Item = (Protocol, &Endpoint)> {
-    services.iter().flat_map(|service| {
-        let protocol =
-            |e: &Endpoint| service.port(e.service_port).map_or(Protocol::Tcp, |port| port.protocol);
-        service.endpoints.iter().map(move |e| (protocol(e), e))
-    })
+fn endpoints<'s>(
+    services: impl Iterator<Item = &'s Service>,
+) -> impl Iterator<Item = (Protocol, &'s Endpoint)> {
+    services.flat_map(|service| service.endpoints.iter().map(move |e| (protocol(service, e), e)))
+}
+
+fn protocol(service: &Service, endpoint: &Endpoint) -> Protocol {
+    service.port(endpoint.service_port).map_or(Protocol::Tcp, |port| port.protocol)
 }

@@ -57,18 +57,6 @@ impl Instance {
         matches!(self.ports, Ports::Registered(_))
     }
 
-    /// Whether nothing that rules ask about differs.
-    fn is_same_workload(&self, other: &Self) -> bool {
-        let same_ports = match (&self.ports, &other.ports) {
-            (Ports::Registered(mine), Ports::Registered(theirs)) => mine == theirs,
-            _ => false,
-        };
-        same_ports
-            && self.labels == other.labels
-            && self.service_account == other.service_account
-            && self.locality == other.locality
-    }
-
     /// Where it serves a Kubernetes Service's port; `None` if it has no port of the name.
     pub fn kubernetes_port(&self, port: u16, name: &str, target: &PortReference) -> Option<u32> {
         match (&self.ports, target) {
@@ -152,22 +140,6 @@ impl Instances {
 
     pub fn at_address<'i>(&'i self, address: &str) -> impl Iterator<Item = &'i Instance> {
         self.by_address.get(address).into_iter().flatten().filter_map(|at| self.all.get(*at))
-    }
-
-    /// The addresses of registered workloads that are other than in `older`, or are only in one of the two.
-    pub fn registered_since<'i>(&'i self, older: &'i Self) -> impl Iterator<Item = String> + 'i {
-        let (mine, theirs) = (self.registered_by_key(), older.registered_by_key());
-        let gone: Vec<String> =
-            theirs.keys().filter(|key| !mine.contains_key(*key)).map(|key| key.2.to_owned()).collect();
-        let changed = mine.into_iter().filter(move |(key, instance)| {
-            theirs.get(key).is_none_or(|other| !instance.is_same_workload(other))
-        });
-        changed.map(|(key, _)| key.2.to_owned()).chain(gone)
-    }
-
-    fn registered_by_key(&self) -> HashMap<(&str, &str, &str), &Instance> {
-        let registered = self.all.iter().filter(|instance| instance.is_registered());
-        registered.map(|i| ((i.namespace.as_str(), i.name.as_str(), i.address()), i)).collect()
     }
 
     pub fn pod(&self, name: &str, namespace: &str) -> Option<&Instance> {

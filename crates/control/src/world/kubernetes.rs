@@ -18,13 +18,15 @@ const EXPORT_TO: &str = "networking.istio.io/exportTo";
 /// Slices by the service they belong to: `(namespace, name)`.
 pub(super) type Slices = HashMap<(String, String), Vec<Arc<Object>>>;
 
+/// Names of the workloads that name their service, by the service's `(namespace, name)`.
+pub(super) type Named = HashMap<(String, String), Vec<String>>;
+
 pub(super) struct Registrar<'a> {
     pub domain: &'a str,
     pub export_to: &'a [String],
     pub slices: &'a Slices,
     pub instances: &'a Instances,
-    /// Workloads that name their service, by `(namespace, service)`.
-    pub named: &'a HashMap<(String, String), Vec<String>>,
+    pub named: &'a Named,
 }
 
 impl Registrar<'_> {
@@ -78,7 +80,7 @@ impl Registrar<'_> {
     }
 
     /// What the slices say; without any, what the selector finds. Registered workloads count either way.
-    fn endpoints(&self, spec: &kubernetes::Service, name: &str, namespace: &str) -> Vec<Endpoint> {
+    pub fn endpoints(&self, spec: &kubernetes::Service, name: &str, namespace: &str) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
         let slices = self.slices.get(&(namespace.to_owned(), name.to_owned()));
         for object in slices.into_iter().flatten() {

@@ -10,6 +10,7 @@
 //! | `destination_rules`, `peer_authentication` | policies and who they are for |
 //! | `hop` | which ports of workloads take the multiplexed hop |
 //! | `visibility`, `host_index`, `age`, `locality` | `exportTo`, hosts and wildcards, who was first, where |
+//! | `moves` | the next world when only endpoints have changed |
 //! | `note` | what is not done as written |
 
 mod addresses;
@@ -21,6 +22,7 @@ mod host_index;
 mod instances;
 mod kubernetes;
 mod locality;
+mod moves;
 mod note;
 mod peer_authentication;
 mod registry;
@@ -39,6 +41,7 @@ pub use age::Age;
 pub use destination_rules::{DestinationRule, DestinationRules};
 pub use host_index::HostIndex;
 pub use locality::Locality;
+pub use moves::{Moved, MovedEndpoints};
 pub use note::Note;
 pub use peer_authentication::{MutualTls, PeerAuthentications};
 pub use registry::Services;
@@ -80,23 +83,8 @@ pub struct World {
     notes: Vec<Note>,
     /// What it was built from but for EndpointSlices, oldest first.
     objects: Vec<Arc<Object>>,
-}
-
-/// Services that are served elsewhere than before.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct MovedEndpoints {
-    pub hosts: BTreeSet<String>,
-    /// Where they were served and are; and of workloads that came, went or changed.
-    pub addresses: BTreeSet<String>,
-}
-
-/// How a world differs from the one before.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// Only in where services of these hosts are served, by known addresses.
-    Endpoints(MovedEndpoints),
-    /// In anything.
-    Everything,
+    slices: Vec<Arc<Object>>,
+    workloads: Vec<Workload>,
 }
 
 impl World {
@@ -154,24 +142,9 @@ impl World {
             instances,
             notes,
             objects,
+            slices,
+            workloads,
         }
-    }
-
-    /// Becomes the world with other workloads and EndpointSlices, without looking at the rules again. Says how it differs
-    /// from what it was.
-    pub fn move_endpoints(&mut self, slices: &[Arc<Object>], workloads: &[Workload]) -> Moved {
-        let instances = registry::instances(&self.objects, workloads);
-        let services =
-            registry::services(&self.objects, slices, workloads, &instances, &self.mesh, &self.settings);
-        let moved = match services.moved_since(&self.services) {
-            Some(mut moved) => {
-                moved.addresses.extend(instances.registered_since(&self.instances));
-                Moved::Endpoints(moved)
-            }
-            None => Moved::Everything,
-        };
-        (self.instances, self.services) = (instances, services);
-        moved
     }
 
     /// What is wrong or not honoured whichever proxy asks.

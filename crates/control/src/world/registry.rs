@@ -7,7 +7,7 @@ use api::{MeshConfig, Object, Spec};
 
 use super::age::by_name;
 use super::instances::{self, Instance, Instances};
-use super::kubernetes::{Registrar, Slices};
+use super::kubernetes::{Named, Registrar, Slices};
 use super::service::{Registry, Resolution, Service};
 use super::{MovedEndpoints, Settings, Visible, addresses, hop, service_entry};
 use crate::workload::Workload;
@@ -50,6 +50,19 @@ impl Services {
     /// Whether a service that is called by its endpoints' addresses has one here.
     pub fn is_headless_endpoint(&self, address: &str) -> bool {
         self.headless.contains(address)
+    }
+
+    /// Puts a service in the place of one that differs from it in its endpoints only. Not for a ServiceEntry or a
+    /// headless service, which are found by their endpoints.
+    pub(super) fn replace(&mut self, old: &Arc<Service>, new: &Arc<Service>) {
+        let put = |list: &mut Vec<Arc<Service>>| {
+            list.iter_mut().filter(|one| Arc::ptr_eq(one, old)).for_each(|one| *one = new.clone());
+        };
+        put(&mut self.all);
+        self.visible.lists_mut().for_each(put);
+        self.of_namespace.get_mut(&old.namespace).into_iter().for_each(put);
+        let of_host = self.by_host.get_mut(&old.host).into_iter().flat_map(BTreeMap::values_mut);
+        of_host.filter(|one| Arc::ptr_eq(one, old)).for_each(|one| *one = new.clone());
     }
 
     /// The hosts whose endpoints alone differ from those of `older`; `None` if anything else does, or if what a client
@@ -114,27 +127,8 @@ pub(super) fn services(
     settings: &Settings,
 ) -> Services {
     let export_to = &mesh.default_service_export_to;
-    let mut slices: Slices = HashMap::new();
-    for object in slice_objects {
-        if let Spec::EndpointSlice(_) = &object.spec
-            && let Some(service) = object.meta.labels.get(api::kubernetes::EndpointSlice::SERVICE_NAME_LABEL)
-        {
-            let key = (object.namespace().to_owned(), service.clone());
-            slices.entry(key).or_default().push(object.clone());
-        }
-    }
-    slices.values_mut().for_each(|of_one| of_one.sort_by(|left, right| left.name().cmp(right.name())));
-    let mut named: HashMap<(String, String), Vec<String>> = HashMap::new();
-    for workload in workloads {
-        if let Some(service) = &workload.service {
-            let key = (workload.namespace.clone(), service.clone());
-            named.entry(key).or_default().push(workload.name.clone());
-        }
-    }
-    named.values_mut().for_each(|names| {
-        names.sort();
-        names.dedup();
-    });
+    let slices = slices(slice_objects, |_, _| true);
+    let named = named(workloads, |_, _| true);
     let registrar =
         Registrar { domain: &settings.domain, export_to, slices: &slices, instances, named: &named };
 
@@ -158,6 +152,38 @@ pub(super) fn services(
     hop::keep_to_http(&mut all);
     link_aliases(&mut all);
     index(all)
+}
+
+/// The EndpointSlices of services, by namespace and name; of those wanted.
+pub(super) fn slices(objects: &[Arc<Object>], wanted: impl Fn(&str, &str) -> bool) -> Slices {
+    let mut slices: Slices = HashMap::new();
+    for object in objects {
+        if let Spec::EndpointSlice(_) = &object.spec
+            && let Some(service) = object.meta.labels.get(api::kubernetes::EndpointSlice::SERVICE_NAME_LABEL)
+            && wanted(object.namespace(), service)
+        {
+            let key = (object.namespace().to_owned(), service.clone());
+            slices.entry(key).or_default().push(object.clone());
+        }
+    }
+    slices.values_mut().for_each(|of_one| of_one.sort_by(|left, right| left.name().cmp(right.name())));
+    slices
+}
+
+/// The workloads that name their service, by its namespace and name; of those wanted.
+pub(super) fn named(workloads: &[Workload], wanted: impl Fn(&str, &str) -> bool) -> Named {
+    let mut named: Named = HashMap::new();
+    for workload in workloads {
+        if let Some(service) = workload.service.as_ref().filter(|name| wanted(&workload.namespace, name)) {
+            let key = (workload.namespace.clone(), service.clone());
+            named.entry(key).or_default().push(workload.name.clone());
+        }
+    }
+    named.values_mut().for_each(|names| {
+        names.sort();
+        names.dedup();
+    });
+    named
 }
 
 fn assign_addresses(all: &mut [Service], settings: &Settings) {

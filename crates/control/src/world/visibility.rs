@@ -62,6 +62,11 @@ impl<T: Clone> Visible<T> {
         }
     }
 
+    /// Every list there is.
+    pub fn lists_mut(&mut self) -> impl Iterator<Item = &mut Vec<T>> {
+        self.own.values_mut().chain(self.exported.values_mut()).chain([&mut self.public])
+    }
+
     pub fn seen_from(&self, namespace: &str) -> impl Iterator<Item = &T> {
         let own = self.own.get(namespace).into_iter().flatten();
         own.chain(self.exported.get(namespace).into_iter().flatten()).chain(&self.public)
