@@ -150,7 +150,9 @@ impl Connection {
         encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
     ) -> Result<Stream, OpenError> {
         self.can_open()?;
-        if protocol.is_some() && !self.peer.connect_protocol {
+        // Before its settings have come nothing is known of the peer: the first request of a connection would always be
+        // refused. Asked as by Envoy, a peer that does not take it resets the stream.
+        if protocol.is_some() && self.settings_seen && !self.peer.connect_protocol {
             return Err(OpenError::NoExtendedConnect);
         }
         let id = self.next_id;

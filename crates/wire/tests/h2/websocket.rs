@@ -65,6 +65,10 @@ fn websocket_by_extended_connect() {
     let refused = client.connection.open(&head, &Edits::new(), Scheme::Http, false, 0);
     assert_eq!(refused, Err(OpenError::NoExtendedConnect));
     settle(&mut client, &mut server);
+
+    // As long as the peer's settings have not come, it is asked.
+    let mut early = wire::h2::Connection::client(Config::default(), std::time::Duration::ZERO);
+    assert!(early.open(&head, &Edits::new(), Scheme::Http, false, 0).is_ok());
 }
 
 fn last_request(end: &End) -> h1::RequestHead<'_> {
