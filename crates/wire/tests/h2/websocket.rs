@@ -67,7 +67,7 @@ fn websocket_by_extended_connect() {
     settle(&mut client, &mut server);
 
     // As long as the peer's settings have not come, it is asked.
-    let mut early = wire::h2::Connection::client(Config::default(), std::time::Duration::ZERO);
+    let mut early = wire::h2::Connection::client(Config::default().into(), std::time::Duration::ZERO);
     assert!(early.open(&head, &Edits::new(), Scheme::Http, false, 0).is_ok());
 }
 
