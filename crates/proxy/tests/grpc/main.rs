@@ -6,5 +6,6 @@ mod common;
 
 mod calls;
 mod peer;
+mod pool;
 mod rig;
 mod web;

@@ -1,0 +1,58 @@
+//! Shared connections to hosts: how many there are, and how they come and go.
+
+use wire::h2::Config;
+
+use crate::peer::{Peer, Seen};
+use crate::rig::Rig;
+
+const BURST: usize = 400;
+
+fn get(number: usize) -> String {
+    format!("GET /{number} HTTP/1.1\r\nhost: a\r\n\r\n")
+}
+
+/// RFC 9113 §6.5.2 leaves the number of streams open until SETTINGS come: what a host met for the first time may not take
+/// waits until it has said so, and neither storms it with connections nor is refused.
+#[test]
+fn a_burst_at_a_cold_host_shares_one_connection() {
+    let rig = Rig::new();
+    let mut client = Peer::connect_with(rig.proxy.address, Config::default());
+    // Its own first answer is the sign that the client may open more than a hundred streams.
+    while client.codec.peer_settings().max_concurrent_streams < BURST as u32 {
+        client.poll(std::time::Duration::from_millis(5));
+    }
+    let streams: Vec<_> = (0..BURST).map(|number| client.open(&get(number), true)).collect();
+    let mut host = rig.host_with(Config { max_concurrent_streams: 1000, ..Config::default() });
+    let mut paths = std::collections::BTreeSet::new();
+    while paths.len() < BURST {
+        let Seen::Request { stream, head, .. } = host.request() else { unreachable!() };
+        paths.insert(head.split(' ').nth(1).unwrap().to_owned());
+        host.respond(stream, 204, "", true);
+    }
+    for stream in streams {
+        assert_eq!(client.answer(stream).status, 204);
+    }
+    assert_eq!(rig.proxy.count("envoy_cluster_upstream_cx_http2_total", &[]), 1);
+    assert_eq!(rig.proxy.count("envoy_cluster_upstream_rq_total", &[]), BURST as u64);
+}
+
+/// A host that takes only so many at once gets a further connection for the rest.
+#[test]
+fn what_does_not_fit_on_a_connection_goes_on_another() {
+    let rig = Rig::new();
+    let mut client = rig.client();
+    let only = client.open(&get(0), true);
+    let mut host = rig.host_with(Config { max_concurrent_streams: 1, ..Config::default() });
+    let answered = host.request().stream();
+    host.respond(answered, 204, "", true);
+    // The host's settings came before its answer.
+    assert_eq!(client.answer(only).status, 204);
+    let first = client.open(&get(1), true);
+    let one = host.request().stream();
+    let second = client.open(&get(2), true);
+    let mut other = rig.host_with(Config { max_concurrent_streams: 1, ..Config::default() });
+    let two = other.request().stream();
+    other.respond(two, 204, "", true);
+    host.respond(one, 204, "", true);
+    assert_eq!((client.answer(first).status, client.answer(second).status), (204, 204));
+}
