@@ -125,6 +125,35 @@ fn http2_requests_that_do_not_end_are_answered_408() {
     assert_eq!(client.answer(again).status, 200);
 }
 
+/// RFC 9113 §4.3: a field block must not be interrupted, so that nothing else is heard until it ends.
+#[test]
+fn an_http2_head_that_does_not_end_takes_its_connection_along() {
+    let host = slow();
+    let mut manager = http(to("up"));
+    manager["request_headers_timeout"] = "0.3s".into();
+    let proxy = Proxy::start(http_listener(manager), &[cluster("up", &[host.address])]);
+    const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0";
+    // HEADERS without END_HEADERS; HEADERS of which a part is missing.
+    let heads: [&[u8]; 2] = [b"\0\0\x01\x01\x01\0\0\0\x01\x82", b"\0\0\x09\x01\x05\0\0\0\x01\x82"];
+    for head in heads {
+        let began = Instant::now();
+        let mut client = proxy.client();
+        client.stream.write_all(&[BEGIN, head].concat()).unwrap();
+        let bytes = client.rest();
+        assert!(began.elapsed() >= Duration::from_millis(290), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        // GOAWAY with ENHANCE_YOUR_CALM.
+        assert!(bytes.windows(4).any(|code| code == [0, 0, 0, 11]), "{bytes:?}");
+    }
+    assert_eq!(proxy.count("envoy_http_downstream_rq_header_timeout", &[]), 2);
+    // One that is merely idle lives on.
+    let mut client = H2Client::connect(proxy.address);
+    for _ in 0..2 {
+        let fine = client.open("GET", "/fine", "", true);
+        assert_eq!(client.answer(fine).status, 200);
+    }
+}
+
 fn durations() -> Value {
     let route = |prefix: &str, timeout: &str, duration: Value| {
         json!({ "match": { "prefix": prefix }, "route": {

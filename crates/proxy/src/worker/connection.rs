@@ -127,6 +127,8 @@ pub struct DownstreamH2 {
     pub used: Time,
     /// It is among those to be flushed at the end of this turn.
     pub flush: bool,
+    /// When the head being read was first seen to be incomplete.
+    pub head_began: Option<Time>,
     /// All is said; it is closed when that has been sent.
     pub ending: bool,
 }

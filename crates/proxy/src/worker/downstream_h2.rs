@@ -25,7 +25,8 @@ impl Worker {
 
     fn serve_h2(&mut self, key: Key, client: Client, codec: Connection) {
         self.telemetry.shard.inc(client.http.stats.downstream_cx_http2_total);
-        let down = DownstreamH2 { client, codec, used: self.now, flush: false, ending: false };
+        let down =
+            DownstreamH2 { client, codec, used: self.now, flush: false, head_began: None, ending: false };
         self.put(key, Conn::DownstreamH2(Box::new(down)));
         self.flush_later(key);
         self.arm_h2_client(key);
@@ -77,6 +78,15 @@ impl Worker {
 
     pub(super) fn h2_client_bytes(&mut self, key: Key, bytes: &[u8]) {
         self.h2_client_events(key, bytes);
+        let now = self.now;
+        if let Some(down) = self.h2_client(key) {
+            if !down.codec.is_mid_head() {
+                down.head_began = None;
+            } else if down.head_began.is_none() {
+                down.head_began = Some(now);
+                self.arm_h2_client(key);
+            }
+        }
         self.flush_later(key);
     }
 
@@ -278,7 +288,8 @@ impl Worker {
             self.linger(key);
         } else if down.codec.open_streams() == 0 {
             down.used = now;
-            self.sockets.set_deadline(key, now.after(RELEASE_AFTER));
+            let deadline = now.after(RELEASE_AFTER).min(down.head_deadline());
+            self.sockets.set_deadline(key, deadline);
         }
     }
 
@@ -302,6 +313,7 @@ impl Worker {
             let since = if down.codec.open_streams() == 0 { down.used } else { now };
             deadline = deadline.min(since.after(idle));
         }
+        deadline = deadline.min(down.head_deadline());
         if let Some(longest) = timeouts.max_connection_duration {
             deadline = deadline.min(down.client.origin.started.after(longest).max(now));
         }
@@ -319,6 +331,16 @@ impl Worker {
         let stats = down.client.http.stats.clone();
         if let Err(error) = down.codec.poll_timeouts(now.as_duration()) {
             self.h2_client_failed(key, &error);
+            return;
+        }
+        if down.head_deadline() <= now {
+            // Nothing else can be understood before the rest of it: the connection ends, not the request alone.
+            down.codec.leave_now(ErrorCode::ENHANCE_YOUR_CALM);
+            down.ending = true;
+            self.telemetry.shard.inc(stats.downstream_rq_header_timeout);
+            self.h2_give_up(key);
+            self.sockets.pause(key);
+            self.flush_later(key);
             return;
         }
         if down.codec.open_streams() == 0 {
@@ -355,5 +377,14 @@ impl Worker {
             down.codec.shutdown();
         }
         self.flush_later(key);
+    }
+}
+
+impl DownstreamH2 {
+    /// When the head being read must be complete.
+    fn head_deadline(&self) -> Time {
+        let timeouts = &self.client.http.settings.timeouts;
+        let timeout = super::timeout::shorter(timeouts.request_headers, timeouts.request);
+        self.head_began.zip(timeout).map_or(Time::NEVER, |(began, timeout)| began.after(timeout))
     }
 }

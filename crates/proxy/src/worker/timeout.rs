@@ -290,6 +290,6 @@ impl Exchange {
 }
 
 /// The one that ends first, of two that may not be set.
-fn shorter(left: Option<Duration>, right: Option<Duration>) -> Option<Duration> {
+pub(super) fn shorter(left: Option<Duration>, right: Option<Duration>) -> Option<Duration> {
     left.into_iter().chain(right).min()
 }

@@ -316,6 +316,12 @@ impl Connection {
         Ok(())
     }
 
+    /// A message's head has begun and not ended, for whose rest all else on the connection waits (RFC 9113 §4.3). How
+    /// long it may take is the owner's to say.
+    pub fn is_mid_head(&self) -> bool {
+        self.reader.is_mid_head()
+    }
+
     /// When [`Connection::poll_timeouts`] is to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         let timers = &self.timers;

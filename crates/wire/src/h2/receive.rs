@@ -75,6 +75,14 @@ impl Reader {
         Reader { phase, partial: Vec::new(), block: Block::default() }
     }
 
+    pub fn is_mid_head(&self) -> bool {
+        let frame = match self.phase {
+            Phase::Payload(frame) => frame.kind == kind::HEADERS,
+            _ => false,
+        };
+        frame || self.block.stream != 0
+    }
+
     pub fn release(&mut self) {
         if self.partial.is_empty() {
             self.partial = Vec::new();
