@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use model::cluster::ClusterKind;
 use model::endpoints::{Endpoints, HostAddress};
+use model::http1::HeaderCase;
 use model::lb::{HostDecision, HostPlan, Rotation, Tried, pick};
 use model::{Cluster, ClusterId, Snapshot};
 use telemetry::envoy::{ClusterCodes, ClusterStats, EnvoyStats};
@@ -208,6 +209,20 @@ impl Clusters {
         if cluster.outlier.as_ref().is_some_and(|outlier| outlier.split_local_origin) {
             let what = "outlier detection does not tell local failures from the host's \
                 (split_external_local_origin_errors)";
+            self.shared.warn_once(what, &cluster.name);
+        }
+        let told = [
+            (
+                cluster.http1.header_case == HeaderCase::Proper,
+                "proper_case_words: names of headers are sent as they came",
+            ),
+            (
+                cluster.http2.keepalive.after_idle.is_some(),
+                "connection_idle_interval: only connection_keepalive.interval is honoured",
+            ),
+            (cluster.max_headers_count != 100, "max_headers_count: responses may have 100 fields"),
+        ];
+        for (_, what) in told.into_iter().filter(|(asked, _)| *asked) {
             self.shared.warn_once(what, &cluster.name);
         }
     }

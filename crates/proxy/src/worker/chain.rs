@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use model::http_connection::{HttpConnection, HttpFilter, PeerMetadata, Underscores};
+use model::http1::HeaderCase;
 use model::listener::Direction;
 use model::network::{NetworkAction, TcpProxy};
 use telemetry::envoy::{EnvoyStats, HttpStats, ListenerStats, TcpStats};
@@ -128,6 +129,37 @@ impl Chains {
         if stats.is_some_and(|config| !config.metrics.is_empty()) {
             let what = "istio.stats counts its metrics with their usual labels: overrides of metrics and tags are \
                 not applied";
+            self.shared.warn_once(what, &listener.name);
+        }
+        let NetworkAction::Http(settings) = &chain.action else { return };
+        let http1 = &settings.http1;
+        let told = [
+            (
+                http1.header_case == HeaderCase::Proper,
+                "proper_case_words: names of headers are sent as they came",
+            ),
+            (
+                !http1.allow_absolute_url,
+                "allow_absolute_url: requests in absolute form are taken all the same",
+            ),
+            (
+                http1.default_host_for_http_10.is_some(),
+                "default_host_for_http_10: a request without Host is refused all the same",
+            ),
+            (
+                http1.stream_error_on_invalid_message,
+                "stream_error_on_invalid_http_message: after an invalid HTTP/1 request the connection is closed",
+            ),
+            (
+                settings.http2.keepalive.after_idle.is_some(),
+                "connection_idle_interval: only connection_keepalive.interval is honoured",
+            ),
+            (
+                settings.router.respect_expected_timeout,
+                "respect_expected_rq_timeout: x-envoy-expected-rq-timeout-ms of clients is not honoured",
+            ),
+        ];
+        for (_, what) in told.into_iter().filter(|(asked, _)| *asked) {
             self.shared.warn_once(what, &listener.name);
         }
     }
