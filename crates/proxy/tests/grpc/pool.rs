@@ -53,6 +53,7 @@ fn what_does_not_fit_on_a_connection_goes_on_another() {
     let mut other = rig.host_with(Config { max_concurrent_streams: 1, ..Config::default() });
     let two = other.request().stream();
     other.respond(two, 204, "", true);
+    assert_eq!(client.answer(second).status, 204);
     host.respond(one, 204, "", true);
-    assert_eq!((client.answer(first).status, client.answer(second).status), (204, 204));
+    assert_eq!(client.answer(first).status, 204);
 }
