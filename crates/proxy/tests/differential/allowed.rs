@@ -272,7 +272,7 @@ fn request_line(line: &[u8]) -> Result<(), &'static str> {
             return Err("H-32: an absolute target without a path");
         }
         authority(&rest[..end])?;
-    } else if !target.starts_with(b"/") && !(method == b"OPTIONS" && target == b"*") {
+    } else if !(target.starts_with(b"/") || method == b"OPTIONS" && target == b"*") {
         return Err("H-32: a target of no form");
     }
     let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
