@@ -15,9 +15,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod frames;
 mod framing;
 mod grpc;
 mod load;
+mod multiplexed;
 mod recorder;
 mod rig;
 mod rows;

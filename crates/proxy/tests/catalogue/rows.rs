@@ -7,7 +7,15 @@ pub struct Row(pub &'static str, pub &'static str);
 
 /// The tables of all classes.
 fn all() -> impl Iterator<Item = &'static Row> {
-    [crate::framing::ROWS, crate::upgrades::ROWS, crate::load::ROWS, crate::grpc::ROWS].into_iter().flatten()
+    [
+        crate::framing::ROWS,
+        crate::upgrades::ROWS,
+        crate::multiplexed::ROWS,
+        crate::load::ROWS,
+        crate::grpc::ROWS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Rows, or parts of rows, that need what this program does not have, or not yet.
