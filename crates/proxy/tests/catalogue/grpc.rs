@@ -99,7 +99,6 @@ pub fn own_errors(plan: Plan) -> Plan {
 }
 
 #[test]
-#[ignore = "local replies are not told as gRPC yet"]
 fn g02_own_errors_are_told_as_grpc() {
     let _turn = beside_others();
     let host = Recorder::http();
