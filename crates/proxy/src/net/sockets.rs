@@ -67,6 +67,8 @@ struct Flags {
     shutdown_after: bool,
     broken: bool,
     closed: bool,
+    /// Some of what was kept has been written, since somebody asked.
+    moved: bool,
 }
 
 #[derive(Default)]
@@ -269,7 +271,10 @@ impl Sockets {
         let before = outbox.bytes.len() - outbox.at;
         while let Some(rest) = outbox.bytes.get(outbox.at..).filter(|rest| !rest.is_empty()) {
             match (&socket.raw).write(rest) {
-                Ok(sent) => outbox.at += sent,
+                Ok(sent) => {
+                    outbox.at += sent;
+                    socket.flags.moved = true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let left = outbox.bytes.len() - outbox.at;
@@ -353,6 +358,12 @@ impl Sockets {
         } else {
             let _ = socket.raw.shutdown(std::net::Shutdown::Write);
         }
+    }
+
+    /// Whether some of what was kept could be written since this was last asked, and some is left.
+    pub fn has_moved(&mut self, key: Key) -> bool {
+        let Some(socket) = self.slots.get_mut(key) else { return false };
+        std::mem::take(&mut socket.flags.moved) && socket.outbox.is_some() && !socket.flags.broken
     }
 
     /// Whether all is written; if not, [`Writable::Finished`] will say when it is.

@@ -217,7 +217,7 @@ impl Worker {
         if terminates {
             // Nothing to send before the tunnel.
         } else if matches!(self.conns.get(key), Some(Conn::UpstreamH2(_))) {
-            if !self.open_stream(key, &mut exchange, body) {
+            if !self.open_stream(key, &mut exchange, body) && !self.upgrade_waits(key, &exchange) {
                 self.exchanges.put_back(id, exchange);
                 self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
                 return;
@@ -263,6 +263,9 @@ impl Worker {
         {
             exchange.edits.target(&host);
         }
+        let random = || (u128::from(self.random.next_u64()) << 64) | u128::from(self.random.next_u64());
+        exchange.give_websocket_key(random);
+        let head = exchange.request.request(&exchange.head);
         write_request(&head, &exchange.edits, &mut out);
         if exchange.stream.is_some() {
             // Payload without framing: what was kept and what came now.
@@ -284,7 +287,7 @@ impl Worker {
     }
 
     /// Opens a stream for the request. False: the connection does not take it.
-    fn open_stream(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) -> bool {
+    pub(super) fn open_stream(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) -> bool {
         let Some(Conn::UpstreamH2(up)) = self.conns.get_mut(key) else { return false };
         let head = exchange.request.request(&exchange.head);
         let upgrade = exchange.asks_for_tunnel();
@@ -485,6 +488,7 @@ impl Worker {
         if let Some(key) = exchange.up.take() {
             match exchange.up_stream.take() {
                 Some(stream) => self.forget_stream(key, stream, false),
+                None if self.forget_upgrade(key, id) => {}
                 None => self.discard_upstream(key),
             }
         }

@@ -186,9 +186,12 @@ impl Chains {
             },
             ..wire::h1::Limits::default()
         };
+        let mut h2 = crate::http2::codec_config(&settings.http2, &limits);
+        // Over the multiplexed hop an upgrade of HTTP/1 comes as an extended CONNECT, which Istio's sidecars never ask for.
+        h2.extended_connect |= listener.direction == Direction::Inbound && !settings.upgrades.is_empty();
         HttpChain {
             number: self.next,
-            h2: Arc::new(crate::http2::codec_config(&settings.http2, &limits)),
+            h2: Arc::new(h2),
             limits,
             path_mode: super::request::path_options(&settings.path),
             logs: settings.access_logs.iter().map(|log| telemetry.log(log)).collect(),

@@ -154,6 +154,8 @@ pub struct UpstreamH2 {
     pub hop: bool,
     /// It takes no more requests and ends with those under way.
     pub retiring: bool,
+    /// Upgrades that wait for the host to say whether it takes them.
+    pub upgrades: Vec<ExchangeId>,
     pub flush: bool,
 }
 

@@ -254,6 +254,8 @@ pub struct Exchange {
     pub grpc_status: Option<u8>,
     /// It is gRPC-Web, which its host gets as gRPC.
     pub web: Option<Box<super::grpc_web::GrpcWeb>>,
+    /// The key made here for a WebSocket whose client did not have to send one.
+    pub websocket_key: Option<wire::websocket::Key>,
     /// What the response tells a browser.
     pub cors: Option<Box<super::route::CorsAnswer>>,
     /// The fault to answer with, once a delay is over.
@@ -451,6 +453,7 @@ impl Exchange {
             upstream_version,
             grpc_status,
             web,
+            websocket_key,
             cors,
             abort,
             broken,
@@ -526,6 +529,7 @@ impl Exchange {
         *upstream_remote = Default::default();
         *grpc_status = Default::default();
         *web = Default::default();
+        *websocket_key = Default::default();
         *cors = Default::default();
         *abort = Default::default();
         *broken = Default::default();

@@ -110,12 +110,33 @@ impl Worker {
         }
         // A tunnel that was cut in the middle is not to be taken for one that has ended.
         exchange.broken = exchange.stream.is_some() && !exchange.tunnel_host_ended;
+        if exchange.request_done && exchange.tunnel_host_ended {
+            self.let_tunnel_end(&mut exchange);
+        }
         exchange.request_done = true;
         self.abandon_attempt(id, &mut exchange);
         if let Some(down) = self.downstream(exchange.down) {
             down.client.last = true;
         }
         self.finish(id, exchange);
+    }
+
+    /// Both directions have ended as they should: what is still on its way to the host gets there.
+    fn let_tunnel_end(&mut self, exchange: &mut Exchange) {
+        self.release_host(exchange);
+        match (exchange.up.take(), exchange.up_stream.take()) {
+            (Some(up), Some(stream)) => {
+                if let Some(conn) = self.h2_host(up) {
+                    // Refused if the end is queued already. The stream goes when its queue has.
+                    let _ = conn.codec.data(stream, b"", true);
+                    let host = conn.host.clone();
+                    self.flush_later(up);
+                    self.leave_room(host);
+                }
+            }
+            (Some(up), None) => self.end_upstream(up),
+            (None, _) => {}
+        }
     }
 
     fn count(&mut self, http: &Rc<HttpChain>, key: Key, exchange: &Exchange) {

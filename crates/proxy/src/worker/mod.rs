@@ -14,7 +14,7 @@
 //! | 8 | `response`, `retry` | the response edited and passed on, or another attempt |
 //! | 9 | `finish` | counted, logged; the connections are free for the next |
 //!
-//! Beside the way: `local_reply` (answers of our own), `grpc_web` (gRPC-Web made gRPC and back), `flush` (HTTP/2 connections sent once a turn), `memory` (what may be held), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
+//! Beside the way: `local_reply` (answers of our own), `grpc_web` (gRPC-Web made gRPC and back), `websocket` (between HTTP/1 and HTTP/2), `flush` (HTTP/2 connections sent once a turn), `memory` (what may be held), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
 //! `connection` (the state), `view` (the request as the model sees it), `chain` (a filter chain made ready), `command`
 //! (what a worker is told from outside).
 
@@ -46,6 +46,7 @@ mod timeout;
 mod upstream;
 mod upstream_h2;
 mod view;
+mod websocket;
 
 use std::io;
 use std::rc::Rc;
@@ -77,6 +78,8 @@ const FIRST_LISTENER: usize = 1;
 const FIRST_SOCKET: usize = 1 << 16;
 /// Read at once. Big enough that a 64 KiB body takes one call; the pages nobody needs are never touched.
 const READ_BUFFER: usize = 128 * 1024;
+/// How long a peer may take to read our last words: Envoy's delayed_close_timeout.
+const LINGER: Duration = Duration::from_secs(1);
 /// Reads of one connection before others get their turn.
 const READS_PER_TURN: usize = 8;
 /// Read at once of an HTTP/2 connection, which may hold hundreds of requests: then others get their turn.
@@ -530,8 +533,7 @@ impl Worker {
     fn linger(&mut self, key: Key) {
         self.sockets.shutdown_write(key);
         self.put(key, Conn::Lingering);
-        // Envoy's delayed_close_timeout.
-        self.sockets.set_deadline(key, self.now.after(Duration::from_secs(1)));
+        self.sockets.set_deadline(key, self.now.after(LINGER));
         if self.sockets.resume(key) {
             self.again.push(key);
         }

@@ -147,6 +147,15 @@ impl Worker {
 
     /// Closes a connection to a host. Who waits for one may open another.
     pub(super) fn discard_upstream(&mut self, key: Key) {
+        self.take_upstream(key, false);
+    }
+
+    /// The same, once what it has still to send is sent.
+    pub(super) fn end_upstream(&mut self, key: Key) {
+        self.take_upstream(key, true);
+    }
+
+    fn take_upstream(&mut self, key: Key, linger: bool) {
         let Some(Conn::Upstream(up)) = self.conns.get_mut(key) else {
             self.sockets.close(key);
             return;
@@ -155,7 +164,13 @@ impl Worker {
         let taken = std::mem::take(&mut up.taken);
         let busy = up.exchange.take().is_some();
         host.idle.borrow_mut().retain(|idle| *idle != key);
-        self.close_upstream(key, host, taken, busy);
+        if linger {
+            self.linger(key);
+        } else {
+            self.put(key, Conn::Lingering);
+            self.sockets.close(key);
+        }
+        self.count_closed(host, taken, busy);
     }
 
     /// The same for an HTTP/2 connection, whose requests are all answered for.
@@ -165,12 +180,12 @@ impl Worker {
         let taken = std::mem::take(&mut up.taken);
         let busy = up.codec.open_streams() > 0;
         host.shared.borrow_mut().retain(|shared| *shared != key);
-        self.close_upstream(key, host, taken, busy);
-    }
-
-    fn close_upstream(&mut self, key: Key, host: HostRef, mut taken: Taken, busy: bool) {
         self.put(key, Conn::Lingering);
         self.sockets.close(key);
+        self.count_closed(host, taken, busy);
+    }
+
+    fn count_closed(&mut self, host: HostRef, mut taken: Taken, busy: bool) {
         host.connections.set(host.connections.get().saturating_sub(1));
         let Some(cluster) = host.cluster.upgrade() else { return };
         let shard = &self.telemetry.shard;

@@ -28,6 +28,7 @@ impl Worker {
         rest: &[u8],
     ) -> Result<(usize, bool), Reject> {
         let head = self.response.response(bytes);
+        exchange.check_websocket(&head, &mut self.response_edits)?;
         let (framing, keep_alive) = (head.framing(), head.keep_alive());
         self.begin_response(exchange, bytes);
         let limits = self.shared.upstream_limits;
@@ -271,6 +272,7 @@ impl Worker {
             }
         }
         exchange.edit_web_response(&head, edits);
+        exchange.edit_websocket(&head, edits);
         if let Some(cors) = &exchange.cors {
             cors.each(|name, value| edits.set(&head, name, value));
         }

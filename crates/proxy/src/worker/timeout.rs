@@ -76,6 +76,10 @@ impl Worker {
                     let down = *down;
                     self.tcp_connect_timeout(down, key);
                 }
+                // As Envoy's delayed_close_timeout: a slow reader is waited for as long as it reads.
+                Some(Conn::Lingering) if self.sockets.has_moved(key) => {
+                    self.sockets.set_deadline(key, self.now.after(super::LINGER));
+                }
                 Some(Conn::Lingering | Conn::Vacant) | None => self.sockets.close(key),
             }
             self.settle();

@@ -51,6 +51,7 @@ impl Worker {
             introduced: false,
             hop: host.hop && config.protocol != UpstreamProtocol::Http2,
             retiring: false,
+            upgrades: vec![],
             flush: false,
         };
         self.put(key, Conn::UpstreamH2(Box::new(up)));
@@ -112,6 +113,7 @@ impl Worker {
                     let host = up.host.clone();
                     let waiting = host.queue.borrow().len();
                     (0..waiting).for_each(|_| self.leave_room(host.clone()));
+                    self.upgrades_decided(key);
                 }
                 Event::Pong | Event::Request { .. } | Event::Refused { .. } => {}
             }
@@ -246,8 +248,7 @@ impl Worker {
         let Some(up) = self.h2_host(key) else { return };
         up.connecting = false;
         up.local = local;
-        let tokens: Vec<u64> = up.codec.streams().map(|(_, token)| token).collect();
-        for id in tokens.into_iter().filter_map(ExchangeId::of_token) {
+        for id in up.exchanges() {
             if let Some(exchange) = self.exchanges.get_mut(id) {
                 exchange.upstream_local = local;
             }
@@ -283,10 +284,9 @@ impl Worker {
         let Some(up) = self.h2_host(key) else { return };
         let (host, connecting, heard, requests) = (up.host.clone(), up.connecting, up.heard, up.requests);
         up.retiring = true;
-        let tokens: Vec<u64> = up.codec.streams().map(|(_, token)| token).collect();
-        let ids: Vec<ExchangeId> = tokens
+        let ids: Vec<ExchangeId> = up
+            .exchanges()
             .into_iter()
-            .filter_map(ExchangeId::of_token)
             .filter(|id| self.exchanges.get(*id).is_some_and(|exchange| exchange.up == Some(key)))
             .collect();
         if connecting {
@@ -322,7 +322,7 @@ impl Worker {
     pub(super) fn h2_host_flushed(&mut self, key: Key) {
         let now = self.now;
         let Some(up) = self.h2_host(key) else { return };
-        if up.codec.open_streams() > 0 {
+        if up.codec.open_streams() > 0 || !up.upgrades.is_empty() {
             return;
         }
         up.used = now;
@@ -376,7 +376,7 @@ impl Worker {
         let idle = cluster.as_ref().and_then(|cluster| cluster.config.borrow().idle_timeout);
         let longest = cluster.as_ref().and_then(|cluster| cluster.config.borrow().max_connection_duration);
         up.retiring |= longest.is_some_and(|longest| now.since(up.opened) >= longest);
-        if up.codec.open_streams() == 0 {
+        if up.codec.open_streams() == 0 && up.upgrades.is_empty() {
             if idle.is_some_and(|idle| now.since(up.used) >= idle) {
                 if let Some(stats) = stats {
                     self.telemetry.shard.inc(stats.upstream_cx_idle_timeout);
@@ -399,11 +399,11 @@ impl Worker {
     fn h2_connect_timeout(&mut self, key: Key) {
         let Some(up) = self.h2_host(key) else { return };
         let host = up.host.clone();
-        let tokens: Vec<u64> = up.codec.streams().map(|(_, token)| token).collect();
+        let ids = up.exchanges();
         if let Some(cluster) = host.cluster.upgrade() {
             self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
         }
-        for id in tokens.into_iter().filter_map(ExchangeId::of_token) {
+        for id in ids {
             if self.exchanges.get(id).is_some_and(|exchange| exchange.up == Some(key)) {
                 self.attempt_failed(key, id, Reset::connection_timeout(), Outcome::ConnectFailure);
             }

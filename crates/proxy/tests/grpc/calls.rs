@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use wire::h2::{Config, ErrorCode};
 
-use crate::common::{Proxy, cluster, eventually, http_listener, nobody};
+use crate::common::{cluster, eventually, http_listener, nobody};
 use crate::peer::{Peer, Seen};
 use crate::rig::{Rig, call, host, http2_cluster, manager, message};
 
@@ -184,7 +184,7 @@ fn own_replies_in_the_words_of_grpc() {
         routes.push(json!({ "match": { "prefix": format!("/{status}") },
             "direct_response": { "status": status, "body": { "inline_string": "so 5% \u{e9}" } } }));
     }
-    let proxy = Proxy::start(http_listener(manager(routes.into())), &[cluster("dead", &[nobody()])]);
+    let proxy = crate::rig::start(http_listener(manager(routes.into())), &[cluster("dead", &[nobody()])]);
     let mut client = Peer::connect(proxy.address);
     for (path, status, message) in [
         (
@@ -365,8 +365,10 @@ fn a_host_over_http1() {
             connection.say("8\r\n\0\0\0\0\u{3}abc\r\n0\r\nGrpc-Status: 3\r\n\r\n");
         }
     });
-    let proxy =
-        Proxy::start(http_listener(manager(crate::common::to("app"))), &[cluster("app", &[served.address])]);
+    let proxy = crate::rig::start(
+        http_listener(manager(crate::common::to("app"))),
+        &[cluster("app", &[served.address])],
+    );
     let mut client = Peer::connect(proxy.address);
     let asked = client.open(&call(""), false);
     client.data(asked, &message("x"), true);
@@ -384,8 +386,10 @@ fn a_host_over_http1() {
 fn two_hosts_one_of_them_leaving() {
     // A GOAWAY that leaves a call out: it goes to another connection, seen once.
     let (listener, address) = host();
-    let proxy =
-        Proxy::start(http_listener(manager(crate::common::to("app"))), &[http2_cluster("app", &[address])]);
+    let proxy = crate::rig::start(
+        http_listener(manager(crate::common::to("app"))),
+        &[http2_cluster("app", &[address])],
+    );
     let mut client = Peer::connect(proxy.address);
     let first = client.open(&call(""), true);
     let mut leaving = Peer::accept(&listener, Config::default());

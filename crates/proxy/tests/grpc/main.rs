@@ -9,3 +9,4 @@ mod peer;
 mod pool;
 mod rig;
 mod web;
+mod websocket;

@@ -94,6 +94,14 @@ impl Peer {
         Peer::over(socket, Connection::server(Arc::new(config), Duration::ZERO))
     }
 
+    /// The server's end of a connection on which these bytes have come.
+    pub fn serve(socket: TcpStream, came: &[u8], config: Config) -> Peer {
+        let mut peer = Peer::over(socket, Connection::server(Arc::new(config), Duration::ZERO));
+        peer.take(came);
+        peer.flush();
+        peer
+    }
+
     fn over(socket: TcpStream, codec: Connection) -> Peer {
         socket.set_nodelay(true).unwrap();
         let mut peer = Peer {
@@ -213,6 +221,25 @@ impl Peer {
                     body.extend(bytes);
                     if end {
                         return body;
+                    }
+                }
+                other => panic!("no body: {other:?}"),
+            }
+        }
+        body
+    }
+
+    /// So many bytes of a stream's body; what comes beyond them stays.
+    pub fn body_exactly(&mut self, stream: Stream, length: usize) -> Vec<u8> {
+        let mut body = vec![];
+        while body.len() < length {
+            match self.next_of(stream) {
+                Seen::Data { bytes, end, .. } => {
+                    body.extend(bytes);
+                    let rest = body.split_off(length.min(body.len()));
+                    if !rest.is_empty() || end {
+                        self.seen.push_front(Seen::Data { stream, bytes: rest, end });
+                        assert_eq!(body.len(), length, "it ended early");
                     }
                 }
                 other => panic!("no body: {other:?}"),

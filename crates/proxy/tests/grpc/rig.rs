@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
+use proxy::ProxyOptions;
 use serde_json::{Value, json};
 use wire::h2::Config;
 
@@ -34,6 +36,12 @@ pub fn host() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// A proxy of one worker, so that all its requests share connections.
+pub fn start(listener: Value, clusters: &[Value]) -> Proxy {
+    let options = ProxyOptions { workers: 1, drain: Duration::from_secs(1), ..ProxyOptions::default() };
+    Proxy::with(listener, clusters, options)
+}
+
 /// A proxy before one HTTP/2 host.
 pub struct Rig {
     pub proxy: Proxy,
@@ -48,7 +56,7 @@ impl Rig {
 
     pub fn with(routes: Value) -> Rig {
         let (host, address) = host();
-        let proxy = Proxy::start(http_listener(manager(routes)), &[http2_cluster("app", &[address])]);
+        let proxy = start(http_listener(manager(routes)), &[http2_cluster("app", &[address])]);
         Rig { proxy, host, kept: RefCell::new(None) }
     }
 

@@ -4,7 +4,7 @@
 use serde_json::json;
 use wire::h2::{Config, Stream};
 
-use crate::common::{Answer, Client, Host, Proxy, cluster, http_listener, nobody, to, typed};
+use crate::common::{Answer, Client, Host, cluster, http_listener, nobody, to, typed};
 use crate::peer::{Peer, Seen};
 use crate::rig::{Rig, manager, message};
 
@@ -241,7 +241,7 @@ fn own_replies() {
         { "match": { "prefix": "/429" },
             "direct_response": { "status": 429, "body": { "inline_string": "a\"b \u{e9}%" } } },
     ]);
-    let proxy = Proxy::start(http_listener(manager(routes)), &[cluster("dead", &[nobody()])]);
+    let proxy = crate::rig::start(http_listener(manager(routes)), &[cluster("dead", &[nobody()])]);
     let cases = [
         ("/dead", 503, Some("14"), "upstream connect error"),
         ("/empty", 403, None, ""),
@@ -296,7 +296,7 @@ fn answers_that_are_no_grpc() {
         ),
     ] {
         let host = Host::answering(&answer);
-        let proxy = Proxy::start(http_listener(manager(to("app"))), &[cluster("app", &[host.address])]);
+        let proxy = crate::rig::start(http_listener(manager(to("app"))), &[cluster("app", &[host.address])]);
         let mut client = proxy.client();
         client.say(&(head("/a.B/C", BINARY, "content-length: 5\r\n") + "\0\0\0\0\0"));
         let (answer, body) = read(&mut client);
@@ -374,7 +374,7 @@ fn to_an_http1_host() {
             connection.say("8\r\n\0\0\0\0\u{3}abc\r\n0\r\nGrpc-Status: 0\r\n\r\n");
         }
     });
-    let proxy = Proxy::start(http_listener(manager(to("app"))), &[cluster("app", &[host.address])]);
+    let proxy = crate::rig::start(http_listener(manager(to("app"))), &[cluster("app", &[host.address])]);
     let text = base64(&message("xyz"));
     let expected = [message("abc"), trailers("grpc-status: 0\r\n")].concat();
     let mut h1 = proxy.client();
