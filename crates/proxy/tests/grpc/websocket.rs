@@ -340,11 +340,12 @@ fn a_host_that_ends_before_its_settings() {
     for client in &mut clients {
         client.say(&handshake(true));
     }
-    listener.set_nonblocking(false).unwrap();
-    let (mut socket, _) = listener.accept().unwrap();
-    socket.read_exact(&mut [0; 24]).unwrap();
-    eventually("all wait", || proxy.count("envoy_http_downstream_rq_active", &[]) == 3);
-    drop(socket);
+    // Some may be tried once more on another connection, which ends the same way.
+    std::thread::spawn(move || {
+        while let Ok((mut socket, _)) = listener.accept() {
+            let _ = socket.read_exact(&mut [0; 24]);
+        }
+    });
     for client in &mut clients {
         let answer = client.answer();
         assert_eq!(answer.status, 503, "{answer:?}");
