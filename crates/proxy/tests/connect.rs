@@ -189,8 +189,13 @@ fn upgrades_are_taken_where_the_route_says_so() {
     let host = Host::start(|connection| {
         while let Some(head) = connection.request() {
             if let Some(protocol) = header(&head, "upgrade") {
+                // A WebSocket that came by HTTP/2 has been given a key, and wants the proof.
+                let proof = header(&head, "sec-websocket-key").map_or_else(String::new, |key| {
+                    let proof = wire::websocket::accept(key.as_bytes());
+                    format!("sec-websocket-accept: {}\r\n", str::from_utf8(&proof).unwrap())
+                });
                 connection.say(&format!(
-                    "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\r\n"
+                    "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n{proof}\r\n"
                 ));
                 return echo(connection);
             }

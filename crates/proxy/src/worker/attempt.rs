@@ -217,7 +217,7 @@ impl Worker {
         if terminates {
             // Nothing to send before the tunnel.
         } else if matches!(self.conns.get(key), Some(Conn::UpstreamH2(_))) {
-            if !self.open_stream(key, &mut exchange, body) && !self.upgrade_waits(key, &exchange) {
+            if !self.upgrade_waits(key, &exchange) && !self.open_stream(key, &mut exchange, body) {
                 self.exchanges.put_back(id, exchange);
                 self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
                 return;

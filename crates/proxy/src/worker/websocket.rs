@@ -63,8 +63,8 @@ impl UpstreamH2 {
 }
 
 impl Worker {
-    /// Whether a request that could not be sent asks for an upgrade of which its host has not yet said whether it takes
-    /// it; if so, it waits for that.
+    /// Whether a request asks for an upgrade of which its host has not yet said whether it takes it (RFC 8441 §3: it must
+    /// not be sent before); if so, it waits for that.
     pub(super) fn upgrade_waits(&mut self, key: Key, exchange: &Exchange) -> bool {
         let asks = exchange.head_view().upgrade().is_some();
         match self.h2_host(key) {

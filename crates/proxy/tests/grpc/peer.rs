@@ -168,41 +168,26 @@ impl Peer {
         }
     }
 
-    /// What comes next, `None` at the end of the connection.
-    pub fn next(&mut self) -> Option<Seen> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(seen) = self.seen.pop_front() {
-                return Some(seen);
-            }
-            if self.ended {
-                return None;
-            }
-            assert!(Instant::now() < until, "nothing comes");
-            self.read(Duration::from_millis(100));
-            self.flush();
-        }
-    }
-
-    /// What comes next of a stream; all else is passed over.
-    pub fn next_of(&mut self, stream: Stream) -> Seen {
-        loop {
-            match self.next().expect("the connection stays open") {
-                Seen::GoAway(_) | Seen::Settings => {}
-                seen if seen.stream() == stream => return seen,
-                _ => {}
-            }
-        }
+    /// What comes next of a stream; what comes of others stays.
+    pub fn next_of(&mut self, of: Stream) -> Seen {
+        self.first(|seen| !matches!(seen, Seen::GoAway(_) | Seen::Settings) && seen.stream() == of)
     }
 
     /// The next request.
     pub fn request(&mut self) -> Seen {
+        self.first(|seen| matches!(seen, Seen::Request { .. }))
+    }
+
+    fn first(&mut self, wanted: impl Fn(&Seen) -> bool) -> Seen {
+        let until = Instant::now() + PATIENCE;
         loop {
-            match self.next().expect("a request") {
-                seen @ Seen::Request { .. } => return seen,
-                Seen::Settings => {}
-                other => panic!("no request: {other:?}"),
+            if let Some(at) = self.seen.iter().position(&wanted) {
+                return self.seen.remove(at).unwrap();
             }
+            assert!(!self.ended, "the connection ended; seen: {:?}", self.seen);
+            assert!(Instant::now() < until, "it does not come; seen: {:?}", self.seen);
+            self.read(Duration::from_millis(100));
+            self.flush();
         }
     }
 
