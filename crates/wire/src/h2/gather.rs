@@ -305,7 +305,8 @@ impl Sink for Gather<'_> {
         let size = text.len() - field.start - LINE_OVERHEAD;
         self.state.size += size;
         self.state.gross += size + ENTRY_OVERHEAD;
-        self.state.count += 1;
+        // What restores HTTP/1 is no field of the message's own.
+        self.state.count += usize::from(!matches!(field.name, Name::Field(HeaderId::XFilameshHop)));
         if self.state.gross > BOMB * self.limits.max_size {
             return Err(HpackError(detail::BOMB));
         }
