@@ -12,6 +12,8 @@ pub struct Http1 {
     pub default_host_for_http_10: Option<Arc<str>>,
     pub header_case: HeaderCase,
     pub allow_absolute_url: bool,
+    /// Any token is a method; off, Envoy's default, only those Envoy knows.
+    pub allow_custom_methods: bool,
     /// Pass trailers on (HTTP/1 only; HTTP/2's always are).
     pub enable_trailers: bool,
     /// A connection may go on after a request that was answered by 400. Off, Envoy's default, it is closed.
@@ -45,6 +47,7 @@ impl Http1 {
                 .map(Arc::from),
             header_case: header_case(message).at("header_key_format")?,
             allow_absolute_url: message.allow_absolute_url.unwrap_or(true),
+            allow_custom_methods: message.allow_custom_methods,
             enable_trailers: message.enable_trailers,
             stream_error_on_invalid_message: message
                 .override_stream_error_on_invalid_http_message

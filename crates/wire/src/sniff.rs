@@ -5,7 +5,7 @@
 
 mod client_hello;
 
-use crate::h1::Version;
+use crate::h1::{Version, method::METHODS};
 
 pub use client_hello::{ClientHello, Tls, inspect_tls};
 
@@ -96,45 +96,6 @@ fn version(line: &[u8]) -> Sniff {
 }
 
 const LONGEST_METHOD: usize = 16;
-
-/// The methods Envoy's parser knows: the registry's, and those of WebDAV, UPnP and caches.
-const METHODS: &[&[u8]] = &[
-    b"GET",
-    b"POST",
-    b"PUT",
-    b"HEAD",
-    b"DELETE",
-    b"OPTIONS",
-    b"PATCH",
-    b"CONNECT",
-    b"TRACE",
-    b"ACL",
-    b"BIND",
-    b"CHECKOUT",
-    b"COPY",
-    b"LINK",
-    b"LOCK",
-    b"M-SEARCH",
-    b"MERGE",
-    b"MKACTIVITY",
-    b"MKCALENDAR",
-    b"MKCOL",
-    b"MOVE",
-    b"NOTIFY",
-    b"PROPFIND",
-    b"PROPPATCH",
-    b"PURGE",
-    b"QUERY",
-    b"REBIND",
-    b"REPORT",
-    b"SEARCH",
-    b"SOURCE",
-    b"SUBSCRIBE",
-    b"UNBIND",
-    b"UNLINK",
-    b"UNLOCK",
-    b"UNSUBSCRIBE",
-];
 
 #[cfg(test)]
 mod tests;

@@ -262,8 +262,53 @@ fn h31_h32_methods_and_targets() {
     refused("H-31", format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(8192)), 400, CODEC);
     refused("H-31", "\0 / HTTP/1.1\r\nHost: a\r\n\r\n", 400, CODEC);
     refused("H-31", " / HTTP/1.1\r\nHost: a\r\n\r\n", 400, CODEC);
-    let text = b"get / HTTP/1.1\r\nHost: a\r\n\r\n";
-    assert_eq!(accepted(text).1.request(text).method(), b"get", "H-31: a token is forwarded verbatim");
+    // Tokens, but none of Envoy's methods; served where configuration asks for any.
+    for method in ["get", "X", "M-SEARCH", "QUERY", "GETS", "GE", "BREW"] {
+        let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+        refused("H-31", &text, 400, CODEC);
+        let custom = Limits { allow_custom_methods: true, ..Limits::default() };
+        let mut storage = HeadStorage::new();
+        assert_eq!(h1::parse_request(text.as_bytes(), &mut storage, &custom), Ok(Some(text.len())));
+        assert_eq!(storage.request(text.as_bytes()).method(), method.as_bytes(), "H-31: forwarded verbatim");
+    }
+    for method in [
+        "GET",
+        "POST",
+        "PUT",
+        "HEAD",
+        "DELETE",
+        "OPTIONS",
+        "PATCH",
+        "TRACE",
+        "ACL",
+        "BIND",
+        "CHECKOUT",
+        "COPY",
+        "LINK",
+        "LOCK",
+        "MERGE",
+        "MKACTIVITY",
+        "MKCALENDAR",
+        "MKCOL",
+        "MOVE",
+        "MSEARCH",
+        "NOTIFY",
+        "PROPFIND",
+        "PROPPATCH",
+        "PURGE",
+        "REBIND",
+        "REPORT",
+        "SEARCH",
+        "SOURCE",
+        "SUBSCRIBE",
+        "UNBIND",
+        "UNLINK",
+        "UNLOCK",
+        "UNSUBSCRIBE",
+    ] {
+        let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(accepted(text.as_bytes()).1.request(text.as_bytes()).method(), method.as_bytes(), "H-31");
+    }
 
     for target in
         ["!", "a/b", "*", "ftp://a/", "http:/a", "http:///x", "http://u@a/", "http://a?x", "http://a:b/"]

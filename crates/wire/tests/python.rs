@@ -237,6 +237,7 @@ const STRICTER: &[Deviation] = &[
     }),
     ("DEL in a value: a control byte like any other (RFC 9110 §5.5)", |text| has(text, "\x7f")),
     ("Connection takes along what frames or routes (bad-inputs H-34)", |text| has(text, "connection: host")),
+    ("a method that is none of Envoy's", |text| text.starts_with(b"get ")),
     ("a version that is neither 1.0 nor 1.1", |text| has(text, "http/1.2") || has(text, "http/2.0")),
 ];
 

@@ -179,6 +179,7 @@ impl Chains {
             max_head: settings.limits.max_request_headers_kb as usize * 1024,
             max_headers: settings.limits.max_headers_count as usize,
             allow_http10: settings.http1.accept_http_10,
+            allow_custom_methods: settings.http1.allow_custom_methods,
             underscores: match settings.limits.underscores {
                 Underscores::Allow => wire::h1::Underscores::Allow,
                 Underscores::RejectRequest => wire::h1::Underscores::Reject,

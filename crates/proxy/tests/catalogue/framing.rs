@@ -207,7 +207,9 @@ fn lines() -> Vec<Case> {
         case("H-31", format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(8192)), BAD),
         case("H-31", request("\0 / HTTP/1.1"), BAD),
         case("H-31", request("G=\":<>(e),[T];?\" / HTTP/1.1"), BAD),
-        case("H-31", with_close("get /x HTTP/1.1"), Passed(&[200], &[&["get /x http/1.1\r\n"]])),
+        case("H-31", request("get /x HTTP/1.1"), BAD),
+        case("H-31", request("M-SEARCH /x HTTP/1.1"), BAD),
+        case("H-31", with_close("PROPFIND /x HTTP/1.1"), Passed(&[200], &[&["propfind /x http/1.1\r\n"]])),
         case("H-32", request("GET ! HTTP/1.1"), BAD),
         case(
             "H-32",

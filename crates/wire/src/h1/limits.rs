@@ -14,6 +14,8 @@ pub struct Limits {
     pub max_chunk_extensions: usize,
     /// Serve HTTP/1.0 requests instead of answering 426 (Envoy's `accept_http_10`, Istio's `PILOT_HTTP10`).
     pub allow_http10: bool,
+    /// Serve requests of any method that is a token, not only of those Envoy knows (its `allow_custom_methods`).
+    pub allow_custom_methods: bool,
     /// Field names with an underscore, which some servers confuse with `-`.
     pub underscores: Underscores,
     /// The connection is TLS: a target may say `https://`.
@@ -38,6 +40,7 @@ impl Default for Limits {
             max_trailers: 60 * 1024,
             max_chunk_extensions: 16 * 1024,
             allow_http10: false,
+            allow_custom_methods: false,
             underscores: Underscores::Allow,
             secure: false,
         }

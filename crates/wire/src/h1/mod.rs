@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `head.rs` | storage and views of a parsed head |
 //! | `request.rs`, `response.rs` | parsing and the rules that refuse |
+//! | `method.rs` | the methods that are served |
 //! | `framing.rs` | where a body ends |
 //! | `connection.rs` | Connection, TE and Upgrade: what is for this hop alone |
 //! | `target.rs` | the four forms of a request target |
@@ -22,6 +23,7 @@ pub(crate) mod edits;
 mod framing;
 pub(crate) mod head;
 mod limits;
+pub(crate) mod method;
 mod reason;
 mod request;
 mod response;

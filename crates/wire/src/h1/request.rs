@@ -13,6 +13,7 @@ use super::{
     framing::{Declared, declared},
     head::{HeadStorage, Span, Version},
     limits::{MAX_HEADERS, Underscores},
+    method::METHODS,
     target::{Target, TargetForm},
 };
 
@@ -62,12 +63,12 @@ pub fn parse_request(
     }
     collect(storage, head, parsed.headers, limits, SIDE)?;
 
+    let method = method.as_bytes();
+    if !METHODS.contains(&method) && !(limits.allow_custom_methods && method.len() <= MAX_METHOD) {
+        return Err(Reject::malformed(SIDE, details::CODEC_ERROR));
+    }
     if minor == 0 && !limits.allow_http10 {
         return Err(Reject::unserved(426, details::LOW_VERSION));
-    }
-    let method = method.as_bytes();
-    if method.len() > MAX_METHOD {
-        return Err(Reject::malformed(SIDE, details::CODEC_ERROR));
     }
     let target = Target::parse(method, target.as_bytes(), limits.secure)?;
     storage.line.form = target.form;

@@ -105,7 +105,13 @@ fn assert_forwardable(head: &h1::RequestHead<'_>) {
     let mut out = Vec::new();
     h1::write_request(head, &Edits::new(), &mut out);
     let mut storage = HeadStorage::new();
-    let limits = Limits { secure: true, max_head: usize::MAX, max_headers: 250, ..Limits::default() };
+    let limits = Limits {
+        secure: true,
+        max_head: usize::MAX,
+        max_headers: 250,
+        allow_custom_methods: true,
+        ..Limits::default()
+    };
     let length = h1::parse_request(&out, &mut storage, &limits);
     assert_eq!(length, Ok(Some(out.len())), "forwarded head is refused: {}", out.escape_ascii());
     let next = storage.request(&out);

@@ -118,7 +118,10 @@ fn http_byte_by_byte() {
     for (text, verdict) in [
         (&b"GET /a?b HTTP/1.1\r\n"[..], Sniff::Http1(Version::Http11)),
         (b"\r\nPOST * HTTP/1.0\r\n", Sniff::Http1(Version::Http10)),
-        (b"M-SEARCH * HTTP/1.1\n", Sniff::Http1(Version::Http11)),
+        (b"NOTIFY * HTTP/1.1\n", Sniff::Http1(Version::Http11)),
+        // No method of Envoy's inspector: left to TCP.
+        (b"M-SEARCH * HTTP/1.1\n", Sniff::Unknown),
+        (b"QUERY / HTTP/1.1\n", Sniff::Unknown),
         (HTTP2_PREFACE, Sniff::Http2Preface),
         (b"GET / HTTP/1.2\r\n", Sniff::Unknown),
         (b"GET /\r\n", Sniff::Unknown),

@@ -18,6 +18,7 @@ const fn limits() -> Limits {
         max_trailers: 1024,
         max_chunk_extensions: 1024,
         allow_http10: false,
+        allow_custom_methods: true,
         underscores: h1::Underscores::Allow,
         secure: false,
     }
