@@ -130,19 +130,19 @@ pub struct Forwarded {
     pub client_certificate: ForwardClientCertificate,
     pub client_certificate_details: ClientCertificateDetails,
     #[serde(skip)]
-    internal_networks: Option<Vec<Network>>,
+    internal_networks: Vec<Network>,
 }
 
 impl Forwarded {
-    /// Whether an address counts as internal (`internal_address_config`, else RFC 1918, loopback, ULA).
+    /// Whether any address at all counts as internal.
+    pub fn may_be_internal(&self) -> bool {
+        !self.internal_networks.is_empty()
+    }
+
+    /// Whether an address counts as internal: those of `internal_address_config`, none without it (Envoy since 1.33
+    /// takes no address for internal that it was not told of).
     pub fn is_internal(&self, ip: std::net::IpAddr) -> bool {
-        match &self.internal_networks {
-            Some(networks) => networks.iter().any(|n| n.contains(ip)),
-            None => match ip.to_canonical() {
-                std::net::IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
-                std::net::IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback(),
-            },
-        }
+        self.internal_networks.iter().any(|network| network.contains(ip))
     }
 }
 
@@ -434,9 +434,9 @@ fn forwarded(message: &xds::hcm::HttpConnectionManager) -> Compiled<Forwarded> {
     use message::ForwardClientCertDetails as D;
     let details = message.set_current_client_cert_details.unwrap_or_default();
     let internal = match &message.internal_address_config {
-        None => None,
+        None => vec![],
         Some(config) => {
-            Some(each("cidr_ranges", &config.cidr_ranges, Network::parse).at("internal_address_config")?)
+            each("cidr_ranges", &config.cidr_ranges, Network::parse).at("internal_address_config")?
         }
     };
     Ok(Forwarded {

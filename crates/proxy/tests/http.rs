@@ -324,6 +324,58 @@ fn a_client_over_the_edge_is_not_believed() {
     }
 }
 
+/// As Envoy since 1.33 (`mutateRequestHeaders`): the rows without a list were measured with 1.40.
+#[test]
+fn nothing_is_internal_that_is_not_listed() {
+    let host = Host::saying("x");
+    let believed = |use_remote: bool, listed: &[&str], hops: u32, forwarded_for: Option<&str>| -> String {
+        let mut manager = http(to("up"));
+        manager["use_remote_address"] = use_remote.into();
+        manager["xff_num_trusted_hops"] = hops.into();
+        let range = |address| serde_json::json!({ "address_prefix": address, "prefix_len": 8 });
+        if !listed.is_empty() {
+            manager["internal_address_config"] =
+                serde_json::json!({ "cidr_ranges": listed.iter().map(range).collect::<Vec<_>>() });
+        }
+        let proxy = Proxy::start(http_listener(manager), &[cluster("up", &[host.address])]);
+        let told = forwarded_for.map(|list| format!("x-forwarded-for: {list}\r\n")).unwrap_or_default();
+        proxy.client().ask(&format!(
+            "GET / HTTP/1.1\r\nhost: x\r\n{told}x-envoy-internal: true\r\nx-envoy-ip-tags: a\r\n\
+             x-envoy-force-trace: true\r\nx-envoy-expected-rq-timeout-ms: 9\r\n\
+             x-envoy-upstream-rq-timeout-ms: 9000\r\nx-envoy-original-path: /a\r\n\
+             x-envoy-decorator-operation: b\r\nx-envoy-attempt-count: 7\r\n\r\n"
+        ));
+        let sent = host.last_request();
+        let names = ["internal", "ip-tags", "force-trace", "original-path", "external-address"];
+        let kept = names.iter().filter_map(|name| {
+            let value = header(&sent, &format!("x-envoy-{name}"))?;
+            Some(format!("{name}={value}"))
+        });
+        kept.collect::<Vec<_>>().join(" ")
+    };
+    let all = "internal=true ip-tags=a force-trace=true original-path=/a";
+    for (use_remote, listed, hops, forwarded_for, expected) in [
+        (false, &[][..], 0, None, "original-path=/a"),
+        (false, &[], 0, Some("10.0.0.1"), "original-path=/a"),
+        (false, &[], 0, Some("127.0.0.1"), "original-path=/a"),
+        (true, &[], 0, None, "external-address=127.0.0.1"),
+        (true, &[], 0, Some("10.0.0.1"), "external-address=127.0.0.1"),
+        (true, &["127.0.0.0"], 0, None, all),
+        (true, &["127.0.0.0"], 0, Some("127.0.0.1"), "external-address=127.0.0.1"),
+        (true, &["127.0.0.0"], 1, Some("9.9.9.9"), "external-address=9.9.9.9"),
+        (false, &["10.0.0.0"], 0, None, "original-path=/a"),
+        (false, &["10.0.0.0"], 0, Some("10.0.0.1"), all),
+        (false, &["10.0.0.0"], 0, Some("10.0.0.1, 10.0.0.2"), "original-path=/a"),
+        (false, &["10.0.0.0"], 0, Some("9.9.9.9"), "original-path=/a"),
+    ] {
+        assert_eq!(
+            believed(use_remote, listed, hops, forwarded_for),
+            expected,
+            "{use_remote} {listed:?} {hops} {forwarded_for:?}"
+        );
+    }
+}
+
 #[test]
 fn an_early_answer_reaches_the_client_and_ends_its_connection() {
     let host = Host::start(|connection| {

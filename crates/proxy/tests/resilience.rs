@@ -312,11 +312,15 @@ fn waiting_has_an_end_on_either_side() {
     eventually("SI", || proxy.count("istio_requests_total", &["response_flags=\"SI\""]) == 2);
 }
 
-/// A trusted client may shorten its time by header; the router keeps the header to itself.
+/// An internal client may shorten its time by header; the router keeps the header to itself.
 #[test]
 fn the_router_obeys_its_own_headers() {
     let silent = Host::start(|connection| while connection.request().is_some() {});
-    let proxy = Proxy::start(http_listener(http(to("up"))), &[cluster("up", &[silent.address])]);
+    let mut manager = http(to("up"));
+    manager["use_remote_address"] = true.into();
+    manager["internal_address_config"] =
+        json!({ "cidr_ranges": [{ "address_prefix": "127.0.0.0", "prefix_len": 8 }] });
+    let proxy = Proxy::start(http_listener(manager), &[cluster("up", &[silent.address])]);
     let request = "GET / HTTP/1.1\r\nhost: x\r\nx-envoy-upstream-rq-timeout-ms: 30\r\n\r\n";
     assert_eq!(proxy.client().ask(request).status, 504);
     let sent = silent.last_request();

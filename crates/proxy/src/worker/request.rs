@@ -3,7 +3,10 @@
 
 use std::net::IpAddr;
 
-use model::http_connection::{EscapedSlashes, ForwardClientCertificate, PathNormalization, StripPort};
+use model::http_connection::{
+    EscapedSlashes, ForwardClientCertificate, Forwarded, PathNormalization, StripPort,
+};
+use wire::h1::{Edits, Head};
 use wire::h2::Stream;
 use wire::path::{Normalization, canonicalize};
 use wire::{HeaderId, Reject};
@@ -16,21 +19,14 @@ use super::local_reply::Reply;
 use crate::net::sockets::Key;
 use telemetry::Flags;
 
-/// Headers that only the mesh itself may send: removed from what comes over the edge (Envoy's
-/// `cleanInternalHeaders`).
+/// What asks something of the proxy: not believed of a request that is not internal (Envoy's
+/// `ConnectionManagerUtility::mutateRequestHeaders`, each measured with 1.40).
 const INTERNAL: &[HeaderId] = &[
-    HeaderId::XEnvoyDecoratorOperation,
-    HeaderId::XEnvoyDownstreamServiceCluster,
-    HeaderId::XEnvoyDownstreamServiceNode,
     HeaderId::XEnvoyExpectedRqTimeoutMs,
     HeaderId::XEnvoyForceTrace,
     HeaderId::XEnvoyHedgeOnPerTryTimeout,
     HeaderId::XEnvoyIpTags,
-    HeaderId::XEnvoyIsTimeoutRetry,
     HeaderId::XEnvoyMaxRetries,
-    HeaderId::XEnvoyOriginalDstHost,
-    HeaderId::XEnvoyOriginalHost,
-    HeaderId::XEnvoyOriginalPath,
     HeaderId::XEnvoyRetriableHeaderNames,
     HeaderId::XEnvoyRetriableStatusCodes,
     HeaderId::XEnvoyRetryGrpcOn,
@@ -39,7 +35,15 @@ const INTERNAL: &[HeaderId] = &[
     HeaderId::XEnvoyUpstreamRqPerTryTimeoutMs,
     HeaderId::XEnvoyUpstreamRqTimeoutAltResponse,
     HeaderId::XEnvoyUpstreamRqTimeoutMs,
-    HeaderId::XEnvoyUpstreamStreamDurationMs,
+];
+
+/// What one proxy of the mesh tells the next: not believed of a request that came over the edge.
+const MESH: &[HeaderId] = &[
+    HeaderId::XEnvoyDecoratorOperation,
+    HeaderId::XEnvoyDownstreamServiceCluster,
+    HeaderId::XEnvoyDownstreamServiceNode,
+    HeaderId::XEnvoyOriginalHost,
+    HeaderId::XEnvoyOriginalPath,
 ];
 
 /// Headers the router obeys and does not pass on.
@@ -187,12 +191,12 @@ impl Worker {
         let forwarded = &http.settings.forwarded;
         let head = exchange.request.request(&exchange.head);
         let edits = &mut exchange.edits;
-        let told_from = head.known(HeaderId::XForwardedFor);
         let told_proto = head.known(HeaderId::XForwardedProto);
-        let mut edge = false;
+        let (client, alone) = client_address(forwarded, &head, remote);
+        // Nothing is internal without a list of what is.
+        let internal = alone && forwarded.is_internal(client);
+        let edge = forwarded.use_remote_address && !internal;
         if forwarded.use_remote_address {
-            let internal = told_from.is_none() && forwarded.is_internal(remote);
-            edge = !internal;
             if !forwarded.skip_append {
                 let mut text = [0u8; 46];
                 edits.append_to_list(&head, HeaderId::XForwardedFor, ip_text(remote, &mut text));
@@ -205,21 +209,20 @@ impl Worker {
                 edits.remove_known(&head, HeaderId::XForwardedPort);
                 edits.append_number(HeaderId::XForwardedPort, local_port.into());
             }
-            edits.remove_known(&head, HeaderId::XEnvoyInternal);
-            edits.remove_known(&head, HeaderId::XEnvoyExternalAddress);
-            if internal {
-                edits.append_known(HeaderId::XEnvoyInternal, b"true");
-            } else if !internal && !forwarded.skip_append {
-                let mut text = [0u8; 46];
-                edits.append_known(HeaderId::XEnvoyExternalAddress, ip_text(remote, &mut text));
-            }
-            if edge {
-                for id in INTERNAL {
-                    edits.remove_known(&head, *id);
-                }
-            }
         } else if told_proto.is_none() {
             edits.append_known(HeaderId::XForwardedProto, b"http");
+        }
+        edits.remove_known(&head, HeaderId::XEnvoyInternal);
+        if internal {
+            edits.append_known(HeaderId::XEnvoyInternal, b"true");
+        } else {
+            remove_sent(edits, &head, INTERNAL);
+        }
+        if edge {
+            remove_sent(edits, &head, MESH);
+            let mut text = [0u8; 46];
+            edits.remove_known(&head, HeaderId::XEnvoyExternalAddress);
+            edits.append_known(HeaderId::XEnvoyExternalAddress, ip_text(client, &mut text));
         }
         match forwarded.client_certificate {
             // Nothing vouches for the client without TLS: only a setting that forwards in any case keeps it.
@@ -240,11 +243,7 @@ impl Worker {
         self.learn_peer(key, http, exchange);
         exchange.obeyed = Obeyed::read(exchange);
         let head = exchange.request.request(&exchange.head);
-        for id in ROUTER {
-            if head.known(*id).is_some() {
-                exchange.edits.remove_known(&head, *id);
-            }
-        }
+        remove_sent(&mut exchange.edits, &head, ROUTER);
         exchange.edge = edge;
     }
 
@@ -267,6 +266,40 @@ impl Worker {
     }
 }
 
+fn remove_sent(edits: &mut Edits, head: &Head<'_>, names: &[HeaderId]) {
+    for id in names {
+        if head.known(*id).is_some() {
+            edits.remove_known(head, *id);
+        }
+    }
+}
+
+/// Whom the request is from as far as is trusted, and whether nobody stands between (Envoy's `getLastAddressFromXFF`):
+/// only then can a request be internal. The peer, unless configuration trusts proxies before it to have named theirs.
+fn client_address(forwarded: &Forwarded, head: &Head<'_>, remote: IpAddr) -> (IpAddr, bool) {
+    let told = head.known(HeaderId::XForwardedFor);
+    let skip = match (forwarded.use_remote_address, forwarded.trusted_hops) {
+        (true, 0) => return (remote, told.is_none()),
+        (true, hops) => hops - 1,
+        (false, _) if !forwarded.may_be_internal() => return (remote, false),
+        (false, hops) => hops,
+    };
+    if told.is_none() {
+        return (remote, forwarded.use_remote_address);
+    }
+    let values: Vec<&[u8]> = head.all(HeaderId::XForwardedFor.name().as_bytes()).collect();
+    let mut from_last = values.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
+    let named = from_last
+        .nth(skip as usize)
+        .and_then(|text| std::str::from_utf8(wire::text::trim(text)).ok()?.parse::<IpAddr>().ok());
+    match named {
+        // Who appends the peer trusts nobody before it to be alone.
+        Some(client) if forwarded.use_remote_address => (client, false),
+        Some(client) => (client, skip == 0 && from_last.next().is_none()),
+        None => (remote, false),
+    }
+}
+
 /// What a trusted client asks of the router by `x-envoy-*` headers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Obeyed {
@@ -280,7 +313,7 @@ impl Obeyed {
     fn read(exchange: &Exchange) -> Obeyed {
         let head = exchange.head_view();
         let value = |id: HeaderId| {
-            // Removed at the edge before it is asked for.
+            // Removed, unless the request is internal, before it is asked for.
             let sent = head.known(id).is_some();
             sent.then(|| exchange.edits.value(&head, id.name().as_bytes())).flatten()
         };
