@@ -7,7 +7,7 @@ use crate::chain::Chain;
 use crate::peer::{self, Server};
 
 /// As no library would write it.
-const REQUEST: &[u8] = b"POST /a%2fB/%C3%A9;p?q=%41&x=/../ HTTP/1.1\r\nHoSt: Example.Test\r\nX-B: 1\r\naCCept: */*\r\n\
+pub const REQUEST: &[u8] = b"POST /a%2fB/%C3%A9;p?q=%41&x=/../ HTTP/1.1\r\nHoSt: Example.Test\r\nX-B: 1\r\naCCept: */*\r\n\
     x-a: 2, 3\r\nX-b:  padded  \r\nUSER-AGENT: raw\r\ncookie: a=1\r\nCookie: b=2\r\nX-LATIN: caf\xe9\r\nx_under: u\r\n\
     X-Empty:\r\nContent-Length: 4\r\n\r\nbody";
 const RESPONSE: &[&str] = &[

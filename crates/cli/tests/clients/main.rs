@@ -8,6 +8,7 @@
 //! | `grpc` | grpcio, and gRPC-Web by hand |
 //! | `exact` | HTTP/1 byte for byte: header case and order |
 //! | `options` | what a bootstrap may say: direct responses, timeouts, paths, versions |
+//! | `mesh` | the same clients between two meshed workloads |
 //! | `websocket` | WebSockets over HTTP/1 and over extended CONNECT (RFC 8441) |
 //!
 //! `peers/` holds the scripts. With `FILAMESH_CLIENTS_VIA=envoy` the same tests go through a real Envoy: who is right?
@@ -19,6 +20,7 @@ mod common;
 mod exact;
 mod grpc;
 mod http;
+mod mesh;
 mod options;
 mod peer;
 mod websocket;
