@@ -32,6 +32,8 @@ pub fn high_water(limit: Option<u32>) -> usize {
 const LOW_WATER: usize = 32 * 1024;
 /// Two parts up to this size together are copied into one send, which costs less than a vectored one.
 const COPY_LIMIT: usize = 4096;
+/// What comes in pieces gathers up to this size; larger pieces go at once.
+const CORK_LIMIT: usize = 8192;
 
 pub struct Sockets {
     slots: Slab<Socket>,
@@ -42,6 +44,9 @@ pub struct Sockets {
     closing: Vec<Key>,
     /// Where two small parts are put together for one send.
     joined: Vec<u8>,
+    /// The socket for which small sends gather, and those.
+    corked: Option<Key>,
+    cork: Vec<u8>,
     /// Tokens below this belong to the worker itself.
     first_token: usize,
 }
@@ -101,6 +106,8 @@ impl Sockets {
             broken: vec![],
             closing: vec![],
             joined: Vec::with_capacity(COPY_LIMIT),
+            corked: None,
+            cork: vec![],
             first_token,
         }
     }
@@ -165,9 +172,49 @@ impl Sockets {
         }
     }
 
+    /// As [`Sockets::send`], but with what soon follows for the same socket: the pieces of one message that come by HTTP/2
+    /// leave in one call. Sent by [`Sockets::uncork`], or as soon as anything else is done with a socket.
+    pub fn send_soon(&mut self, key: Key, head: &[u8], body: &[u8]) {
+        if self.corked != Some(key) {
+            self.uncork();
+        }
+        if self.cork.len() + head.len() + body.len() <= CORK_LIMIT {
+            self.corked = Some(key);
+            self.cork.extend_from_slice(head);
+            self.cork.extend_from_slice(body);
+            return;
+        }
+        let mut cork = std::mem::take(&mut self.cork);
+        self.corked = None;
+        cork.extend_from_slice(head);
+        self.send(key, &cork, body);
+        cork.clear();
+        self.cork = cork;
+    }
+
+    /// Sends what was to be sent soon.
+    #[inline]
+    pub fn uncork(&mut self) {
+        if let Some(key) = self.corked.take() {
+            let mut cork = std::mem::take(&mut self.cork);
+            self.send(key, &cork, b"");
+            cork.clear();
+            self.cork = cork;
+        }
+    }
+
+    /// Before anything else is done with a socket for which something gathers.
+    #[inline]
+    fn uncork_for(&mut self, key: Key) {
+        if self.corked == Some(key) {
+            self.uncork();
+        }
+    }
+
     /// Sends `head` and then `body`, now if possible, later if not.
     #[inline]
     pub fn send(&mut self, key: Key, head: &[u8], body: &[u8]) {
+        self.uncork_for(key);
         let Some(socket) = self.slots.get_mut(key) else { return };
         if socket.flags.broken || socket.flags.closed {
             return;
@@ -205,6 +252,7 @@ impl Sockets {
     /// Sends what goes now, for an owner that keeps the rest itself: how much went. Whether there may be more to send is
     /// the owner's to find out when the socket is writable.
     pub fn try_send(&mut self, key: Key, bytes: &[u8]) -> usize {
+        self.uncork_for(key);
         let Some(socket) = self.slots.get_mut(key) else { return 0 };
         let flags = socket.flags;
         if flags.broken || flags.closed || flags.connecting || socket.outbox.is_some() || bytes.is_empty() {
@@ -352,6 +400,7 @@ impl Sockets {
 
     /// Ends our direction once all is written.
     pub fn shutdown_write(&mut self, key: Key) {
+        self.uncork_for(key);
         let Some(socket) = self.slots.get_mut(key) else { return };
         if socket.outbox.is_some() || socket.flags.connecting {
             socket.flags.shutdown_after = true;
@@ -368,6 +417,7 @@ impl Sockets {
 
     /// Whether all is written; if not, [`Writable::Finished`] will say when it is.
     pub fn close_when_written(&mut self, key: Key) -> bool {
+        self.uncork_for(key);
         let Some(socket) = self.slots.get_mut(key) else { return true };
         if socket.outbox.is_none() || socket.flags.broken {
             return true;
@@ -379,6 +429,7 @@ impl Sockets {
     /// Closes when the turn ends: until then the number is not given to another, so that events of this turn can not
     /// reach the wrong one.
     pub fn close(&mut self, key: Key) {
+        self.uncork_for(key);
         if let Some(socket) = self.slots.get_mut(key)
             && !socket.flags.closed
         {

@@ -269,7 +269,7 @@ impl Worker {
         write_request(&head, &exchange.edits, &mut out);
         if exchange.stream.is_some() {
             // Payload without framing: what was kept and what came now.
-            self.sockets.send(key, &out, b"");
+            self.sockets.send_soon(key, &out, b"");
             self.out = out;
             self.send_kept(exchange, body);
             return;

@@ -131,6 +131,7 @@ impl Worker {
                 Event::Response { .. } | Event::Settings | Event::GoAway { .. } | Event::Pong => {}
             }
         }
+        self.sockets.uncork();
         self.scratch = Some(scratch);
     }
 

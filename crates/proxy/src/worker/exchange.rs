@@ -41,8 +41,10 @@ pub struct Exchanges {
     wheel: Wheel,
 }
 
-/// Spare exchanges kept; more are given back to the allocator, so that a burst leaves no lasting mark.
-const SPARE: usize = 64;
+/// Spare exchanges kept under load; more are given back to the allocator.
+const SPARE: usize = 256;
+/// Those kept while nothing is to do, so that a burst leaves no lasting mark.
+const SPARE_IDLE: usize = 16;
 /// Memory a spare exchange may keep in one buffer.
 const SPARE_BUFFER: usize = 8 * 1024;
 
@@ -98,6 +100,14 @@ impl Exchanges {
         if self.spare.len() < SPARE {
             exchange.reset();
             self.spare.push(exchange);
+        }
+    }
+
+    /// Nothing is to do for a while.
+    pub fn rest(&mut self) {
+        if self.spare.len() > SPARE_IDLE && self.places.is_empty() {
+            self.spare.truncate(SPARE_IDLE);
+            self.spare.shrink_to_fit();
         }
     }
 

@@ -48,10 +48,10 @@ impl Worker {
             let mut out = std::mem::take(&mut self.out);
             out.clear();
             frame_chunk(body, tail, end, &mut out);
-            self.sockets.send(up, &out, b"");
+            self.sockets.send_soon(up, &out, b"");
             self.out = out;
         } else {
-            self.sockets.send(up, body, b"");
+            self.sockets.send_soon(up, body, b"");
         }
     }
 
@@ -187,7 +187,11 @@ impl Worker {
     /// it.
     pub(super) fn forward_response(&mut self, exchange: &mut Exchange, head: &[u8], body: &[u8]) {
         let down = exchange.down;
-        self.sockets.send(down, head, body);
+        if exchange.up_stream.is_some() {
+            self.sockets.send_soon(down, head, body);
+        } else {
+            self.sockets.send(down, head, body);
+        }
         if let Some(up) = exchange.up
             && exchange.up_stream.is_none()
             && self.sockets.backlog(down) > self.ration().min(exchange.bound_down)

@@ -82,6 +82,8 @@ const READ_BUFFER: usize = 128 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 /// Reads of one connection before others get their turn.
 const READS_PER_TURN: usize = 8;
+/// A sleep of at least this long is one without load.
+const REST_AFTER: Duration = Duration::from_millis(200);
 /// Read at once of an HTTP/2 connection, which may hold hundreds of requests: then others get their turn.
 const SHARED_READ: usize = 64 * 1024;
 
@@ -204,6 +206,9 @@ impl Worker {
         let mut events = Events::with_capacity(1024);
         while !self.stopping {
             let sleep = self.sleep();
+            if sleep.is_none_or(|sleep| sleep >= REST_AFTER) {
+                self.exchanges.rest();
+            }
             match poll.poll(&mut events, sleep) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
@@ -258,6 +263,7 @@ impl Worker {
             }
         }
         self.flush_all();
+        self.sockets.uncork();
         self.telemetry.turn_ended(self.now);
         let conns = &mut self.conns;
         self.sockets.end_turn(|key| {

@@ -118,6 +118,7 @@ impl Worker {
                 Event::Pong | Event::Request { .. } | Event::Refused { .. } => {}
             }
         }
+        self.sockets.uncork();
         self.scratch = Some(scratch);
     }
 
