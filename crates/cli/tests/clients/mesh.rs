@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{Running, have, program};
+use crate::common::{Running, client, have, program};
 use crate::exact;
 use crate::peer::{self, Matrix, run, script};
 
@@ -120,8 +120,8 @@ fn http1_is_kept_byte_for_byte_between_sidecars() {
         return;
     }
     let mesh = Mesh::start();
-    let mirror = script("mirror.py");
-    let _mirror = mesh.serve("mirror", "http:8080", &[shown(&python), shown(&mirror), "8080"]);
+    let server = script("mirror.py");
+    let mirror = mesh.serve("mirror", "http:8080", &[shown(&python), shown(&server), "8080"]);
     mesh.reaches("http://mirror:8080/", "200");
     let request = exact::REQUEST.to_vec();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -137,4 +137,9 @@ fn http1_is_kept_byte_for_byte_between_sidecars() {
     assert_eq!(said.code, Some(0), "{}", said.errors);
     let end = said.out.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
     exact::judge(what, &request, &said.out[..end], &said.out[end..]);
+    // What judged is that the hop was the shared one, and not HTTP/1 all the way.
+    let (_, stats) = client::get(&format!("http://{}/stats", mirror.text("/workloads/0/admin")), &[]);
+    let shared = stats.lines().filter(|line| line.contains("downstream_rq_http2_total"));
+    let shared: u64 = shared.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+    assert!(shared >= 2, "no HTTP/2 between the sidecars: {stats}");
 }
