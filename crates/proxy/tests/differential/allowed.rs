@@ -100,6 +100,10 @@ fn reason(case: &Case, theirs: &Outcome, ours: &Outcome) -> Option<&'static str>
         (None, Some(400)) if theirs.requests.len() == ours.requests.len() => {
             return Some("both refuse it, Envoy without a word");
         }
+        // We end a connection whose first bytes are of another protocol without one.
+        (Some(400 | 426), None) if ours.closed && ours.statuses.is_empty() && ours.requests.is_empty() => {
+            return Some("both refuse it, we without a word: its first line is no HTTP");
+        }
         (Some(_), Some(400..)) => {}
         _ => return None,
     }
