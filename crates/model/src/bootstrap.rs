@@ -14,6 +14,8 @@ pub struct Bootstrap {
     /// Its static listeners and clusters, which ADS can neither replace nor remove.
     pub config: Config,
     pub admin: Option<SocketAddr>,
+    /// A request whose path has a fragment is refused: Envoy's way, unless its runtime says otherwise (Istio's does).
+    pub reject_fragments: bool,
 }
 
 /// Everything in the bootstrap is honoured or refused by its path; nothing goes live if anything is refused.
@@ -47,9 +49,25 @@ pub fn from_bootstrap(message: &xds::bootstrap::Bootstrap) -> Result<Bootstrap, 
         add("listeners", type_url::LISTENER, listener.name.clone(), xds::pack(&listener));
     }
     match rejections.is_empty() {
-        true => Ok(Bootstrap { config, admin }),
+        true => Ok(Bootstrap { config, admin, reject_fragments: reject_fragments(message) }),
         false => Err(rejections),
     }
+}
+
+/// The runtime's last layer that says it.
+fn reject_fragments(message: &xds::bootstrap::Bootstrap) -> bool {
+    use xds::bootstrap::runtime_layer::LayerSpecifier;
+    const FLAG: &str = "envoy.reloadable_features.http_reject_path_with_fragment";
+    let layers = message.layered_runtime.iter().flat_map(|runtime| &runtime.layers);
+    let said = layers.filter_map(|layer| match &layer.layer_specifier {
+        Some(LayerSpecifier::StaticLayer(values)) => values.fields.get(FLAG)?.kind.as_ref(),
+        None => None,
+    });
+    said.last().is_none_or(|value| match value {
+        xds::value::Kind::BoolValue(value) => *value,
+        xds::value::Kind::StringValue(value) => value != "false",
+        _ => true,
+    })
 }
 
 fn admin(message: &xds::bootstrap::Bootstrap) -> Compiled<Option<SocketAddr>> {

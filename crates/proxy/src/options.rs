@@ -49,6 +49,8 @@ pub struct ProxyOptions {
     /// Bytes each worker may hold for slow readers and writers; beyond it requests are answered 503 (flag `OM`). `None`:
     /// its share of what the machine or the control group has.
     pub memory_budget: Option<usize>,
+    /// What a fragment in a request's path is: stripped, unless a bootstrap says otherwise.
+    pub fragment: wire::path::Fragment,
     pub clock: Clock,
 }
 
@@ -65,6 +67,7 @@ impl Default for ProxyOptions {
             principals: Principals::default(),
             drain: Duration::from_secs(5),
             memory_budget: None,
+            fragment: wire::path::Fragment::Strip,
             clock: Clock::system(),
         }
     }
@@ -129,6 +132,7 @@ pub struct NodeIdentity {
 
 /// What all workers of a process share, none of it on the way of a request but counters that must be common.
 pub struct Shared {
+    pub fragment: wire::path::Fragment,
     pub clock: Clock,
     pub seed: u64,
     pub registry: Registry,

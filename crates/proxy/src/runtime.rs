@@ -111,6 +111,7 @@ impl Runtime {
         }
         let own = options.node.metadata.as_ref().map(crate::peer::labels).unwrap_or_default();
         let shared = Arc::new(Shared {
+            fragment: options.fragment,
             clock: options.clock.clone(),
             seed: seed(),
             registry,

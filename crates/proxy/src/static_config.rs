@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use model::Rejection;
+use wire::path::Fragment;
 use xds::bootstrap::Bootstrap;
 
 use crate::admin::{Admin, AdminError, Raw};
@@ -40,8 +41,10 @@ pub struct StaticProxy {
 
 /// Starts all the bootstrap describes. Everything in it is honoured, or nothing starts.
 pub fn start_static(bootstrap: &Bootstrap, options: ProxyOptions) -> Result<StaticProxy, StaticError> {
-    let model::bootstrap::Bootstrap { mut config, admin } =
+    let model::bootstrap::Bootstrap { mut config, admin, reject_fragments } =
         model::bootstrap::from_bootstrap(bootstrap).map_err(StaticError::Refused)?;
+    let fragment = if reject_fragments { Fragment::Reject } else { Fragment::Strip };
+    let options = ProxyOptions { fragment, ..options };
     let node = options.node.clone();
     let runtime = Runtime::start(options)?;
     let applied = runtime.handle().apply(config.snapshot());

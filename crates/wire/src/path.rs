@@ -2,7 +2,7 @@
 //! upstream alike, so that none of them can be led to read another path than the others.
 //!
 //! Istio's four modes (`MeshConfig.pathNormalization`) are combinations of Envoy's three settings. The steps, in
-//! Envoy's order: the fragment goes (Istio strips it rather than answer 400); `%2F` and `%5C` are decoded (only in
+//! Envoy's order: the fragment goes (Istio strips it, Envoy by itself answers 400); `%2F` and `%5C` are decoded (only in
 //! the decode mode); dot segments lose their parameters (`..;x` is `..`, as some servers read it); unreserved escapes
 //! are decoded, what has no place in a URL is escaped, `\` becomes `/`, dot segments are removed (RFC 3986 §5.2.4,
 //! §6.2.2.2); slashes are merged. Nothing is decoded twice, every other escape stays as sent, the query is never
@@ -24,6 +24,17 @@ pub struct Normalization {
     pub merge_slashes: bool,
     /// Envoy's `path_with_escaped_slashes_action`.
     pub escaped_slashes: EscapedSlashes,
+    /// What a fragment is, which no client should send.
+    pub fragment: Fragment,
+}
+
+/// What is done about a `#` and what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// Istio's choice: it runs Envoy with `http_reject_path_with_fragment` off.
+    Strip,
+    /// 400 `path_normalization_failed`, Envoy's own.
+    Reject,
 }
 
 /// What `%2F` and `%5C` in a path are.
@@ -38,8 +49,12 @@ pub enum EscapedSlashes {
 }
 
 impl Normalization {
-    pub const NONE: Normalization =
-        Normalization { normalize: false, merge_slashes: false, escaped_slashes: EscapedSlashes::Keep };
+    pub const NONE: Normalization = Normalization {
+        normalize: false,
+        merge_slashes: false,
+        escaped_slashes: EscapedSlashes::Keep,
+        fragment: Fragment::Strip,
+    };
     /// Istio's default.
     pub const BASE: Normalization = Normalization { normalize: true, ..Normalization::NONE };
     pub const MERGE_SLASHES: Normalization = Normalization { merge_slashes: true, ..Normalization::BASE };
@@ -98,6 +113,9 @@ pub fn canonicalize(target: &[u8], how: Normalization) -> Result<Canonical<'_>, 
             _ => {}
         }
         previous = *byte;
+    }
+    if end < target.len() && how.fragment == Fragment::Reject {
+        return Err(FAILED);
     }
     let kept = target.get(..end).unwrap_or_default();
     let as_sent = Canonical { target: Cow::Borrowed(kept), path_length, redirect: false };

@@ -194,7 +194,7 @@ impl Chains {
             number: self.next,
             h2: Arc::new(h2),
             limits,
-            path_mode: super::request::path_options(&settings.path),
+            path_mode: super::request::path_options(&settings.path, self.shared.fragment),
             logs: settings.access_logs.iter().map(|log| telemetry.log(log)).collect(),
             stats: self.envoy.http(&settings.stat_prefix),
             listener: stats,

@@ -8,7 +8,7 @@ use model::http_connection::{
 };
 use wire::h1::{Edits, Head};
 use wire::h2::Stream;
-use wire::path::{Normalization, canonicalize};
+use wire::path::{Fragment, Normalization, canonicalize};
 use wire::{HeaderId, Reject};
 
 use super::Worker;
@@ -339,8 +339,9 @@ pub fn ip_text(ip: IpAddr, text: &mut [u8; 46]) -> &[u8] {
 }
 
 /// The model's setting in the codec's words.
-pub fn path_options(path: &PathNormalization) -> Normalization {
+pub fn path_options(path: &PathNormalization, fragment: Fragment) -> Normalization {
     Normalization {
+        fragment,
         normalize: path.normalize,
         merge_slashes: path.merge_slashes,
         escaped_slashes: match path.escaped_slashes {

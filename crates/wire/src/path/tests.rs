@@ -170,6 +170,9 @@ fn queries_and_fragments() {
         assert_eq!(canonical.path(), path.as_bytes(), "{input}");
         assert_eq!(canonical.query(), query.map(str::as_bytes), "{input}");
     }
+    let strict = Normalization { fragment: Fragment::Reject, ..Normalization::NONE };
+    assert_eq!(canonicalize(b"/a?b#c", strict).unwrap_err().details, "path_normalization_failed");
+    assert!(canonicalize(b"/a?b", strict).is_ok());
     let plain = canonicalize(b"/productpage?u=normal&x=/../%2e#f", Normalization::DECODE_AND_MERGE_SLASHES);
     assert!(matches!(plain.unwrap().target, Cow::Borrowed(b"/productpage?u=normal&x=/../%2e")));
 }
