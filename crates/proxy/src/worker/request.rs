@@ -113,6 +113,12 @@ impl Worker {
             }
             Err(reject) => {
                 let flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::NONE);
+                if reject.close
+                    && exchange.stream.is_none()
+                    && let Some(client) = self.client(key)
+                {
+                    client.last = true;
+                }
                 self.local_reply(id, exchange, reject.status, b"", flags, reject.details);
             }
         }
