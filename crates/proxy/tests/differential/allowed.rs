@@ -32,6 +32,15 @@ pub fn compare(case: &Case, theirs: &Outcome, ours: &Outcome) -> Result<Option<&
     {
         return Ok(None);
     }
+    let without_continue =
+        |interim: &[u16]| -> Vec<u16> { interim.iter().copied().filter(|status| *status != 100).collect() };
+    if theirs.statuses == ours.statuses
+        && theirs.requests.len() == ours.requests.len()
+        && ours.interim == without_continue(&theirs.interim)
+        && theirs.requests.iter().all(|seen| seen.body.is_empty())
+    {
+        return Ok(Some("RFC 9110 section 10.1.1: nobody waits for 100 who has no body to send"));
+    }
     match reason(case, theirs, ours) {
         Some(reason) => Ok(Some(reason)),
         None => Err("another answer".to_owned()),
@@ -91,7 +100,8 @@ fn trailers(seen: &Seen) -> Vec<(String, String)> {
 
 /// Why this proxy may answer otherwise.
 fn reason(case: &Case, theirs: &Outcome, ours: &Outcome) -> Option<&'static str> {
-    let differs = (0..).find(|at| theirs.statuses.get(*at) != ours.statuses.get(*at))?;
+    let most = theirs.statuses.len().max(ours.statuses.len());
+    let differs = (0..most).find(|at| theirs.statuses.get(*at) != ours.statuses.get(*at))?;
     let (their, our) = (theirs.statuses.get(differs).copied(), ours.statuses.get(differs).copied());
     match (their, our) {
         // Both refuse, in other words.

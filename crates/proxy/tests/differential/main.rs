@@ -69,8 +69,8 @@ fn http1_requests_fare_as_with_envoy() {
     let mut agreed = 0;
     let mut excused: BTreeMap<&str, usize> = BTreeMap::new();
     let mut differing = vec![];
-    for (case, (theirs, ours)) in cases.iter().zip(theirs.into_iter().zip(ours)) {
-        match judge(case, &subjects, theirs, ours) {
+    for verdict in judge_all(&cases, &subjects, theirs, ours) {
+        match verdict {
             Ok(None) => agreed += 1,
             Ok(Some(reason)) => *excused.entry(reason).or_default() += 1,
             Err(text) => differing.push(text),
@@ -100,8 +100,33 @@ fn run(subject: &Subject, cases: &[Case]) -> Vec<Outcome> {
     outcomes.into_inner().unwrap().into_values().collect()
 }
 
+/// All verdicts, the lanes side by side.
+fn judge_all(
+    cases: &[Case],
+    subjects: &[Subject; 2],
+    theirs: Vec<Outcome>,
+    ours: Vec<Outcome>,
+) -> Vec<Result<Option<&'static str>, String>> {
+    let todo = Mutex::new(cases.iter().zip(theirs.into_iter().zip(ours)));
+    let next = || todo.lock().unwrap().next();
+    let verdicts = Mutex::new(vec![]);
+    std::thread::scope(|scope| {
+        for lane in 0..subject::LANES {
+            let (next, verdicts) = (&next, &verdicts);
+            scope.spawn(move || {
+                while let Some((case, (theirs, ours))) = next() {
+                    let verdict = judge(lane, case, subjects, theirs, ours);
+                    verdicts.lock().unwrap().push(verdict);
+                }
+            });
+        }
+    });
+    verdicts.into_inner().unwrap()
+}
+
 /// Alike, or different for a reason, or neither. What differs is tried once more without haste before it is believed.
 fn judge(
+    lane: usize,
     case: &Case,
     subjects: &[Subject; 2],
     mut theirs: Outcome,
@@ -109,7 +134,7 @@ fn judge(
 ) -> Result<Option<&'static str>, String> {
     let mut difference = allowed::compare(case, &theirs, &ours);
     if difference.is_err() {
-        [theirs, ours] = subjects.each_ref().map(|subject| subject.send(0, case, Duration::from_secs(1)));
+        [theirs, ours] = subjects.each_ref().map(|subject| subject.send(lane, case, Duration::from_secs(1)));
         difference = allowed::compare(case, &theirs, &ours);
     }
     difference.map_err(|what| {
