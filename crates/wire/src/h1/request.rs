@@ -64,7 +64,8 @@ pub fn parse_request(
     collect(storage, head, parsed.headers, limits, SIDE)?;
 
     let method = method.as_bytes();
-    if !METHODS.contains(&method) && !(limits.allow_custom_methods && method.len() <= MAX_METHOD) {
+    let served = METHODS.contains(&method) || limits.allow_custom_methods && method.len() <= MAX_METHOD;
+    if !served {
         return Err(Reject::malformed(SIDE, details::CODEC_ERROR));
     }
     if minor == 0 && !limits.allow_http10 {
