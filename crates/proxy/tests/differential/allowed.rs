@@ -77,6 +77,14 @@ fn equal(theirs: &Seen, ours: &Seen) -> Result<(), String> {
 fn headers(seen: &Seen) -> Vec<(String, String)> {
     let mut joined: Vec<(String, String)> = vec![];
     for (name, value) in &seen.headers {
+        // White space around a value is none of it (RFC 9112 section 5.1); lines are forwarded as they came.
+        let mut value = value.as_str();
+        while value.starts_with(' ') || value.starts_with("\\t") {
+            value = value.trim_start_matches(' ').trim_start_matches("\\t");
+        }
+        while value.ends_with(' ') || value.ends_with("\\t") {
+            value = value.trim_end_matches(' ').trim_end_matches("\\t");
+        }
         match name.as_str() {
             "transfer-encoding" | "content-length" => continue,
             // A client's own id stays.
@@ -85,7 +93,7 @@ fn headers(seen: &Seen) -> Vec<(String, String)> {
         }
         match joined.last_mut().filter(|(last, _)| last == name) {
             Some((_, list)) => *list = format!("{list},{value}"),
-            None => joined.push((name.clone(), value.clone())),
+            None => joined.push((name.clone(), value.to_owned())),
         }
     }
     joined
