@@ -1,6 +1,7 @@
-//! Answers that come before their question is complete.
+//! Answers that come before their question is complete, and questions that are not complete when they seem to be.
 
 mod common;
+mod h2client;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -38,4 +39,22 @@ fn an_answer_before_the_reset_reaches_the_client() {
         drop(client);
         sender.join().unwrap();
     }
+}
+
+/// RFC 9113 §8.1.1: content-length may turn out to be wrong as long as the stream has not ended, and an HTTP/1 host that got
+/// a head of length 0 has got the whole request. Envoy forwards nothing either.
+#[test]
+fn a_body_of_no_length_is_not_believed_before_its_end() {
+    let host = Host::saying("ok");
+    let proxy = Proxy::start(http_listener(http(to("a"))), &[cluster("a", &[host.address])]);
+    let mut client = h2client::H2Client::connect(proxy.address);
+    let good = client.open("POST", "/good", "content-length: 0\r\n", false);
+    let bad = client.open("POST", "/bad", "content-length: 0\r\n", false);
+    client.send(bad, b"smuggled", true);
+    assert_eq!(proxy.get("/neighbour").status, 200);
+    client.send(good, b"", true);
+    assert_eq!(client.answer(good).status, 200);
+    let seen: Vec<String> =
+        host.requests.lock().unwrap().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(seen, ["/neighbour", "/good"]);
 }

@@ -168,7 +168,9 @@ impl Worker {
     /// it: whoever sent it would not understand an answer in HTTP/1 (a mistaken preface, RFC 9113 §3.4; the header of
     /// the PROXY protocol).
     fn is_not_http(&mut self, key: Key, bytes: &[u8]) -> bool {
-        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        // A line that is not whole may still name it.
+        let Some(end) = memchr::memchr(b'\n', bytes) else { return false };
+        let line = bytes.get(..end).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let first = self
             .downstream(key)

@@ -10,7 +10,7 @@ use wire::text::list_has;
 
 use super::Worker;
 use super::connection::{Client, Conn, DownstreamH2};
-use super::exchange::{Exchange, ExchangeId};
+use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use crate::clock::Time;
 use crate::net::sockets::Key;
 
@@ -203,6 +203,8 @@ impl Worker {
             exchange.held += bytes.len();
             return;
         }
+        let held =
+            exchange.phase == Phase::Delayed && exchange.wake == Deadline::NEVER && exchange.must_end_first();
         exchange.request_done = end;
         if end {
             exchange.request_ended = now;
@@ -210,6 +212,9 @@ impl Worker {
         self.forward_request(id, bytes, trailers);
         if end {
             self.request_complete(id);
+        }
+        if end && held {
+            self.wake(id);
         }
     }
 

@@ -383,6 +383,15 @@ impl Exchange {
         !self.head.is_empty()
     }
 
+    /// An HTTP/2 request that says it has no body and has not ended: a host that speaks HTTP/1 would take its head for all
+    /// of it, and there would be no taking it back when more comes (bad-inputs N-16).
+    pub fn must_end_first(&self) -> bool {
+        self.stream.is_some()
+            && !self.request_done
+            && self.head_view().framing() == wire::BodyFraming::None
+            && !self.asks_for_tunnel()
+    }
+
     pub fn route_name(&self) -> &str {
         self.route.as_ref().and_then(|routed| routed.route()).map_or("", |route| &route.name)
     }

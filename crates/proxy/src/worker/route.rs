@@ -293,6 +293,13 @@ impl Worker {
 
     /// The delay (if any) is over: answer with a fault, or send.
     pub(super) fn after_delay(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
+        if exchange.must_end_first() {
+            exchange.phase = Phase::Delayed;
+            exchange.wake = Deadline::NEVER;
+            self.arm(&mut exchange);
+            self.exchanges.put_back(id, exchange);
+            return;
+        }
         match exchange.abort.take() {
             None => self.attempt(id, exchange, body),
             Some(Abort::Status(status)) => {

@@ -285,6 +285,11 @@ impl<'a> Gather<'a> {
                 self.malformed("connection-specific field");
                 return false;
             }
+            // Envoy 1.40 takes it for an attack too.
+            HeaderId::ContentLength => {
+                self.malformed("content-length in trailers");
+                return false;
+            }
             // As in HTTP/1 (bad-inputs H-22).
             _ if id.is_forbidden_in_trailers(name) => return false,
             _ => {}
