@@ -59,11 +59,11 @@ fn reject_fragments(message: &xds::bootstrap::Bootstrap) -> bool {
     use xds::bootstrap::runtime_layer::LayerSpecifier;
     const FLAG: &str = "envoy.reloadable_features.http_reject_path_with_fragment";
     let layers = message.layered_runtime.iter().flat_map(|runtime| &runtime.layers);
-    let said = layers.filter_map(|layer| match &layer.layer_specifier {
+    let mut said = layers.filter_map(|layer| match &layer.layer_specifier {
         Some(LayerSpecifier::StaticLayer(values)) => values.fields.get(FLAG)?.kind.as_ref(),
         None => None,
     });
-    said.last().is_none_or(|value| match value {
+    said.next_back().is_none_or(|value| match value {
         xds::value::Kind::BoolValue(value) => *value,
         xds::value::Kind::StringValue(value) => value != "false",
         _ => true,
