@@ -44,6 +44,9 @@ const MESH: &[HeaderId] = &[
     HeaderId::XEnvoyDownstreamServiceNode,
     HeaderId::XEnvoyOriginalHost,
     HeaderId::XEnvoyOriginalPath,
+    // Not among those Envoy takes away: it names the host of a cluster of original destinations, which an outsider is not
+    // to choose.
+    HeaderId::XEnvoyOriginalDstHost,
 ];
 
 /// Headers the router obeys and does not pass on.
