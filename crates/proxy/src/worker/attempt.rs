@@ -195,6 +195,13 @@ impl Worker {
             Some(Conn::UpstreamH2(up)) => {
                 up.requests += 1;
                 up.used = now;
+                if let Some(cluster) = &exchange.counted.cluster {
+                    let most = cluster.config.borrow().max_requests_per_connection;
+                    if most.is_some_and(|most| up.requests >= most) {
+                        up.retiring = true;
+                        self.telemetry.shard.inc(cluster.stats.upstream_cx_max_requests);
+                    }
+                }
                 exchange.upstream_local = up.local;
                 exchange.upstream_version = Some(Version::Http2);
                 (up.host.clone(), !std::mem::replace(&mut up.introduced, true))

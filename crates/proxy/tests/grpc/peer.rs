@@ -178,6 +178,16 @@ impl Peer {
         self.first(|seen| matches!(seen, Seen::Request { .. }))
     }
 
+    /// The connection ends, and no request comes before.
+    pub fn end(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        while !self.ended {
+            assert!(Instant::now() < until, "the connection does not end");
+            self.poll(Duration::from_millis(20));
+        }
+        assert!(!self.seen.iter().any(|seen| matches!(seen, Seen::Request { .. })), "{:?}", self.seen);
+    }
+
     fn first(&mut self, wanted: impl Fn(&Seen) -> bool) -> Seen {
         let until = Instant::now() + PATIENCE;
         loop {

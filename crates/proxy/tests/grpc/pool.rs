@@ -2,8 +2,9 @@
 
 use wire::h2::Config;
 
+use crate::common::{Proxy, http_listener, to};
 use crate::peer::{Peer, Seen};
-use crate::rig::Rig;
+use crate::rig::{Rig, host, http2_cluster, manager};
 
 const BURST: usize = 400;
 
@@ -56,4 +57,29 @@ fn what_does_not_fit_on_a_connection_goes_on_another() {
     assert_eq!(client.answer(second).status, 204);
     host.respond(one, 204, "", true);
     assert_eq!(client.answer(first).status, 204);
+}
+
+/// Envoy's `max_requests_per_connection`: a shared connection that has carried so many takes no more and ends with them.
+#[test]
+fn a_connection_that_is_used_up_ends_with_its_last_request() {
+    let (listener, address) = host();
+    let mut cluster = http2_cluster("app", &[address]);
+    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    cluster["typed_extension_protocol_options"][options]["common_http_protocol_options"] =
+        serde_json::json!({ "max_requests_per_connection": 2 });
+    let proxy = Proxy::start(http_listener(manager(to("app"))), &[cluster]);
+    let mut client = Peer::connect(proxy.address);
+    let streams: Vec<_> = (0..3).map(|number| client.open(&get(number), true)).collect();
+    let mut first = Peer::accept(&listener, Config::default());
+    let mut second = Peer::accept(&listener, Config::default());
+    let (one, two) = (first.request().stream(), first.request().stream());
+    let three = second.request().stream();
+    for (peer, stream, asked) in [(0, one, 0), (0, two, 1), (1, three, 2)] {
+        let peer = if peer == 0 { &mut first } else { &mut second };
+        peer.respond(stream, 204, "", true);
+        assert_eq!(client.answer(streams[asked]).status, 204);
+    }
+    // Nothing follows on the first but its end.
+    first.end();
+    assert_eq!(proxy.count("envoy_cluster_upstream_cx_max_requests", &[]), 1);
 }
