@@ -1,9 +1,12 @@
 //! HTTP/2 by hand: frames as right or wrong as a test wants them.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
-use crate::rig::{PATIENCE, connect};
+/// How long a frame may be waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -116,12 +119,13 @@ pub struct Peer {
 impl Peer {
     pub fn over(stream: TcpStream) -> Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
         Peer { stream, buffer: vec![], at: 0 }
     }
 
     /// A client that has sent its preface with these settings, and asks for no compression table.
     pub fn client(address: SocketAddr, settings: &[u8]) -> Peer {
-        let mut peer = Peer::over(connect(address));
+        let mut peer = Peer::over(TcpStream::connect(address).unwrap());
         let first = frame(SETTINGS, 0, 0, [&setting(1, 0), settings].concat());
         peer.say([PREFACE, &first, &frame(SETTINGS, ACK, 0, "")].concat());
         peer

@@ -43,18 +43,18 @@ fn case(seed: u64, number: usize) -> Case {
     Case { number, bytes, requests, cuts }
 }
 
-struct Choice<'r>(&'r mut Random);
+pub struct Choice<'r>(pub &'r mut Random);
 
 impl Choice<'_> {
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0.below(limit as u64) as usize
     }
 
-    fn one_in(&mut self, chances: usize) -> bool {
+    pub fn one_in(&mut self, chances: usize) -> bool {
         self.below(chances) == 0
     }
 
-    fn of<'t, T: ?Sized>(&mut self, all: &[&'t T]) -> &'t T {
+    pub fn of<'t, T: ?Sized>(&mut self, all: &[&'t T]) -> &'t T {
         all[self.below(all.len())]
     }
 }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `generate.rs` | requests, well-formed and not, from a seed |
 //! | `subject.rs` | Envoy and this proxy, started from one bootstrap; a client that sends a case to either |
+//! | `http2.rs` | the same over HTTP/2 |
 //! | `host.rs` | what a host sees of a case |
 //! | `allowed.rs` | the differences there may be |
 #![allow(
@@ -15,8 +16,11 @@
 )]
 
 mod allowed;
+#[path = "../catalogue/frames.rs"]
+mod frames;
 mod generate;
 mod host;
+mod http2;
 mod subject;
 
 use std::collections::BTreeMap;

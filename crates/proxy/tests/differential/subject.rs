@@ -39,8 +39,8 @@ pub fn shown(bytes: &[u8]) -> String {
 }
 
 pub struct Subject {
-    lanes: Vec<SocketAddr>,
-    hosts: Vec<Host>,
+    pub lanes: Vec<SocketAddr>,
+    pub hosts: Vec<Host>,
     _running: Running,
 }
 
@@ -77,6 +77,8 @@ fn bootstrap(hosts: &[Host]) -> Value {
                     "stat_prefix": "lane",
                     "codec_type": "AUTO",
                     "stream_idle_timeout": "0s",
+                    // Envoy lets a client read for so long after a connection's end.
+                    "delayed_close_timeout": "0.1s",
                     "normalize_path": true,
                     "proxy_100_continue": true,
                     "http_protocol_options": { "enable_trailers": true },
