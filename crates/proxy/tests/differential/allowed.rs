@@ -89,6 +89,10 @@ fn headers(seen: &Seen) -> Vec<(String, String)> {
             "transfer-encoding" | "content-length" => continue,
             // A client's own id stays.
             "x-request-id" if value.len() == 36 => continue,
+            // Beside an upgrade Envoy leaves keep-alive standing.
+            "connection" if value == "keep-alive" || value.to_ascii_lowercase().contains("upgrade") => {
+                continue;
+            }
             // Said twice it says no more.
             "te" if joined.iter().any(|(last, list)| last == name && list == value) => continue,
             _ => {}
@@ -124,11 +128,26 @@ fn reason(case: &Case, theirs: &Outcome, ours: &Outcome) -> Option<&'static str>
         (Some(400 | 426), None) if ours.closed && ours.statuses.is_empty() && ours.requests.is_empty() => {
             return Some("both refuse it, we without a word: its first line is no HTTP");
         }
+        // Envoy joins two content-types into one that is not gRPC's.
+        (Some(400..), Some(200))
+            if theirs.requests.len() == ours.requests.len() && twice_grpc(&case.bytes) =>
+        {
+            return Some("both refuse it, this proxy as gRPC");
+        }
         (Some(_), Some(400..)) => {}
         _ => return None,
     }
     let message = message(&case.bytes, differs)?;
     fault(message)
+}
+
+fn twice_grpc(bytes: &[u8]) -> bool {
+    bytes
+        .to_ascii_lowercase()
+        .windows(30)
+        .filter(|window| *window == b"content-type: application/grpc")
+        .count()
+        > 1
 }
 
 /// The message with this number, those before it being well formed.

@@ -114,8 +114,8 @@ impl Reader {
                 fields.sort_by(|(left, _), (right, _)| left.cmp(right));
                 return Some(fields);
             }
-            let text = line.trim_ascii().escape_ascii().to_string();
-            let Some((name, value)) = text.split_once(':') else {
+            let text = line.escape_ascii().to_string();
+            let Some((name, _)) = text.split_once(':') else {
                 *fault = Some(format!("a line without colon: {text}"));
                 continue;
             };
@@ -126,7 +126,8 @@ impl Reader {
             if line.iter().any(|byte| matches!(byte, 0 | b'\n' | b'\r')) {
                 *fault = Some(format!("a bad value: {text}"));
             }
-            fields.push((name.to_ascii_lowercase(), value.trim_start_matches("\\t").trim().to_owned()));
+            let value = line.splitn(2, |byte| *byte == b':').nth(1).unwrap_or_default();
+            fields.push((name.to_ascii_lowercase(), value.trim_ascii().escape_ascii().to_string()));
         }
     }
 }
