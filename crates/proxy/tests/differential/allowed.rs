@@ -87,6 +87,8 @@ fn headers(seen: &Seen) -> Vec<(String, String)> {
         }
         match name.as_str() {
             "transfer-encoding" | "content-length" => continue,
+            // Of an offer of h2c, which goes no further (U-03), even where Connection does not list it.
+            "http2-settings" => continue,
             // A client's own id stays.
             "x-request-id" if value.len() == 36 => continue,
             // Beside an upgrade Envoy leaves keep-alive standing.
