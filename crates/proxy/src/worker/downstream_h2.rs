@@ -265,6 +265,8 @@ impl Worker {
             down.ending = true;
         }
         self.sockets.pause(key);
+        // Nobody is waited for who does not read them.
+        self.sockets.set_deadline(key, self.now.after(RELEASE_AFTER));
         self.flush_later(key);
     }
 
