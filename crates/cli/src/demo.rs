@@ -115,6 +115,10 @@ pub fn run(args: &Demo) -> Outcome {
     };
     tell(&file, args);
     tree.keep()?;
+    if let Some(counts) = &counts {
+        counts.finish();
+    }
+    tree.end();
     if let Some(counts) = counts {
         let (sent, failed) = (counts.sent.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
         say(format_args!("stopped: {sent} requests sent, {failed} failed; nothing is left behind"));

@@ -1,6 +1,6 @@
 //! A steady load on one address: open loop, so that a slow answer does not hide the next request.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Request, Uri};
@@ -15,7 +15,26 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 pub struct Counts {
     pub sent: AtomicU64,
     pub failed: AtomicU64,
+    /// Answered or failed.
+    ended: AtomicU64,
+    stopping: AtomicBool,
 }
+
+impl Counts {
+    /// Sends no more, and waits a moment for the answers still to come.
+    pub fn finish(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let until = std::time::Instant::now() + PATIENCE;
+        while self.ended.load(Ordering::SeqCst) < self.sent.load(Ordering::SeqCst)
+            && std::time::Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Waited for answers when the load ends.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Requests in flight at the most; beyond that a request is counted as failed without being sent.
 const IN_FLIGHT: usize = 256;
@@ -39,9 +58,14 @@ async fn send(address: Uri, rps: f64, counts: Arc<Counts>) {
     let permits = Arc::new(tokio::sync::Semaphore::new(IN_FLIGHT));
     loop {
         tick.tick().await;
-        counts.sent.fetch_add(1, Ordering::Relaxed);
+        if counts.stopping.load(Ordering::SeqCst) {
+            // Those under way go on until the process ends.
+            std::future::pending::<()>().await;
+        }
+        counts.sent.fetch_add(1, Ordering::SeqCst);
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             counts.failed.fetch_add(1, Ordering::Relaxed);
+            counts.ended.fetch_add(1, Ordering::SeqCst);
             continue;
         };
         let (client, counts, address) = (client.clone(), Arc::clone(&counts), address.clone());
@@ -61,6 +85,7 @@ async fn send(address: Uri, rps: f64, counts: Arc<Counts>) {
             if !matches!(tokio::time::timeout_at(deadline, exchange).await, Ok(Some(()))) {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
             }
+            counts.ended.fetch_add(1, Ordering::SeqCst);
         });
     }
 }

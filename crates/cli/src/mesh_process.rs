@@ -193,8 +193,8 @@ impl MeshProcess {
         if self.json { event(&crate::output::to_value(file)?) } else { Ok(()) }
     }
 
-    /// Keeps the tree alive until somebody asks it to end, then ends it and removes what it made.
-    pub fn keep(mut self) -> Outcome {
+    /// Keeps the tree alive until somebody asks it to end. [`MeshProcess::end`], or dropping it, does.
+    pub fn keep(&mut self) -> Outcome {
         let mut restarts: Vec<(Instant, usize)> = Vec::new();
         loop {
             let next = restarts.iter().map(|(at, _)| *at).min();
@@ -229,7 +229,6 @@ impl MeshProcess {
                 }
             }
         }
-        self.end();
         Ok(())
     }
 
