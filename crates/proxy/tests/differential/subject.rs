@@ -214,7 +214,8 @@ fn listeners(admin: &Path) -> Vec<SocketAddr> {
     ask().unwrap_or_default()
 }
 
-/// The statuses of the responses in these bytes; 0 for what is no response.
+/// The statuses of the responses in these bytes; 0 for what is no response, 400 for a refusal told as gRPC (the host
+/// speaks none).
 fn statuses(bytes: &[u8]) -> Vec<u16> {
     let mut all = vec![];
     let mut rest = bytes;
@@ -222,7 +223,7 @@ fn statuses(bytes: &[u8]) -> Vec<u16> {
         let head = String::from_utf8_lossy(&rest[..end]).to_ascii_lowercase();
         let status: u16 =
             head.strip_prefix("http/1.1 ").and_then(|text| text.get(..3)?.parse().ok()).unwrap_or(0);
-        all.push(status);
+        all.push(if head.contains("\r\ngrpc-status:") { 400 } else { status });
         rest = &rest[end + 4..];
         if status < 200 {
             if status == 101 || status == 0 {
