@@ -386,8 +386,9 @@ impl Worker {
     pub(super) fn pass_interim(&mut self, exchange: &mut Exchange, bytes: &[u8]) {
         let head = self.response.response(bytes);
         let old_client = exchange.stream.is_none() && exchange.head_view().version() == Version::Http10;
+        // Passed on to whoever asked for it, also for a request without a body (RFC 9110 §15.2).
         let asked = head.status() != 100
-            || exchange.head_view().expect_continue()
+            || exchange.head_view().known(HeaderId::Expect).is_some()
                 && exchange.route.as_ref().is_some_and(|routed| routed.http.settings.proxy_100_continue);
         if old_client || !asked {
             return;

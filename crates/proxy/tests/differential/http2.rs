@@ -290,7 +290,18 @@ fn send(subject: &Subject, lane: usize, case: &Case) -> Outcome {
         }
         None => (None, "closed".to_owned()),
     };
-    Outcome { status, end, requests: subject.hosts[lane].take() }
+    let mut requests = subject.hosts[lane].take();
+    // What was refused before may reach the host after its client has been told.
+    requests.retain(|seen| !is_of_another(seen, case.number));
+    Outcome { status, end, requests }
+}
+
+fn is_of_another(seen: &Seen, number: usize) -> bool {
+    let target = seen.line.split(' ').nth(1).unwrap_or_default();
+    let of = target
+        .strip_prefix("/case-")
+        .map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+    of.is_some_and(|of| !of.is_empty() && of != number.to_string())
 }
 
 /// The status of a response's head, its first field: by index, or three digits, in Huffman's code or not.
