@@ -103,9 +103,14 @@ impl Exchanges {
         }
     }
 
-    /// Nothing is to do for a while.
+    /// More is kept than a worker needs that has nothing to do.
+    pub fn could_rest(&self) -> bool {
+        self.spare.len() > SPARE_IDLE && self.places.is_empty()
+    }
+
+    /// Nothing was to do for a while.
     pub fn rest(&mut self) {
-        if self.spare.len() > SPARE_IDLE && self.places.is_empty() {
+        if self.could_rest() {
             self.spare.truncate(SPARE_IDLE);
             self.spare.shrink_to_fit();
         }

@@ -9,7 +9,7 @@
 //! | 3 | `downstream`, `downstream_h2` | its bytes are cut into messages |
 //! | 4 | `request` | the head is checked; what the client says about itself is believed or not |
 //! | 5 | `route`, `request_edits`, `route_timeouts` | filters, where to, what changes, how long it may take |
-//! | 6 | `attempt`, `pool` | a host, a connection to it, the request on its way |
+//! | 6 | `attempt`, `pool`, `send_request` | a host, a connection to it, the request on its way |
 //! | 7 | `forward`, `upstream`, `upstream_h2` | bodies both ways under backpressure; the host's bytes cut into responses |
 //! | 8 | `response`, `retry` | the response edited and passed on, or another attempt |
 //! | 9 | `finish` | counted, logged; the connections are free for the next |
@@ -40,6 +40,7 @@ mod response;
 mod retry;
 pub mod route;
 mod route_timeouts;
+mod send_request;
 mod tcp;
 mod tcp_report;
 mod timeout;
@@ -82,7 +83,7 @@ const READ_BUFFER: usize = 128 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 /// Reads of one connection before others get their turn.
 const READS_PER_TURN: usize = 8;
-/// A sleep of at least this long is one without load.
+/// After a sleep of at least this long there is no load.
 const REST_AFTER: Duration = Duration::from_millis(200);
 /// Read at once of an HTTP/2 connection, which may hold hundreds of requests: then others get their turn.
 const SHARED_READ: usize = 64 * 1024;
@@ -205,15 +206,20 @@ impl Worker {
         let Some(mut poll) = self.poll.take() else { return Ok(()) };
         let mut events = Events::with_capacity(1024);
         while !self.stopping {
-            let sleep = self.sleep();
-            if sleep.is_none_or(|sleep| sleep >= REST_AFTER) {
-                self.exchanges.rest();
-            }
+            let sleep = match self.sleep() {
+                // Somebody has to wake up to give back what a burst has left.
+                sleep if self.exchanges.could_rest() => Some(sleep.unwrap_or(REST_AFTER).min(REST_AFTER)),
+                sleep => sleep,
+            };
             match poll.poll(&mut events, sleep) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
-            self.now = self.clock.now();
+            let now = self.clock.now();
+            if now.since(self.now) >= REST_AFTER {
+                self.exchanges.rest();
+            }
+            self.now = now;
             self.turn(&events);
         }
         self.telemetry.flush();

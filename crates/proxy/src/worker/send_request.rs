@@ -1,0 +1,226 @@
+//! Step 6, second half: the request of an attempt on its way, as its host speaks.
+
+use model::retry::Outcome;
+use wire::h1::{BodyReader, Scheme, Version, write_request};
+use wire::h2::hop::shape_request;
+use wire::{BodyFraming, HeaderId};
+
+use super::Worker;
+use super::connection::{Conn, Reading};
+use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
+use super::local_reply::Reset;
+use super::request_edits::set_host;
+use crate::net::sockets::Key;
+use crate::upstream::{HostRef, bump};
+
+impl Worker {
+    /// Sends the request on a connection: its head as this attempt has it, and what has come of its body.
+    pub(super) fn send_request(
+        &mut self,
+        id: ExchangeId,
+        mut exchange: Box<Exchange>,
+        key: Key,
+        body: &[u8],
+    ) {
+        let now = self.now;
+        exchange.up = Some(key);
+        exchange.phase = Phase::Attempt;
+        exchange.attempt_started = now;
+        exchange.interim = 0;
+        let (host, introduce) = match self.conns.get_mut(key) {
+            Some(Conn::Upstream(up)) => {
+                up.exchange = Some(id);
+                up.reading = Reading::Head;
+                up.requests += 1;
+                up.answered = false;
+                exchange.upstream_local = up.local;
+                exchange.upstream_version = Some(Version::Http11);
+                (up.host.clone(), !std::mem::replace(&mut up.introduced, true))
+            }
+            Some(Conn::UpstreamH2(up)) => {
+                up.requests += 1;
+                up.used = now;
+                if let Some(cluster) = &exchange.counted.cluster {
+                    let most = cluster.config.borrow().max_requests_per_connection;
+                    if most.is_some_and(|most| up.requests >= most) {
+                        up.retiring = true;
+                        self.telemetry.shard.inc(cluster.stats.upstream_cx_max_requests);
+                    }
+                }
+                exchange.upstream_local = up.local;
+                exchange.upstream_version = Some(Version::Http2);
+                (up.host.clone(), !std::mem::replace(&mut up.introduced, true))
+            }
+            _ => {
+                self.exchanges.put_back(id, exchange);
+                return;
+            }
+        };
+        bump(&host.active, 1);
+        bump(&host.total_requests, 1);
+        exchange.counted.host = true;
+        if let Some(cluster) = &exchange.counted.cluster {
+            let shard = &self.telemetry.shard;
+            shard.inc(cluster.stats.upstream_rq_total);
+            shard.shift(cluster.stats.upstream_rq_active, 1);
+        }
+        self.edit_for_attempt(&mut exchange, &host, introduce && host.mesh);
+        let terminates = exchange.terminates;
+        if terminates {
+            // Nothing to send before the tunnel.
+        } else if matches!(self.conns.get(key), Some(Conn::UpstreamH2(_))) {
+            if !self.upgrade_waits(key, &exchange) && !self.open_stream(key, &mut exchange, body) {
+                self.exchanges.put_back(id, exchange);
+                self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
+                return;
+            }
+        } else {
+            self.write_request_h1(key, &mut exchange, body);
+        }
+        let longest = host.cluster.upgrade().and_then(|cluster| cluster.config.borrow().max_stream_duration);
+        exchange.try_end = longest.map_or(Deadline::NEVER, |longest| Deadline(now.after(longest)));
+        self.start_try_timeout(&mut exchange);
+        self.arm(&mut exchange);
+        self.hold_back(&mut exchange, 0);
+        let down = exchange.down;
+        let may_read = exchange.stream.is_none() && self.backlog_to_host(&exchange) == 0;
+        self.exchanges.put_back(id, exchange);
+        if may_read && self.sockets.is_paused(down) && self.sockets.resume(down) {
+            self.again.push(down);
+        }
+        if terminates && !self.sockets.is_connecting(key) {
+            self.answer_connect(key);
+        }
+    }
+
+    /// A CONNECT that ends here is granted once its host is connected to: as if the host had said so.
+    pub(super) fn answer_connect(&mut self, key: Key) {
+        self.upstream_bytes(key, b"HTTP/1.1 200 OK\r\n\r\n");
+    }
+
+    fn write_request_h1(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) {
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        let head = exchange.request.request(&exchange.head);
+        if head.version() == Version::Http2
+            && head.framing() == BodyFraming::None
+            && !matches!(head.method(), b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"TRACE" | b"CONNECT")
+            && head.known(HeaderId::ContentLength).is_none()
+        {
+            // HTTP/2 says by itself that there is no body; HTTP/1 where one is to be expected (RFC 9110 §8.6).
+            exchange.edits.set_known(&head, HeaderId::ContentLength, b"0");
+        }
+        if head.is_connect()
+            && let Some(host) = exchange.edits.replaced_host().map(<[u8]>::to_vec)
+        {
+            exchange.edits.target(&host);
+        }
+        let random = || (u128::from(self.random.next_u64()) << 64) | u128::from(self.random.next_u64());
+        exchange.give_websocket_key(random);
+        let head = exchange.request.request(&exchange.head);
+        write_request(&head, &exchange.edits, &mut out);
+        if exchange.stream.is_some() {
+            // Payload without framing: what was kept and what came now.
+            self.sockets.send_soon(key, &out, b"");
+            self.out = out;
+            self.send_kept(exchange, body);
+            return;
+        }
+        if exchange.replay.is_empty() {
+            self.sockets.send(key, &out, body);
+            self.keep_for_replay(exchange, body, &[]);
+        } else {
+            let kept = std::mem::take(&mut exchange.replay);
+            self.sockets.send(key, &out, &kept);
+            self.sockets.send(key, body, &[]);
+            self.keep_again(exchange, kept, body);
+        }
+        self.out = out;
+    }
+
+    /// Opens a stream for the request. False: the connection does not take it.
+    pub(super) fn open_stream(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) -> bool {
+        let Some(Conn::UpstreamH2(up)) = self.conns.get_mut(key) else { return false };
+        let head = exchange.request.request(&exchange.head);
+        let upgrade = exchange.asks_for_tunnel();
+        let bare = exchange.replay.is_empty() && body.is_empty() && exchange.trailers.is_empty();
+        let end = exchange.request_done && bare && !upgrade;
+        let scheme = head.scheme().unwrap_or(Scheme::Http);
+        let edits = &exchange.edits;
+        self.shape.clear();
+        if up.hop && exchange.web.is_none() {
+            shape_request(&head, edits, &mut self.shape);
+        }
+        let opened = up.codec.open_with_hop(&head, edits, scheme, end, exchange.id.token(), &self.shape);
+        let Ok(stream) = opened else { return false };
+        exchange.up_stream = Some(stream);
+        exchange.unframe = (exchange.stream.is_none() && exchange.body_framing() == BodyFraming::Chunked)
+            .then(|| Box::new(BodyReader::request(BodyFraming::Chunked, &self.shared.upstream_limits)));
+        if !end && !upgrade {
+            self.send_kept(exchange, body);
+        }
+        self.flush_later(key);
+        true
+    }
+
+    /// Sends what was kept of a body, and what came now.
+    fn send_kept(&mut self, exchange: &mut Exchange, body: &[u8]) {
+        let kept = std::mem::take(&mut exchange.replay);
+        let trailers = std::mem::take(&mut exchange.trailers);
+        let end = exchange.request_done;
+        if exchange.stream.is_none() {
+            // Kept as framed, trailers and all.
+            self.send_body(exchange, &kept, &[], end && body.is_empty());
+            if !body.is_empty() {
+                self.send_body(exchange, body, &[], end);
+            }
+        } else {
+            self.send_body(
+                exchange,
+                &kept,
+                if body.is_empty() { &trailers } else { &[] },
+                end && body.is_empty(),
+            );
+            if !body.is_empty() {
+                self.send_body(exchange, body, &trailers, end);
+            }
+        }
+        exchange.trailers = trailers;
+        self.keep_again(exchange, kept, body);
+    }
+
+    /// What was sent may have to be sent once more.
+    fn keep_again(&mut self, exchange: &mut Exchange, kept: Vec<u8>, body: &[u8]) {
+        let limit = exchange.route.as_ref().map_or(0, |routed| routed.replay_limit);
+        exchange.replayable &= kept.len() + body.len() <= limit;
+        if exchange.replayable {
+            exchange.replay = kept;
+            exchange.replay.extend_from_slice(body);
+        }
+    }
+
+    /// What differs from attempt to attempt.
+    fn edit_for_attempt(&mut self, exchange: &mut Exchange, host: &HostRef, introduce: bool) {
+        let Some(routed) = &exchange.route else { return };
+        let count = routed.virtual_host().is_some_and(|host| host.attempt_count_in_request);
+        let tell = routed.http.peer_metadata.is_some_and(|config| config.to_upstream) && introduce;
+        let suppress = routed.http.settings.router.suppress_envoy_headers;
+        let forwarded_host = routed.forward().is_some_and(|forward| forward.append_x_forwarded_host);
+        if exchange.auto_host && !host.hostname.is_empty() {
+            set_host(exchange, host.hostname.as_bytes(), forwarded_host, suppress);
+        }
+        let head = exchange.request.request(&exchange.head);
+        if count {
+            exchange.edits.remove_known(&head, HeaderId::XEnvoyAttemptCount);
+            exchange.edits.append_number(HeaderId::XEnvoyAttemptCount, exchange.attempts.into());
+        }
+        if exchange.attempts > 1 {
+            exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadata);
+            exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadataId);
+        }
+        if let (true, Some(introduction)) = (tell, &self.shared.introduction) {
+            exchange.edits.set_known(&head, HeaderId::XEnvoyPeerMetadata, introduction.metadata.as_bytes());
+            exchange.edits.set_known(&head, HeaderId::XEnvoyPeerMetadataId, introduction.id.as_bytes());
+        }
+    }
+}
