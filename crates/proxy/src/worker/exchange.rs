@@ -235,6 +235,8 @@ pub struct Exchange {
     pub idle_deadline: Deadline,
     pub idle_timeout: Option<Duration>,
     pub route_timeout: Option<Duration>,
+    /// That is the deadline the client itself has set (`grpc-timeout`).
+    pub client_deadline: bool,
     pub per_try_timeout: Option<Duration>,
     pub per_try_idle_timeout: Option<Duration>,
     /// When a wait (back-off, injected delay) is over.
@@ -453,6 +455,7 @@ impl Exchange {
             idle_deadline,
             idle_timeout,
             route_timeout,
+            client_deadline,
             per_try_timeout,
             per_try_idle_timeout,
             wake,
@@ -533,6 +536,7 @@ impl Exchange {
         *idle_deadline = Default::default();
         *idle_timeout = Default::default();
         *route_timeout = Default::default();
+        *client_deadline = Default::default();
         *per_try_timeout = Default::default();
         *per_try_idle_timeout = Default::default();
         *wake = Default::default();

@@ -20,6 +20,7 @@ impl Worker {
         {
             timeout = Some(if longest.is_zero() { asked } else { asked.min(longest) });
         }
+        let from_client = grpc.is_some() && timeout == grpc;
         let settings = &http.settings.timeouts;
         let duration = forward.stream_duration(settings.max_stream_duration, grpc);
         if let Some(duration) = duration {
@@ -31,7 +32,7 @@ impl Worker {
         match exchange.obeyed.timeout_millis {
             Some(0) => timeout = None,
             Some(millis) => timeout = Some(Duration::from_millis(millis)),
-            None => {}
+            None => exchange.client_deadline = from_client,
         }
         let per_try = match exchange.obeyed.per_try_timeout_millis {
             Some(millis) => Some(Duration::from_millis(millis)).filter(|timeout| !timeout.is_zero()),

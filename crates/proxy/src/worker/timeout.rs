@@ -153,14 +153,13 @@ impl Worker {
                 return;
             }
             let status = if exchange.obeyed.timeout_alt_response { 204 } else { 504 };
-            self.local_reply(
-                id,
-                exchange,
-                status,
-                b"upstream request timeout",
-                Flags::NONE,
-                "upstream_response_timeout",
-            );
+            // Envoy says UNAVAILABLE here too. A client that has set the deadline itself is told what it would have told
+            // itself a moment later, whichever of the two is first.
+            let grpc = exchange.client_deadline.then_some(wire::grpc::Status::DEADLINE_EXCEEDED);
+            let details = "upstream_response_timeout";
+            let reply =
+                Reply { grpc, ..Reply::new(status, b"upstream request timeout", Flags::NONE, details) };
+            self.reply(id, exchange, &reply);
             return;
         }
         if exchange.try_deadline.passed(now) && !exchange.response_started {

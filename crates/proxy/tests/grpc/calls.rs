@@ -404,3 +404,26 @@ fn two_hosts_one_of_them_leaving() {
     leaving.respond(served, 200, "grpc-status: 0\r\n", true);
     assert_eq!(client.answer(first).status, 200);
 }
+
+/// A deadline the client has set is exceeded, whoever finds out first: the proxy that was told of it says what the client's
+/// own library would.
+#[test]
+fn the_clients_own_deadline_is_told_as_such() {
+    let rig = Rig::with(json!([{ "match": { "prefix": "/" },
+        "route": { "cluster": "app", "timeout": "0s", "max_grpc_timeout": "0s" } }]));
+    let mut client = rig.client();
+    let stream = client.open(&call("grpc-timeout: 50m\r\n"), false);
+    client.data(stream, &message("milk"), true);
+    let mut host = rig.host();
+    let asked = host.request().stream();
+    let answer = client.answer(stream);
+    assert_eq!(answer.status, 200);
+    assert!(answer.head.contains("grpc-status: 4\n"), "{}", answer.head);
+    // And the host learns that nobody waits.
+    loop {
+        if let Seen::Reset { code, .. } = host.next_of(asked) {
+            assert_eq!(code, ErrorCode::CANCEL);
+            break;
+        }
+    }
+}
