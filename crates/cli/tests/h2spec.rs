@@ -32,6 +32,24 @@ fn h2spec() -> Option<PathBuf> {
     found
 }
 
+/// How many bytes at the front are a whole request: an answer to less would come before the mistake that a case makes in
+/// the rest of it.
+fn whole(bytes: &[u8]) -> Option<usize> {
+    let find = |from: usize, what: &[u8]| {
+        bytes.get(from..)?.windows(what.len()).position(|part| part == what).map(|at| from + at)
+    };
+    let body = find(0, b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&bytes[..body]).to_ascii_lowercase();
+    if head.contains("transfer-encoding: chunked") {
+        // The line end before the body stands before a last chunk that comes first.
+        let last = find(body - 2, b"\r\n0\r\n")? + 3;
+        return Some(find(last, b"\r\n\r\n")? + 4);
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+    let end = body + length.unwrap_or(0);
+    (bytes.len() >= end).then_some(end)
+}
+
 /// A host that answers each request with a little.
 fn host() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -42,9 +60,8 @@ fn host() -> u16 {
                 let (mut bytes, mut chunk) = (vec![], [0; 16384]);
                 while let Ok(length @ 1..) = stream.read(&mut chunk) {
                     bytes.extend_from_slice(&chunk[..length]);
-                    // What follows a head is its body; nobody here needs it.
-                    while let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-                        bytes.drain(..end + 4);
+                    while let Some(end) = whole(&bytes) {
+                        bytes.drain(..end);
                         let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\n\r\nhello h2spec";
                         if stream.write_all(answer.as_bytes()).is_err() {
                             return;
