@@ -150,9 +150,8 @@ impl Connection {
         encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
     ) -> Result<Stream, OpenError> {
         self.can_open()?;
-        // Before its settings have come nothing is known of the peer: the first request of a connection would always be
-        // refused. Asked as by Envoy, a peer that does not take it resets the stream.
-        if protocol.is_some() && self.settings_seen && !self.peer.connect_protocol {
+        // RFC 8441 §3: not before its settings have allowed it; an owner with a fresh connection waits for them.
+        if protocol.is_some() && !self.peer.connect_protocol {
             return Err(OpenError::NoExtendedConnect);
         }
         let id = self.next_id;

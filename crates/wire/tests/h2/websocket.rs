@@ -66,9 +66,10 @@ fn websocket_by_extended_connect() {
     assert_eq!(refused, Err(OpenError::NoExtendedConnect));
     settle(&mut client, &mut server);
 
-    // As long as the peer's settings have not come, it is asked.
+    // RFC 8441 §3: as long as the peer's settings have not come, it is not asked.
     let mut early = wire::h2::Connection::client(Config::default().into(), std::time::Duration::ZERO);
-    assert!(early.open(&head, &Edits::new(), Scheme::Http, false, 0).is_ok());
+    let unasked = early.open(&head, &Edits::new(), Scheme::Http, false, 0);
+    assert_eq!(unasked, Err(OpenError::NoExtendedConnect));
 }
 
 fn last_request(end: &End) -> h1::RequestHead<'_> {
