@@ -10,6 +10,7 @@ const MAX_QUEUED: usize = 64 * 1024 * 1024;
 /// `limits`: what a head may be.
 pub fn codec_config(settings: &Http2Settings, limits: &wire::h1::Limits) -> Config {
     let defaults = Config::default();
+    let usual = Http2Settings::inside().floods;
     Config {
         max_concurrent_streams: settings.max_concurrent_streams,
         stream_window: settings.initial_stream_window,
@@ -26,15 +27,63 @@ pub fn codec_config(settings: &Http2Settings, limits: &wire::h1::Limits) -> Conf
         keepalive_timeout: settings.keepalive.timeout,
         abuse: AbuseLimits {
             // Envoy takes one empty frame in a row; a client that ends each message with an empty DATA frame sends two.
-            empty_frames: settings.floods.empty_frames.max(2),
+            empty_frames: unless_default(settings.floods.empty_frames, usual.empty_frames, 2),
             queued_control_frames: settings.floods.outbound_control_frames,
             priorities_per_stream: settings.floods.priorities_per_stream,
-            window_updates_per_data: settings
-                .floods
-                .window_updates_per_data
-                .max(defaults.abuse.window_updates_per_data),
+            window_updates_per_data: unless_default(
+                settings.floods.window_updates_per_data,
+                usual.window_updates_per_data,
+                defaults.abuse.window_updates_per_data,
+            ),
             ..defaults.abuse
         },
         ..defaults
+    }
+}
+
+/// What was asked for; `ours` where that is only what Envoy does unasked.
+fn unless_default(asked: u32, envoys: u32, ours: u32) -> u32 {
+    if asked == envoys { ours } else { asked }
+}
+
+/// What is asked for and not done, to be said by name.
+pub fn unheeded(settings: &Http2Settings) -> impl Iterator<Item = &'static str> {
+    let usual = Http2Settings::inside();
+    let told = [
+        (
+            settings.keepalive.after_idle.is_some(),
+            "connection_idle_interval: only connection_keepalive.interval is honoured",
+        ),
+        (
+            settings.keepalive.interval_jitter != usual.keepalive.interval_jitter,
+            "connection_keepalive.interval_jitter: pings go at the interval itself",
+        ),
+        (
+            settings.floods.outbound_frames != usual.floods.outbound_frames,
+            "max_outbound_frames: what is queued is limited in bytes; max_outbound_control_frames is honoured",
+        ),
+    ];
+    told.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_asked_for_are_kept_and_what_is_not_done_is_named() {
+        let limits = wire::h1::Limits::default();
+        let mut settings = Http2Settings::inside();
+        let abuse = codec_config(&settings, &limits).abuse;
+        assert_eq!((abuse.empty_frames, abuse.window_updates_per_data), (2, 20));
+        assert_eq!(unheeded(&settings).count(), 0);
+        settings.floods.empty_frames = 7;
+        settings.floods.window_updates_per_data = 3;
+        settings.floods.outbound_frames = 5;
+        settings.keepalive.interval_jitter = model::Fraction { per_million: 0 };
+        let abuse = codec_config(&settings, &limits).abuse;
+        assert_eq!((abuse.empty_frames, abuse.window_updates_per_data), (7, 3));
+        let named: Vec<&str> = unheeded(&settings).map(|what| what.split(':').next().unwrap()).collect();
+        assert_eq!(named, ["connection_keepalive.interval_jitter", "max_outbound_frames"]);
     }
 }

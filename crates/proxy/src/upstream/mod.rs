@@ -216,13 +216,10 @@ impl Clusters {
                 cluster.http1.header_case == HeaderCase::Proper,
                 "proper_case_words: names of headers are sent as they came",
             ),
-            (
-                cluster.http2.keepalive.after_idle.is_some(),
-                "connection_idle_interval: only connection_keepalive.interval is honoured",
-            ),
             (cluster.max_headers_count != 100, "max_headers_count: responses may have 100 fields"),
         ];
-        for (_, what) in told.into_iter().filter(|(asked, _)| *asked) {
+        let told = told.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what);
+        for what in told.chain(crate::http2::unheeded(&cluster.http2)) {
             self.shared.warn_once(what, &cluster.name);
         }
     }

@@ -151,15 +151,12 @@ impl Chains {
                 "stream_error_on_invalid_http_message: after an invalid HTTP/1 request the connection is closed",
             ),
             (
-                settings.http2.keepalive.after_idle.is_some(),
-                "connection_idle_interval: only connection_keepalive.interval is honoured",
-            ),
-            (
                 settings.router.respect_expected_timeout,
                 "respect_expected_rq_timeout: x-envoy-expected-rq-timeout-ms of clients is not honoured",
             ),
         ];
-        for (_, what) in told.into_iter().filter(|(asked, _)| *asked) {
+        let told = told.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what);
+        for what in told.chain(crate::http2::unheeded(&settings.http2)) {
             self.shared.warn_once(what, &listener.name);
         }
     }
