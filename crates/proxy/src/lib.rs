@@ -18,6 +18,7 @@
 //! | `http2` | HTTP/2 settings in the codec's words |
 //! | [`peer`] | Istio's metadata exchange |
 //! | [`telemetry_sink`], [`log_writer`] | a worker's share of metrics and logs; the threads that write logs |
+//! | `table` | tables whose keys are never used for another entry |
 //! | [`clock`] | time, injected |
 
 pub mod admin;
@@ -29,6 +30,7 @@ pub mod options;
 pub mod peer;
 pub mod runtime;
 pub mod static_config;
+mod table;
 mod telemetry_sink;
 mod upstream;
 mod worker;

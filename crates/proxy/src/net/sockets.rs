@@ -9,14 +9,13 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
 use mio::{Interest, Registry, Token, unix::SourceFd};
-use slab::Slab;
 use socket2::Socket as Raw;
 
 use super::timers::{Timer, Wheel};
 use crate::clock::Time;
+use crate::table::Table;
 
-/// The number of a socket, its place in the slab.
-pub type Key = usize;
+pub use crate::table::Key;
 
 /// While more than this waits to be written to a socket, nothing is read from its peer.
 pub const HIGH_WATER: usize = 128 * 1024;
@@ -35,8 +34,11 @@ const COPY_LIMIT: usize = 4096;
 /// What comes in pieces gathers up to this size; larger pieces go at once.
 const CORK_LIMIT: usize = 8192;
 
+// A key's word is an event's token.
+const _: () = assert!(size_of::<usize>() == size_of::<u64>());
+
 pub struct Sockets {
-    slots: Slab<Socket>,
+    slots: Table<Socket>,
     registry: Registry,
     wheel: Wheel,
     /// Where deferred errors and closings wait for the end of the turn.
@@ -47,8 +49,6 @@ pub struct Sockets {
     /// The socket for which small sends gather, and those.
     corked: Option<Key>,
     cork: Vec<u8>,
-    /// Tokens below this belong to the worker itself.
-    first_token: usize,
 }
 
 struct Socket {
@@ -98,9 +98,9 @@ pub enum Writable {
 }
 
 impl Sockets {
-    pub fn new(registry: Registry, now: Time, first_token: usize) -> Sockets {
+    pub fn new(registry: Registry, now: Time) -> Sockets {
         Sockets {
-            slots: Slab::new(),
+            slots: Table::default(),
             registry,
             wheel: Wheel::new(now),
             broken: vec![],
@@ -108,34 +108,26 @@ impl Sockets {
             joined: Vec::with_capacity(COPY_LIMIT),
             corked: None,
             cork: vec![],
-            first_token,
         }
     }
 
-    pub fn token(&self, key: Key) -> Token {
-        Token(key + self.first_token)
-    }
-
+    /// The socket an event is about; `None` for the worker's own tokens, which are small.
+    #[inline]
     pub fn key(&self, token: Token) -> Option<Key> {
-        token.0.checked_sub(self.first_token)
+        Key::of_word(token.0 as u64)
     }
 
     /// Takes over a non-blocking stream.
     pub fn add(&mut self, raw: Raw, connecting: bool) -> io::Result<Key> {
-        let entry = self.slots.vacant_entry();
-        let key = entry.key();
-        self.registry.register(
-            &mut SourceFd(&raw.as_raw_fd()),
-            Token(key + self.first_token),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        entry.insert(Socket {
+        let token = Token(self.slots.next_key().word() as usize);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry.register(&mut SourceFd(&raw.as_raw_fd()), token, interest)?;
+        Ok(self.slots.insert(Socket {
             raw,
             outbox: None,
             timer: Timer::default(),
             flags: Flags { connecting, ..Flags::default() },
-        });
-        Ok(key)
+        }))
     }
 
     pub fn registry(&self) -> &Registry {
@@ -144,6 +136,11 @@ impl Sockets {
 
     pub fn open(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Whether the key is still that of a socket, if only of one that will be closed when the turn ends.
+    pub fn exists(&self, key: Key) -> bool {
+        self.slots.get(key).is_some()
     }
 
     /// Whether the socket may still be read and written.
@@ -448,7 +445,7 @@ impl Sockets {
 
     pub fn set_deadline(&mut self, key: Key, deadline: Time) {
         if let Some(socket) = self.slots.get_mut(key) {
-            self.wheel.set(key, &mut socket.timer, deadline);
+            self.wheel.set(key.index(), &mut socket.timer, deadline);
         }
     }
 
@@ -466,11 +463,10 @@ impl Sockets {
         self.wheel.advance(
             now,
             &mut self.slots,
-            |slots, key| slots.get_mut(key).map(|socket| &mut socket.timer),
-            |slots, _, key| {
-                if slots.get(key).is_some_and(|socket| !socket.flags.closed) {
-                    into.push(key);
-                }
+            |slots, place| slots.at_mut(place).map(|socket| &mut socket.timer),
+            |slots, _, place| {
+                let key = slots.key_at(place);
+                into.extend(key.filter(|key| slots.get(*key).is_some_and(|socket| !socket.flags.closed)));
             },
         );
     }
@@ -488,7 +484,7 @@ impl Sockets {
     /// The turn has ended: the closed sockets' numbers are free again.
     pub fn end_turn(&mut self, mut freed: impl FnMut(Key)) {
         while let Some(key) = self.closing.pop() {
-            if let Some(socket) = self.slots.try_remove(key) {
+            if let Some(socket) = self.slots.remove(key) {
                 // Closing takes it out of epoll: no stream's descriptor is ever duplicated.
                 drop(socket);
                 freed(key);

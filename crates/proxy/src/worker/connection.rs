@@ -37,6 +37,54 @@ pub enum Conn {
     Lingering,
 }
 
+/// The owners of all sockets, in the places their sockets have. A key of a socket that is gone finds nothing.
+#[derive(Default)]
+pub struct Conns {
+    places: Vec<(Key, Conn)>,
+}
+
+impl Conns {
+    #[inline]
+    pub fn get(&self, key: Key) -> Option<&Conn> {
+        self.places.get(key.index()).filter(|(of, _)| *of == key).map(|(_, conn)| conn)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Conn> {
+        self.places.get_mut(key.index()).filter(|(of, _)| *of == key).map(|(_, conn)| conn)
+    }
+
+    /// The owner of a socket that exists.
+    pub fn put(&mut self, key: Key, conn: Conn) {
+        if self.places.len() <= key.index() {
+            self.places.resize_with(key.index() + 1, Default::default);
+        }
+        if let Some(place) = self.places.get_mut(key.index()) {
+            *place = (key, conn);
+        }
+    }
+
+    /// The socket is gone.
+    pub fn vacate(&mut self, key: Key) {
+        if let Some(place) = self.places.get_mut(key.index()).filter(|(of, _)| *of == key) {
+            *place = (Key::NOBODY, Conn::Vacant);
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &Conn)> {
+        self.places.iter().map(|(key, conn)| (*key, conn)).filter(|(key, _)| *key != Key::NOBODY)
+    }
+
+    pub fn keys(&self) -> Vec<Key> {
+        self.iter().map(|(key, _)| key).collect()
+    }
+
+    /// Places, used or not.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+}
+
 /// Where a connection came from and whom it is for.
 #[derive(Clone, Debug)]
 pub struct Origin {

@@ -13,27 +13,28 @@ use wire::h2::Stream;
 use crate::clock::Time;
 use crate::net::sockets::{HIGH_WATER, Key};
 use crate::net::timers::{Timer, Wheel};
+use crate::table::Table;
 use crate::upstream::breaker::{Taken, give_back};
 use crate::upstream::{ClusterState, HostRef};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ExchangeId(u32);
+pub struct ExchangeId(Key);
 
 impl ExchangeId {
     /// As HTTP/2 streams carry it; 0 is nobody's.
     pub fn token(self) -> u64 {
-        u64::from(self.0) + 1
+        self.0.word()
     }
 
     pub fn of_token(token: u64) -> Option<ExchangeId> {
-        u32::try_from(token.checked_sub(1)?).ok().map(ExchangeId)
+        Key::of_word(token).map(ExchangeId)
     }
 }
 
 /// The exchanges under way. Finished ones are kept for their memory: a small request allocates nothing.
 pub struct Exchanges {
     /// `None` in an occupied place while somebody works on it.
-    places: slab::Slab<Option<Box<Exchange>>>,
+    places: Table<Option<Box<Exchange>>>,
     #[allow(clippy::vec_box, reason = "boxes move between here and `places`")]
     spare: Vec<Box<Exchange>>,
     /// Deadlines of exchanges that share their client's connection with others; one that has the connection for itself
@@ -50,7 +51,7 @@ const SPARE_BUFFER: usize = 8 * 1024;
 
 impl Exchanges {
     pub fn new(now: Time) -> Exchanges {
-        Exchanges { places: slab::Slab::new(), spare: vec![], wheel: Wheel::new(now) }
+        Exchanges { places: Table::default(), spare: vec![], wheel: Wheel::new(now) }
     }
 
     /// A blank exchange of the client's connection `down`, not yet known by a number.
@@ -65,33 +66,32 @@ impl Exchanges {
 
     /// A number for an exchange somebody holds.
     pub fn reserve(&mut self, exchange: &mut Exchange) -> ExchangeId {
-        // Connections are bounded by descriptors and streams by settings, together far below 2^32.
-        exchange.id = ExchangeId(self.places.insert(None) as u32);
+        exchange.id = ExchangeId(self.places.insert(None));
         exchange.id
     }
 
     /// Takes it out to work on it. Whoever takes it puts it back or retires it.
     pub fn take(&mut self, id: ExchangeId) -> Option<Box<Exchange>> {
-        self.places.get_mut(id.0 as usize)?.take()
+        self.places.get_mut(id.0)?.take()
     }
 
     pub fn put_back(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
-        if let Some(place) = self.places.get_mut(id.0 as usize) {
+        if let Some(place) = self.places.get_mut(id.0) {
             *place = Some(exchange);
         }
     }
 
     pub fn get(&self, id: ExchangeId) -> Option<&Exchange> {
-        self.places.get(id.0 as usize)?.as_deref()
+        self.places.get(id.0)?.as_deref()
     }
 
     pub fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
-        self.places.get_mut(id.0 as usize)?.as_deref_mut()
+        self.places.get_mut(id.0)?.as_deref_mut()
     }
 
     /// The exchange is over.
     pub fn retire(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
-        self.places.try_remove(id.0 as usize);
+        self.places.remove(id.0);
         self.recycle(exchange);
     }
 
@@ -130,7 +130,7 @@ impl Exchanges {
 
     /// Sets the deadline of an exchange somebody holds.
     pub fn set_deadline(&mut self, id: ExchangeId, exchange: &mut Exchange, deadline: Time) {
-        self.wheel.set(id.0 as usize, &mut exchange.timer, deadline);
+        self.wheel.set(id.0.index(), &mut exchange.timer, deadline);
     }
 
     /// How long the worker may sleep, in nanoseconds.
@@ -143,8 +143,8 @@ impl Exchanges {
         self.wheel.advance(
             now,
             &mut self.places,
-            |places, slot| Some(&mut places.get_mut(slot)?.as_mut()?.timer),
-            |_, _, slot| into.push(ExchangeId(slot as u32)),
+            |places, slot| Some(&mut places.at_mut(slot)?.as_mut()?.timer),
+            |places, _, slot| into.extend(places.key_at(slot).map(ExchangeId)),
         );
     }
 }

@@ -54,7 +54,7 @@ impl Worker {
     }
 
     fn count_held(&self) -> usize {
-        let connections = self.conns.iter().map(|conn| match conn {
+        let connections = self.conns.iter().map(|(_, conn)| match conn {
             Conn::Downstream(down) => down.inbox.capacity(),
             Conn::Upstream(up) => up.inbox.capacity(),
             Conn::DownstreamH2(down) => down.codec.memory(),

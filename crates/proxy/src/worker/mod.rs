@@ -70,13 +70,12 @@ use crate::upstream::{Clusters, HostRef};
 use accept::Listening;
 use chain::Chains;
 use command::Command;
-use connection::{Conn, Reading};
+use connection::{Conn, Conns, Reading};
 use exchange::{ExchangeId, Exchanges};
 
-/// The token of the waker; listening sockets follow, then connections.
+/// The token of the waker; listening sockets follow. Those of connections are their keys' words, which are larger.
 pub const WAKER: Token = Token(0);
 const FIRST_LISTENER: usize = 1;
-const FIRST_SOCKET: usize = 1 << 16;
 /// Read at once. Big enough that a 64 KiB body takes one call; the pages nobody needs are never touched.
 const READ_BUFFER: usize = 128 * 1024;
 /// How long a peer may take to read our last words: Envoy's delayed_close_timeout.
@@ -109,7 +108,7 @@ pub struct Worker {
     commands: Receiver<Command>,
     snapshot: Rc<Current>,
     sockets: Sockets,
-    conns: Vec<Conn>,
+    conns: Conns,
     listening: Slab<Listening>,
     chains: Chains,
     clusters: Clusters,
@@ -164,14 +163,14 @@ impl Worker {
         Ok(Worker {
             index,
             now,
-            sockets: Sockets::new(poll.registry().try_clone()?, now, FIRST_SOCKET),
+            sockets: Sockets::new(poll.registry().try_clone()?, now),
             poll: Some(poll),
             commands,
             clusters: Clusters::new(&shared),
             chains: Chains::new(&shared),
             telemetry: Telemetry::new(&shared),
             snapshot: Rc::new(Current(snapshot)),
-            conns: vec![],
+            conns: Conns::default(),
             listening: Slab::new(),
             exchanges: Exchanges::new(now),
             random: Random::from_seed(seed),
@@ -272,11 +271,7 @@ impl Worker {
         self.sockets.uncork();
         self.telemetry.turn_ended(self.now);
         let conns = &mut self.conns;
-        self.sockets.end_turn(|key| {
-            if let Some(conn) = conns.get_mut(key) {
-                *conn = Conn::Vacant;
-            }
-        });
+        self.sockets.end_turn(|key| conns.vacate(key));
     }
 
     fn take_commands(&mut self) {
@@ -306,7 +301,8 @@ impl Worker {
                     let _ = answer.send(reports.collect());
                 }
                 Command::Active(answer) => {
-                    let tcp = self.conns.iter().filter(|conn| matches!(conn, Conn::TcpDownstream(_))).count();
+                    let tcp =
+                        self.conns.iter().filter(|(_, conn)| matches!(conn, Conn::TcpDownstream(_))).count();
                     let _ = answer.send(self.exchanges.active() + tcp);
                 }
                 Command::Flush(answer) => {
@@ -339,7 +335,7 @@ impl Worker {
     /// Kept-alive connections without a request are closed; the others end with their answer.
     fn drain(&mut self) {
         self.draining = true;
-        for key in 0..self.conns.len() {
+        for key in self.conns.keys() {
             let idle = match self.conns.get(key) {
                 Some(Conn::Downstream(down)) => {
                     down.exchange.is_none() && down.state == Reading::Head && down.head_began.is_none()
@@ -533,11 +529,8 @@ impl Worker {
     }
 
     fn put(&mut self, key: Key, conn: Conn) {
-        if self.conns.len() <= key {
-            self.conns.resize_with(key + 1, Conn::default);
-        }
-        if let Some(place) = self.conns.get_mut(key) {
-            *place = conn;
+        if self.sockets.exists(key) {
+            self.conns.put(key, conn);
         }
     }
 

@@ -337,8 +337,7 @@ impl Worker {
             }
             _ => false,
         };
-        let keys: Vec<Key> =
-            (0..self.conns.len()).filter(|key| self.conns.get(*key).is_some_and(failed)).collect();
+        let keys: Vec<Key> = self.conns.iter().filter(|(_, conn)| failed(conn)).map(|(key, _)| key).collect();
         for key in keys {
             self.finish_tcp(key, false);
         }
