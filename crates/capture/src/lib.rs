@@ -45,7 +45,9 @@
 //! | `broker` | the holder's end: start, reap, answer, end |
 //! | `listeners` | the listening sockets inside |
 //! | `namespace` | unshare, id maps, capabilities, hidden sockets |
-//! | `network` | `lo`, routes and nf_tables rules over netlink |
+//! | `network` | `lo`, routes and nf_tables rules |
+//! | `nf_tables` | rules as netlink messages |
+//! | `netlink` | messages of attributes, and the socket that carries them out |
 //! | `process_tree` | finding and ending every descendant |
 //! | `protocol` | the messages between holder and sidecar |
 //! | `syscalls` | the only `unsafe` code |
@@ -58,7 +60,9 @@ pub mod holder;
 mod listeners;
 pub mod loopback;
 mod namespace;
+mod netlink;
 mod network;
+mod nf_tables;
 pub mod original_dst;
 mod process_tree;
 mod protocol;
