@@ -162,10 +162,11 @@ impl Rule {
     fn v4(self, which: Address, network: Ipv4Addr, prefix: u8) -> Rule {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
         let network = u32::from(network) & mask;
-        let loaded = self
-            .load_meta(libc::NFT_META_NFPROTO)
-            .compare(libc::NFT_CMP_EQ, &[IPV4])
-            .load_payload(libc::NFT_PAYLOAD_NETWORK_HEADER, which as u32, 4);
+        let loaded = self.load_meta(libc::NFT_META_NFPROTO).compare(libc::NFT_CMP_EQ, &[IPV4]).load_payload(
+            libc::NFT_PAYLOAD_NETWORK_HEADER,
+            which as u32,
+            4,
+        );
         let masked = if mask == u32::MAX { loaded } else { loaded.mask(mask) };
         masked.compare(libc::NFT_CMP_EQ, &network.to_be_bytes())
     }
@@ -210,9 +211,8 @@ impl Rule {
     }
 
     fn immediate(self, register: u32, data: &Attributes) -> Rule {
-        let data = Attributes::default()
-            .number(a::IMMEDIATE_DESTINATION, register)
-            .nested(a::IMMEDIATE_DATA, data);
+        let data =
+            Attributes::default().number(a::IMMEDIATE_DESTINATION, register).nested(a::IMMEDIATE_DATA, data);
         self.expression("immediate", &data)
     }
 
