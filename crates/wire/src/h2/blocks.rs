@@ -3,6 +3,7 @@
 use crate::{Reject, reject::Side};
 
 use super::{
+    closed::Was,
     connection::{Connection, Happened, Role},
     error::{ConnectionError, ErrorCode, detail},
     event::Scratch,
@@ -143,6 +144,7 @@ impl Connection {
         }
         if id > self.last_peer_id {
             let left_out = self.left_out(id);
+            self.closed.opened(self.last_peer_id, id);
             self.last_peer_id = id;
             return Ok(match () {
                 // RFC 9113 §6.8: not processed, and the client knows.
@@ -158,7 +160,8 @@ impl Connection {
         if self.is_idle(id) {
             return Err(ConnectionError::protocol("HEADERS on a stream that was not opened"));
         }
-        let Some(stream) = self.streams.find(id) else { return self.meaning_on_closed(id) };
+        // Under way when the stream closed, however long ago (`closed.rs`).
+        let Some(stream) = self.streams.find(id) else { return Ok(Meaning::Nothing(None)) };
         match self.streams.peek(stream) {
             Some(entry) if !entry.answered && !entry.remote_ended => Ok(Meaning::Answer(stream)),
             _ => Ok(self.meaning_of_trailers(stream, end)),
@@ -179,14 +182,12 @@ impl Connection {
         }
     }
 
-    /// RFC 9113 §5.1 "closed", §5.1.1.
+    /// RFC 9113 §5.1 "closed", §5.1.1 (server).
     fn meaning_on_closed(&self, id: u32) -> Result<Meaning, ConnectionError> {
-        if self.reset.contains(&id) {
-            Ok(Meaning::Nothing(None))
-        } else if self.ended.contains(&id) || self.role == Role::Client {
-            Err(ConnectionError::new(ErrorCode::STREAM_CLOSED, "HEADERS on a closed stream"))
-        } else {
-            Err(ConnectionError::protocol("stream id is not above those before it"))
+        match self.closed.was(id, self.last_peer_id) {
+            Was::Reset | Was::LongAgo => Ok(Meaning::Nothing(None)),
+            Was::Ended => Err(ConnectionError::new(ErrorCode::STREAM_CLOSED, "HEADERS on a closed stream")),
+            Was::Skipped => Err(ConnectionError::protocol("stream id is not above those before it")),
         }
     }
 

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     abuse::Abuse,
+    closed::Closed,
     config::Config,
     error::{ConnectionError, ErrorCode},
     event::By,
@@ -41,11 +42,8 @@ pub struct Connection {
     pub(super) last_peer_id: u32,
     /// The id of the next stream to open (client).
     pub(super) next_id: u32,
-    /// Streams this side reset not long ago: what is still under way for them is no error (RFC 9113 §5.4.2).
-    pub(super) reset: VecDeque<u32>,
-    /// Streams that ended as they should, the last few, to name the right error.
-    pub(super) ended: [u32; ENDED],
-    pub(super) ended_at: usize,
+    /// What became of the peer's streams (server).
+    pub(super) closed: Closed,
     /// Streams with something queued and an open window, whose turn comes.
     pub(super) waiting: VecDeque<u32>,
     pub(super) events: VecDeque<Happened>,
@@ -61,9 +59,6 @@ pub struct Connection {
     pub(super) error: Option<ConnectionError>,
 }
 
-const ENDED: usize = 8;
-/// How many streams reset by this side are remembered.
-const REMEMBERED_RESETS: usize = 1024;
 /// The payload that tells the ping between two GOAWAYs from the owner's.
 pub(super) const DRAIN_PING: [u8; 8] = *b"draining";
 pub(super) const KEEPALIVE_PING: [u8; 8] = *b"are you?";
@@ -182,9 +177,7 @@ impl Connection {
             receive_initial: DEFAULT_WINDOW.max(config.stream_window),
             last_peer_id: 0,
             next_id: 1,
-            reset: VecDeque::new(),
-            ended: [0; ENDED],
-            ended_at: 0,
+            closed: Closed::default(),
             waiting: VecDeque::new(),
             events: VecDeque::new(),
             out,
@@ -358,7 +351,7 @@ impl Connection {
             self.encoder.release();
             self.memo = None;
             self.waiting = VecDeque::new();
-            self.reset = VecDeque::new();
+            self.closed.release();
         }
         if self.events.is_empty() {
             self.events = VecDeque::new();
@@ -373,7 +366,8 @@ impl Connection {
             + self.encoder.memory()
             + self.memo.as_ref().map_or(0, |memo| memo.memory())
             + self.decoder.table().memory()
-            + (self.reset.capacity() + self.waiting.capacity()) * size_of::<u32>()
+            + self.closed.memory()
+            + self.waiting.capacity() * size_of::<u32>()
             + self.events.capacity() * size_of::<Happened>()
     }
 
@@ -413,10 +407,9 @@ impl Connection {
     }
 
     pub(super) fn remember_ended(&mut self, id: u32) {
-        if let Some(place) = self.ended.get_mut(self.ended_at % ENDED) {
-            *place = id;
+        if self.role == Role::Server {
+            self.closed.note_ended(id);
         }
-        self.ended_at = self.ended_at.wrapping_add(1);
     }
 
     pub(super) fn drop_stream(&mut self, stream: Stream) {
@@ -449,10 +442,9 @@ impl Connection {
     }
 
     pub(super) fn remember_reset(&mut self, id: u32) {
-        if self.reset.len() >= REMEMBERED_RESETS {
-            self.reset.pop_front();
+        if self.role == Role::Server {
+            self.closed.note_reset(id);
         }
-        self.reset.push_back(id);
     }
 }
 

@@ -22,11 +22,12 @@
 //! | `hop.rs`, `hop/` | HTTP/1 restored exactly between two proxies of ours |
 //! | `event.rs`, `error.rs`, `trailers.rs` | what the owner sees |
 //! | `hpack/` | the compression of fields |
-//! | `streams.rs`, `flow.rs`, `settings.rs`, `frame.rs` | the parts |
+//! | `streams.rs`, `closed.rs`, `flow.rs`, `settings.rs`, `frame.rs` | the parts |
 //! | `abuse.rs`, `config.rs` | what a peer may do |
 
 mod abuse;
 mod blocks;
+mod closed;
 mod config;
 mod connection;
 mod error;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    closed::Was,
     connection::{Connection, Happened, Role},
     error::{ConnectionError, ErrorCode},
     event::{Event, Scratch},
@@ -317,7 +318,10 @@ impl Connection {
         let Some(stream) = self.streams.find(id) else {
             // RFC 9113 §5.1 "closed": what comes after our RST_STREAM is not heard; after the peer's own end, or its
             // RST_STREAM, it is an error.
-            if !self.reset.contains(&id) && !self.left_out(id) {
+            let late = self.role == Role::Client
+                || self.left_out(id)
+                || matches!(self.closed.was(id, self.last_peer_id), Was::Reset | Was::LongAgo);
+            if !late {
                 self.stream_error(id, ErrorCode::STREAM_CLOSED, "DATA on a closed stream")?;
             }
             return Ok(None);

@@ -6,6 +6,7 @@ mod differential;
 mod differential_resets;
 mod exchange;
 mod hop;
+mod late;
 mod properties;
 mod rules;
 mod support;
