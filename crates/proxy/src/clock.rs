@@ -30,45 +30,94 @@ impl Time {
 
 /// The source of [`Time`] and of the time of day.
 #[derive(Clone, Debug)]
-pub enum Clock {
-    System {
-        start: Instant,
-        start_unix_nanos: u64,
-    },
-    /// Stands still until a test moves it: nanoseconds.
-    Manual(Arc<AtomicU64>),
+pub struct Clock {
+    source: Source,
+    /// Nanoseconds from 1970 to the clock's beginning, as of when the time of day was last looked at.
+    beginning: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    System(Instant),
+    Manual(Arc<ManualTime>),
+}
+
+/// Stands still until a test moves it: nanoseconds.
+#[derive(Debug, Default)]
+pub struct ManualTime {
+    pub monotonic: AtomicU64,
+    /// Since 1970.
+    pub of_day: AtomicU64,
 }
 
 impl Clock {
     pub fn system() -> Clock {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock::System {
-            start: Instant::now(),
-            start_unix_nanos: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
-        }
+        Clock::from(Source::System(Instant::now()))
+    }
+
+    pub fn manual(time: Arc<ManualTime>) -> Clock {
+        Clock::from(Source::Manual(time))
+    }
+
+    fn from(source: Source) -> Clock {
+        let mut clock = Clock { source, beginning: 0 };
+        clock.look_at_wall_clock(clock.now());
+        clock
     }
 
     pub fn now(&self) -> Time {
-        match self {
-            Clock::System { start, .. } => Time::default().after(start.elapsed()),
-            Clock::Manual(nanos) => Time(nanos.load(Relaxed)),
+        match &self.source {
+            Source::System(start) => Time::default().after(start.elapsed()),
+            Source::Manual(time) => Time(time.monotonic.load(Relaxed)),
         }
     }
 
     /// The same as an `Instant`, for those who count in them.
     pub fn instant(&self, time: Time) -> Instant {
-        match self {
-            Clock::System { start, .. } => *start + Duration::from_nanos(time.0),
-            Clock::Manual(_) => Instant::now(),
+        match self.source {
+            Source::System(start) => start + Duration::from_nanos(time.0),
+            Source::Manual(_) => Instant::now(),
         }
     }
 
-    /// Nanoseconds since 1970 at `time`. The clock's own monotonic run from its start: it follows no later step of
-    /// the system's clock, so durations and time stamps of one log agree.
+    /// Follows the time of day, which can be set and which goes on while a suspended machine's own time stands still.
+    pub fn look_at_wall_clock(&mut self, now: Time) {
+        let of_day = match &self.source {
+            Source::System(_) => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+            }
+            Source::Manual(time) => time.of_day.load(Relaxed),
+        };
+        self.beginning = of_day.saturating_sub(now.0);
+    }
+
+    /// Nanoseconds since 1970 at `time`, by the time of day last looked at. Differences are those of the monotonic time.
     pub fn unix_nanos(&self, time: Time) -> u64 {
-        match self {
-            Clock::System { start_unix_nanos, .. } => start_unix_nanos.saturating_add(time.0),
-            Clock::Manual(_) => time.0,
-        }
+        self.beginning.saturating_add(time.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_is_followed_and_durations_are_not_touched() {
+        let time = Arc::new(ManualTime::default());
+        time.of_day.store(1_000, Relaxed);
+        let mut clock = Clock::manual(time.clone());
+        let began = clock.now();
+        // Asleep: the day went on, the monotonic time only a little.
+        time.monotonic.store(5, Relaxed);
+        time.of_day.store(9_000, Relaxed);
+        clock.look_at_wall_clock(clock.now());
+        assert_eq!(clock.unix_nanos(clock.now()), 9_000);
+        assert_eq!(clock.now().since(began), Duration::from_nanos(5));
+        assert_eq!(clock.unix_nanos(clock.now()) - clock.unix_nanos(began), 5);
+        // Set back.
+        time.of_day.store(100, Relaxed);
+        clock.look_at_wall_clock(clock.now());
+        assert_eq!(clock.unix_nanos(clock.now()), 100);
     }
 }

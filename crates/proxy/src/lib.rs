@@ -25,6 +25,8 @@ pub mod admin;
 pub mod clock;
 mod http2;
 mod log_writer;
+#[doc(hidden)]
+pub mod machine;
 pub mod net;
 pub mod options;
 pub mod peer;

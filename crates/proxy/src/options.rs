@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use telemetry::Registry;
 use telemetry::envoy::EnvoyStats;
 use telemetry::istio::{IstioMetrics, Principals};
+use telemetry::{Registry, metrics};
 
 use crate::clock::Clock;
 use crate::log_writer::LogWriters;
 use crate::upstream::breaker::Breakers;
+use crate::upstream::dns::Resolver;
+use crate::worker::accept::Load;
+use crate::worker::command::Mailbox;
 
 /// Makes an unconnected, non-blocking TCP socket that lives where the application lives (its network namespace).
 pub type AppSockets = Arc<dyn Fn(IpVersion) -> io::Result<OwnedFd> + Send + Sync>;
@@ -140,17 +143,19 @@ pub struct Shared {
     pub istio: IstioMetrics,
     pub writers: LogWriters,
     pub breakers: Breakers,
-    pub resolver: crate::upstream::dns::Resolver,
+    pub resolver: Resolver,
     pub application: Option<Application>,
     pub source: Option<Source>,
     pub own: Arc<telemetry::istio::Peer>,
     /// What we tell our peers about us: `x-envoy-peer-metadata` and its id.
     pub introduction: Option<crate::peer::Introduction>,
     pub upstream_limits: wire::h1::Limits,
-    pub workers: Vec<crate::worker::command::Mailbox>,
+    pub workers: Vec<Mailbox>,
+    /// What each of them has to do.
+    pub loads: Box<[Load]>,
     /// Bytes a worker may hold for slow readers and writers.
     pub memory_budget: usize,
-    /// Sockets a worker may hold before it takes no more connections.
+    /// Clients' connections a worker may hold before it takes no more.
     pub max_sockets: usize,
     /// Access-log lines that were dropped.
     pub dropped_lines: telemetry::Counter,
@@ -161,6 +166,43 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// For workers that are told what to do by these mailboxes. All that they throw dice for follows from `seed`.
+    pub fn new(options: &ProxyOptions, workers: Vec<Mailbox>, max_sockets: usize, seed: u64) -> Shared {
+        let registry = Registry::new(metrics::Limits::default());
+        let envoy = EnvoyStats::new(&registry);
+        let istio = IstioMetrics::new(&registry, options.principals);
+        istio.build("proxy", env!("CARGO_PKG_VERSION"));
+        let dropped_lines = registry.counter(
+            "filamesh_access_log_dropped_lines_total",
+            "Access-log lines dropped for a slow or full disk.",
+        );
+        let own = options.node.metadata.as_ref().map(crate::peer::labels).unwrap_or_default();
+        let own_budget = || crate::worker::memory::default_budget(options.workers);
+        Shared {
+            fragment: options.fragment,
+            clock: options.clock.clone(),
+            seed,
+            registry,
+            envoy,
+            istio,
+            writers: LogWriters::new(options.log_stdout.clone()),
+            breakers: Default::default(),
+            resolver: Resolver::default(),
+            application: options.application.clone(),
+            source: options.source,
+            own: Arc::new(own),
+            introduction: crate::peer::Introduction::of(&options.node),
+            upstream_limits: wire::h1::Limits { allow_http10: true, ..wire::h1::Limits::default() },
+            loads: workers.iter().map(|_| Load::default()).collect(),
+            workers,
+            memory_budget: options.memory_budget.unwrap_or_else(own_budget),
+            max_sockets,
+            dropped_lines,
+            draining: Default::default(),
+            warned: Default::default(),
+        }
+    }
+
     /// Says once per process what is not honoured, naming the first it was met at.
     pub fn warn_once(&self, what: &'static str, whom: &str) {
         let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -19,20 +19,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::{Poll, Waker};
+use mio::{Poll, Token, Waker};
 use model::cluster::ClusterKind;
 use model::endpoints::HostAddress;
 use model::{Listener, Snapshot};
 use socket2::Socket;
-use telemetry::envoy::EnvoyStats;
-use telemetry::istio::IstioMetrics;
-use telemetry::{Registry, metrics};
+use telemetry::Registry;
 
-use crate::log_writer::LogWriters;
+use crate::net::kernel::Kernel;
 use crate::net::listen::{ListenError, listen, raise_file_limit};
+use crate::net::network::Acceptor;
 use crate::options::{Binding, ProxyOptions, Shared};
 use crate::upstream::HostReport;
-use crate::upstream::dns::Resolver;
 use crate::worker::command::{Command, Listen, Mailbox};
 use crate::worker::{WAKER, Worker};
 
@@ -44,7 +42,7 @@ const BACKLOG: i32 = 4096;
 /// The threads of a running proxy. Dropped, they are stopped.
 pub struct Runtime {
     handle: ProxyHandle,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Vec<JoinHandle<()>>,
     drain: Duration,
 }
 
@@ -92,49 +90,19 @@ impl Runtime {
     pub fn start(options: ProxyOptions) -> Result<Runtime, StartError> {
         // Best effort: what is possible is possible.
         let files = raise_file_limit().unwrap_or(1024);
-        let registry = Registry::new(metrics::Limits::default());
-        let envoy = EnvoyStats::new(&registry);
-        let istio = IstioMetrics::new(&registry, options.principals);
-        istio.build("proxy", env!("CARGO_PKG_VERSION"));
-        let dropped_lines = registry.counter(
-            "filamesh_access_log_dropped_lines_total",
-            "Access-log lines dropped for a slow or full disk.",
-        );
         let mut loops = vec![];
         let mut mailboxes = vec![];
         for _ in 0..options.workers.max(1) {
             let poll = Poll::new().map_err(StartError::Loop)?;
-            let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Loop)?);
+            let waker = Waker::new(poll.registry(), Token(WAKER as usize)).map_err(StartError::Loop)?;
+            let registry = poll.registry().try_clone().map_err(StartError::Loop)?;
             let (queue, commands) = channel();
-            mailboxes.push(Mailbox { queue, waker });
-            loops.push((poll, commands));
+            mailboxes.push(Mailbox { queue, waker: Arc::new(waker) });
+            loops.push((poll, Kernel::new(registry), commands));
         }
-        let own = options.node.metadata.as_ref().map(crate::peer::labels).unwrap_or_default();
-        let shared = Arc::new(Shared {
-            fragment: options.fragment,
-            clock: options.clock.clone(),
-            seed: seed(),
-            registry,
-            envoy,
-            istio,
-            writers: LogWriters::new(options.log_stdout),
-            breakers: Default::default(),
-            resolver: Resolver::default(),
-            application: options.application.clone(),
-            source: options.source,
-            own: Arc::new(own),
-            introduction: crate::peer::Introduction::of(&options.node),
-            upstream_limits: wire::h1::Limits { allow_http10: true, ..wire::h1::Limits::default() },
-            workers: mailboxes.clone(),
-            memory_budget: options
-                .memory_budget
-                .unwrap_or_else(|| crate::worker::memory::default_budget(options.workers)),
-            // Half of the descriptors are left to connections to hosts and to all else, as Envoy's edge guide has it.
-            max_sockets: usize::try_from(files / 2).unwrap_or(usize::MAX) / options.workers.max(1),
-            dropped_lines,
-            draining: Default::default(),
-            warned: Mutex::default(),
-        });
+        // Half of the descriptors are left to connections to hosts and to all else, as Envoy's edge guide has it.
+        let max_sockets = usize::try_from(files / 2).unwrap_or(usize::MAX) / options.workers.max(1);
+        let shared = Arc::new(Shared::new(&options, mailboxes.clone(), max_sockets, seed()));
         shared
             .resolver
             .start(move || {
@@ -144,11 +112,13 @@ impl Runtime {
             })
             .map_err(StartError::Thread)?;
         let mut threads = vec![];
-        for (index, (poll, commands)) in loops.into_iter().enumerate() {
+        for (index, (poll, kernel, commands)) in loops.into_iter().enumerate() {
             let shared = shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || Worker::new(index, poll, commands, shared, Arc::default())?.run())
+                .spawn(move || {
+                    Worker::new(index, Box::new(kernel), commands, shared, Arc::default()).run(poll)
+                })
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
@@ -181,10 +151,8 @@ impl Runtime {
             worker.send(Command::Stop);
         }
         for thread in self.threads.drain(..) {
-            match thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => eprintln!("filamesh: a worker ended: {error}"),
-                Err(_) => eprintln!("filamesh: a worker panicked"),
+            if thread.join().is_err() {
+                eprintln!("filamesh: a worker panicked");
             }
         }
         self.handle.inner.shared.writers.sync();
@@ -319,12 +287,15 @@ impl ProxyHandle {
             let bound = bound.unwrap_or(listener.address);
             addresses.push(bound);
             let redirected = redirected || listener.use_original_dst || listener.original_dst_filter;
-            let one =
-                |socket: Socket, share: bool| Listen { socket, listener: name.clone(), redirected, share };
-            listens.push((0, one(first, !spread)));
+            let one = |socket: Socket| Listen {
+                socket: Acceptor::Kernel(socket),
+                listener: name.clone(),
+                redirected,
+            };
+            listens.push((0, one(first)));
             if spread {
                 for worker in 1..workers {
-                    listens.push((worker, one(listen(&name, bound, true, backlog)?, false)));
+                    listens.push((worker, one(listen(&name, bound, true, backlog)?)));
                 }
             }
         }

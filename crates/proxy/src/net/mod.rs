@@ -1,5 +1,8 @@
-//! The transport of a worker: sockets, timers, listening sockets. Knows no protocol.
+//! The transport of a worker: sockets over a network (the kernel's, or one that is given), timers, listening sockets.
+//! Knows no protocol.
 
+pub mod kernel;
 pub mod listen;
+pub mod network;
 pub mod sockets;
 pub mod timers;

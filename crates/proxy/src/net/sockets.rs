@@ -2,15 +2,13 @@
 //!
 //! Sockets are registered once, edge-triggered, for both directions. A short read ends a read and a short write ends a
 //! write: the kernel says when there is more, and nobody asks in vain. No call here calls back: an error found while
-//! sending is put on the `broken` list and handled when the turn of the loop ends, so that no state machine is entered
+//! sending is put on the `broken` list and handled after the event that is being handled, so that no state machine is entered
 //! while another one stands in the middle of its work.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
+use std::net::SocketAddr;
 
-use mio::{Interest, Registry, Token, unix::SourceFd};
-use socket2::Socket as Raw;
-
+use super::network::{COPY_LIMIT, Network, Stream};
 use super::timers::{Timer, Wheel};
 use crate::clock::Time;
 use crate::table::Table;
@@ -29,17 +27,14 @@ pub fn high_water(limit: Option<u32>) -> usize {
 }
 /// Reading goes on when no more than this waits.
 const LOW_WATER: usize = 32 * 1024;
-/// Two parts up to this size together are copied into one send, which costs less than a vectored one.
-const COPY_LIMIT: usize = 4096;
 /// What comes in pieces gathers up to this size; larger pieces go at once.
 const CORK_LIMIT: usize = 8192;
 
-// A key's word is an event's token.
-const _: () = assert!(size_of::<usize>() == size_of::<u64>());
-
 pub struct Sockets {
     slots: Table<Socket>,
-    registry: Registry,
+    network: Box<dyn Network>,
+    /// Those of clients among `slots`.
+    clients: usize,
     wheel: Wheel,
     /// Where deferred errors and closings wait for the end of the turn.
     broken: Vec<(Key, io::ErrorKind)>,
@@ -52,7 +47,7 @@ pub struct Sockets {
 }
 
 struct Socket {
-    raw: Raw,
+    stream: Stream,
     outbox: Option<Box<Outbox>>,
     timer: Timer,
     flags: Flags,
@@ -66,6 +61,12 @@ struct Flags {
     readable: bool,
     /// The peer has ended its direction (or all): reads go on to the end.
     hung_up: bool,
+    /// That end was read and told: there is nothing more to read, ever.
+    read_ended: bool,
+    /// A client's connection, not one of ours to a host.
+    client: bool,
+    /// It is among those whose reading goes on in the next turn.
+    queued: bool,
     connecting: bool,
     /// Close, or end our direction, as soon as the outbox is empty.
     close_after: bool,
@@ -97,11 +98,22 @@ pub enum Writable {
     Finished,
 }
 
+/// Whose connection a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    /// Ours to a host. `connecting`: it is not made yet.
+    Host {
+        connecting: bool,
+    },
+}
+
 impl Sockets {
-    pub fn new(registry: Registry, now: Time) -> Sockets {
+    pub fn new(network: Box<dyn Network>, now: Time) -> Sockets {
         Sockets {
             slots: Table::default(),
-            registry,
+            network,
+            clients: 0,
             wheel: Wheel::new(now),
             broken: vec![],
             closing: vec![],
@@ -111,30 +123,31 @@ impl Sockets {
         }
     }
 
-    /// The socket an event is about; `None` for the worker's own tokens, which are small.
-    #[inline]
-    pub fn key(&self, token: Token) -> Option<Key> {
-        Key::of_word(token.0 as u64)
-    }
-
-    /// Takes over a non-blocking stream.
-    pub fn add(&mut self, raw: Raw, connecting: bool) -> io::Result<Key> {
-        let token = Token(self.slots.next_key().word() as usize);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.registry.register(&mut SourceFd(&raw.as_raw_fd()), token, interest)?;
+    /// Takes over a non-blocking stream and has it watched.
+    pub fn add(&mut self, stream: Stream, side: Side) -> io::Result<Key> {
+        self.network.watch(&stream, self.slots.next_key().word())?;
+        let client = side == Side::Client;
+        let connecting = side == Side::Host { connecting: true };
+        self.clients += usize::from(client);
         Ok(self.slots.insert(Socket {
-            raw,
+            stream,
             outbox: None,
             timer: Timer::default(),
-            flags: Flags { connecting, ..Flags::default() },
+            flags: Flags { connecting, client, ..Flags::default() },
         }))
     }
 
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    pub fn network(&self) -> &dyn Network {
+        &*self.network
     }
 
-    pub fn open(&self) -> usize {
+    /// Sockets of clients, closed ones of this turn among them.
+    pub fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// All sockets.
+    pub fn len(&self) -> usize {
         self.slots.len()
     }
 
@@ -149,23 +162,46 @@ impl Sockets {
         self.slots.get(key).is_some_and(|socket| !socket.flags.closed && !socket.flags.broken)
     }
 
-    pub fn raw(&self, key: Key) -> Option<&Raw> {
-        self.slots.get(key).map(|socket| &socket.raw)
-    }
-
-    pub fn fd(&self, key: Key) -> Option<RawFd> {
-        self.slots.get(key).map(|socket| socket.raw.as_raw_fd())
+    pub fn local_address(&self, key: Key) -> Option<SocketAddr> {
+        self.slots.get(key)?.stream.local_address().ok()
     }
 
     /// Reads once. Call until a read is short (or, after [`Sockets::hung_up`], until it gives 0 or `WouldBlock`).
     #[inline]
     pub fn receive(&mut self, key: Key, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(socket) = self.slots.get(key) else { return Ok(0) };
-        loop {
-            match (&socket.raw).read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
+        let Some(socket) = self.slots.get_mut(key) else { return Ok(0) };
+        let read = socket.stream.read(buffer);
+        socket.flags.read_ended |= matches!(read, Ok(0));
+        read
+    }
+
+    /// Notes that reading goes on later; false if that was known.
+    pub fn queue(&mut self, key: Key) -> bool {
+        self.slots.get_mut(key).is_some_and(|socket| !std::mem::replace(&mut socket.flags.queued, true))
+    }
+
+    pub fn unqueue(&mut self, key: Key) {
+        if let Some(socket) = self.slots.get_mut(key) {
+            socket.flags.queued = false;
+        }
+    }
+
+    /// The peer's end was read: nothing is to be expected of reading any more.
+    pub fn read_ended(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|socket| socket.flags.read_ended)
+    }
+
+    /// All of a socket is over, says the network. Who still reads finds that out by reading; one whose peer had ended its
+    /// direction before reads no more, and is broken if the rest did not end well.
+    #[cold]
+    pub fn over(&mut self, key: Key) {
+        let Some(socket) = self.slots.get_mut(key) else { return };
+        if !socket.flags.read_ended || socket.flags.broken || socket.flags.closed {
+            return;
+        }
+        if let Ok(Some(error)) | Err(error) = socket.stream.take_error() {
+            socket.flags.broken = true;
+            self.broken.push((key, error.kind()));
         }
     }
 
@@ -226,16 +262,13 @@ impl Sockets {
         if total == 0 {
             return;
         }
-        let sent = loop {
-            match write(&socket.raw, head, body, &mut self.joined) {
-                Ok(sent) => break sent,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break 0,
-                Err(error) => {
-                    socket.flags.broken = true;
-                    self.broken.push((key, error.kind()));
-                    return;
-                }
+        let sent = match socket.stream.write(head, body, &mut self.joined) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => {
+                socket.flags.broken = true;
+                self.broken.push((key, error.kind()));
+                return;
             }
         };
         if sent < total {
@@ -255,16 +288,13 @@ impl Sockets {
         if flags.broken || flags.closed || flags.connecting || socket.outbox.is_some() || bytes.is_empty() {
             return 0;
         }
-        loop {
-            match (&socket.raw).write(bytes) {
-                Ok(sent) => return sent,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
-                Err(error) => {
-                    socket.flags.broken = true;
-                    self.broken.push((key, error.kind()));
-                    return 0;
-                }
+        match socket.stream.write(bytes, &[], &mut self.joined) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => {
+                socket.flags.broken = true;
+                self.broken.push((key, error.kind()));
+                0
             }
         }
     }
@@ -287,21 +317,18 @@ impl Sockets {
         })
     }
 
-    /// The kernel says the socket may be written, or that connecting has ended.
-    pub fn writable(&mut self, key: Key) -> Writable {
+    /// The network says the socket may be written, or that connecting has ended. `hung_up`: all of it may be over.
+    pub fn writable(&mut self, key: Key, hung_up: bool) -> Writable {
         let Some(socket) = self.slots.get_mut(key) else { return Writable::Nothing };
         if socket.flags.broken || socket.flags.closed {
             return Writable::Nothing;
         }
         let mut news = Writable::Nothing;
         if socket.flags.connecting {
-            let error = match socket.raw.take_error() {
-                Ok(None) => match socket.raw.peer_addr() {
-                    Ok(_) => None,
-                    // A wake-up before the handshake is over.
-                    Err(error) if error.kind() == io::ErrorKind::NotConnected => return Writable::Nothing,
-                    Err(error) => Some(error),
-                },
+            let error = match socket.stream.take_error() {
+                // A socket is not writable before its handshake is over, unless it is over altogether.
+                Ok(None) if !hung_up => None,
+                Ok(None) => socket.stream.peer_address().err(),
                 Ok(Some(error)) | Err(error) => Some(error),
             };
             if let Some(error) = error {
@@ -315,12 +342,11 @@ impl Sockets {
         let Some(outbox) = &mut socket.outbox else { return news };
         let before = outbox.bytes.len() - outbox.at;
         while let Some(rest) = outbox.bytes.get(outbox.at..).filter(|rest| !rest.is_empty()) {
-            match (&socket.raw).write(rest) {
+            match socket.stream.write(rest, &[], &mut self.joined) {
                 Ok(sent) => {
                     outbox.at += sent;
                     socket.flags.moved = true;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let left = outbox.bytes.len() - outbox.at;
                     if outbox.at > HIGH_WATER {
@@ -339,7 +365,7 @@ impl Sockets {
         }
         socket.outbox = None;
         if socket.flags.shutdown_after {
-            let _ = socket.raw.shutdown(std::net::Shutdown::Write);
+            let _ = socket.stream.shutdown_write();
         }
         match news {
             Writable::Nothing if socket.flags.close_after => Writable::Finished,
@@ -359,7 +385,7 @@ impl Sockets {
     pub fn resume(&mut self, key: Key) -> bool {
         let Some(socket) = self.slots.get_mut(key) else { return false };
         socket.flags.paused = false;
-        std::mem::take(&mut socket.flags.readable) || socket.flags.hung_up
+        (std::mem::take(&mut socket.flags.readable) || socket.flags.hung_up) && !socket.flags.read_ended
     }
 
     pub fn is_paused(&self, key: Key) -> bool {
@@ -371,7 +397,7 @@ impl Sockets {
     pub fn may_read(&mut self, key: Key, hung_up: bool) -> bool {
         let Some(socket) = self.slots.get_mut(key) else { return false };
         socket.flags.hung_up |= hung_up;
-        if socket.flags.closed || socket.flags.broken {
+        if socket.flags.closed || socket.flags.broken || socket.flags.read_ended {
             return false;
         }
         if socket.flags.paused {
@@ -402,7 +428,7 @@ impl Sockets {
         if socket.outbox.is_some() || socket.flags.connecting {
             socket.flags.shutdown_after = true;
         } else {
-            let _ = socket.raw.shutdown(std::net::Shutdown::Write);
+            let _ = socket.stream.shutdown_write();
         }
     }
 
@@ -438,7 +464,7 @@ impl Sockets {
     /// As [`Sockets::close`], with a reset to the peer.
     pub fn reset(&mut self, key: Key) {
         if let Some(socket) = self.slots.get(key) {
-            let _ = socket.raw.set_linger(Some(std::time::Duration::ZERO));
+            socket.stream.reset_when_closed();
         }
         self.close(key);
     }
@@ -471,6 +497,11 @@ impl Sockets {
         );
     }
 
+    /// Whether a socket broke and nobody was told yet.
+    pub fn any_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
     /// One socket that broke while it was written or connected.
     pub fn next_broken(&mut self) -> Option<(Key, io::ErrorKind)> {
         while let Some((key, error)) = self.broken.pop() {
@@ -485,29 +516,13 @@ impl Sockets {
     pub fn end_turn(&mut self, mut freed: impl FnMut(Key)) {
         while let Some(key) = self.closing.pop() {
             if let Some(socket) = self.slots.remove(key) {
+                self.clients -= usize::from(socket.flags.client);
                 // Closing takes it out of epoll: no stream's descriptor is ever duplicated.
                 drop(socket);
                 freed(key);
             }
         }
     }
-}
-
-#[inline]
-fn write(mut raw: &Raw, head: &[u8], body: &[u8], joined: &mut Vec<u8>) -> io::Result<usize> {
-    if body.is_empty() {
-        return raw.write(head);
-    }
-    if head.is_empty() {
-        return raw.write(body);
-    }
-    if head.len() + body.len() > COPY_LIMIT {
-        return raw.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]);
-    }
-    joined.clear();
-    joined.extend_from_slice(head);
-    joined.extend_from_slice(body);
-    raw.write(joined)
 }
 
 #[cfg(test)]

@@ -1,19 +1,23 @@
-//! Coarse timers: a wheel of two levels, 4 ms and 1 s.
+//! Coarse timers: a wheel of three levels, of ticks of 4 ms, about a second, and about a minute.
 //!
 //! A connection has one deadline, which moves with every request. Moving it later costs nothing: the entry in the
-//! wheel fires early, finds that it is not yet time, and is put back. Only moving it earlier than the entry adds a new
-//! one. An entry carries the generation it was made for, so the entries of a slot's former owner fall away by
-//! themselves; they lie at most [`HORIZON`] ahead, which bounds how many there are under churn.
+//! wheel comes down a level, or fires, early, finds that it is not yet time, and is put back. Only moving it earlier than
+//! the entry adds a new one. An entry carries the generation it was made for, so the entries of a slot's former owner fall
+//! away by themselves; they lie at most [`HORIZON`] ahead, which bounds how many there are under churn.
+//!
+//! A bitmap a level says which lists hold entries: finding the next one reads a few words, and a worker is woken for
+//! lists that hold something and for no others.
 
 use crate::clock::Time;
 
-/// One tick of the fine level in nanoseconds, the most a timer is late.
+/// One tick of the finest level in nanoseconds, the most a timer is late.
 pub const TICK: u64 = 4_000_000;
+/// Ticks of one list of each level; the lists of one level together reach as far as one of the next.
+const SPANS: [u64; 3] = [1, FINE as u64, (FINE * COARSE) as u64];
 const FINE: usize = 256;
 const COARSE: usize = 64;
-/// Ticks in one slot of the coarse level, and ticks ahead that the wheel reaches.
-const SPAN: u64 = FINE as u64;
-const HORIZON: u64 = SPAN * (COARSE as u64 - 1);
+/// Ticks ahead that the wheel reaches: a little more than an hour. What is due later is put back then.
+const HORIZON: u64 = SPANS[2] * (COARSE as u64 - 1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
@@ -44,11 +48,62 @@ impl Timer {
     }
 }
 
+/// The lists of one level, a ring, and which of them hold entries.
+struct Level {
+    /// As many as a power of two.
+    lists: Vec<Vec<Entry>>,
+    occupied: [u64; FINE / 64],
+}
+
+impl Level {
+    fn new(lists: usize) -> Level {
+        Level { lists: vec![vec![]; lists], occupied: [0; FINE / 64] }
+    }
+
+    fn put(&mut self, index: u64, entry: Entry) {
+        let index = index as usize & (self.lists.len() - 1);
+        if let (Some(list), Some(word)) = (self.lists.get_mut(index), self.occupied.get_mut(index / 64)) {
+            list.push(entry);
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    /// Takes a list out into `into`, which is empty.
+    fn take(&mut self, index: u64, into: &mut Vec<Entry>) {
+        let index = index as usize & (self.lists.len() - 1);
+        if let (Some(list), Some(word)) = (self.lists.get_mut(index), self.occupied.get_mut(index / 64)) {
+            std::mem::swap(list, into);
+            *word &= !(1 << (index % 64));
+        }
+    }
+
+    /// How many lists after the one of `at` the next one with entries lies, once round at most.
+    fn next(&self, at: u64) -> Option<u64> {
+        let lists = self.lists.len();
+        let first = (at as usize + 1) & (lists - 1);
+        let words = lists / 64;
+        for step in 0..=words {
+            let index = (first / 64 + step) & (words - 1);
+            let word = self.occupied.get(index).copied().unwrap_or(0);
+            let word = match step {
+                0 => word & (u64::MAX << (first % 64)),
+                // Round once: what of the first word lies before the beginning.
+                step if step == words => word & !(u64::MAX << (first % 64)),
+                _ => word,
+            };
+            if word != 0 {
+                let found = index * 64 + word.trailing_zeros() as usize;
+                return Some((((found + lists - first) & (lists - 1)) + 1) as u64);
+            }
+        }
+        None
+    }
+}
+
 /// The wheel of one worker.
 pub struct Wheel {
-    fine: Vec<Vec<Entry>>,
-    coarse: Vec<Vec<Entry>>,
-    /// All entries due before this tick have been taken out.
+    levels: [Level; 3],
+    /// All entries due up to this tick have been taken out.
     at: u64,
     entries: usize,
     /// Counts up with every entry, so that no two have the same.
@@ -59,8 +114,7 @@ pub struct Wheel {
 impl Wheel {
     pub fn new(now: Time) -> Wheel {
         Wheel {
-            fine: vec![vec![]; FINE],
-            coarse: vec![vec![]; COARSE],
+            levels: [Level::new(FINE), Level::new(COARSE), Level::new(COARSE)],
             at: now.0 / TICK,
             entries: 0,
             generation: 0,
@@ -73,31 +127,36 @@ impl Wheel {
     pub fn set(&mut self, slot: usize, timer: &mut Timer, deadline: Time) {
         timer.deadline = deadline;
         if deadline.0 != u64::MAX && deadline.0 / TICK < timer.scheduled {
-            self.schedule(slot, timer);
+            self.schedule(slot, timer, self.at + 1);
         }
     }
 
+    /// Puts an entry in, due at the tick `first` or later.
     #[cold]
-    fn schedule(&mut self, slot: usize, timer: &mut Timer) {
+    fn schedule(&mut self, slot: usize, timer: &mut Timer, first: u64) {
         // Rounded up: a timer may be late by a tick, never early.
-        let due = (timer.deadline.0.div_ceil(TICK)).clamp(self.at + 1, self.at + HORIZON);
+        let due = (timer.deadline.0.div_ceil(TICK)).clamp(first, self.at + HORIZON);
+        let Ok(slot) = u32::try_from(slot) else { return };
         self.generation = self.generation.wrapping_add(1).max(1);
         timer.generation = self.generation;
         timer.scheduled = due;
-        let Ok(slot) = u32::try_from(slot) else { return };
         self.put(Entry { slot, generation: timer.generation, due });
         self.entries += 1;
     }
 
     fn put(&mut self, entry: Entry) {
-        let level = if entry.due - self.at < SPAN {
-            self.fine.get_mut((entry.due % SPAN) as usize)
-        } else {
-            self.coarse.get_mut((entry.due / SPAN % COARSE as u64) as usize)
-        };
-        if let Some(list) = level {
-            list.push(entry);
+        let ahead = entry.due.saturating_sub(self.at);
+        let level = SPANS.iter().rposition(|span| ahead >= *span).unwrap_or(0);
+        if let (Some(level), Some(span)) = (self.levels.get_mut(level), SPANS.get(level)) {
+            level.put(entry.due / span, entry);
         }
+    }
+
+    /// The tick at which the next list with entries is reached.
+    fn next(&self) -> Option<u64> {
+        let level =
+            |(level, span): (&Level, &u64)| Some((self.at / span + level.next(self.at / span)?) * span);
+        self.levels.iter().zip(&SPANS).filter_map(level).min()
     }
 
     /// Moves on to `now` and calls `fire` for every slot whose deadline has passed. `timers` gives a slot's timer, if
@@ -110,55 +169,61 @@ impl Wheel {
         mut fire: impl FnMut(&mut T, &mut Wheel, usize),
     ) {
         let target = now.0 / TICK;
-        if self.entries == 0 {
-            self.at = self.at.max(target);
+        if self.at >= target {
             return;
         }
-        while self.at < target {
-            self.at += 1;
-            if self.at.is_multiple_of(SPAN) {
-                self.cascade();
-            }
-            let index = (self.at % SPAN) as usize;
-            if self.fine.get(index).is_none_or(Vec::is_empty) {
-                continue;
-            }
+        while let Some(next) = self.next().filter(|next| *next <= target) {
+            self.at = next;
+            self.come_down(2, owner, &timers);
+            self.come_down(1, owner, &timers);
             let mut expired = std::mem::take(&mut self.expired);
-            if let Some(list) = self.fine.get_mut(index) {
-                std::mem::swap(list, &mut expired);
+            if let Some(finest) = self.levels.first_mut() {
+                finest.take(next, &mut expired);
             }
             self.entries -= expired.len();
             for entry in expired.drain(..) {
                 let slot = entry.slot as usize;
-                let Some(timer) = timers(owner, slot) else { continue };
-                if timer.generation != entry.generation {
+                let Some(timer) = timers(owner, slot).filter(|t| t.generation == entry.generation) else {
                     continue;
-                }
+                };
                 timer.scheduled = u64::MAX;
-                if timer.deadline > now {
-                    let mut again = *timer;
-                    if again.deadline != Time::NEVER {
-                        self.schedule(slot, &mut again);
-                    }
-                    if let Some(timer) = timers(owner, slot) {
-                        *timer = again;
-                    }
-                } else {
+                if timer.deadline <= now {
                     timer.deadline = Time::NEVER;
                     fire(owner, self, slot);
+                } else if timer.deadline != Time::NEVER {
+                    self.schedule(slot, timer, self.at + 1);
                 }
             }
             self.expired = expired;
         }
+        self.at = target;
     }
 
-    /// The entries of the coming second come down to the fine level.
-    fn cascade(&mut self) {
-        let index = (self.at / SPAN % COARSE as u64) as usize;
-        let Some(list) = self.coarse.get_mut(index) else { return };
-        for entry in std::mem::take(list) {
-            self.put(entry);
+    /// At the beginning of a list of this level, its entries come down to lower ones. Those whose deadline has moved
+    /// away meanwhile go up again instead, and nobody is woken for them in between.
+    fn come_down<T>(
+        &mut self,
+        level: usize,
+        owner: &mut T,
+        timers: &impl Fn(&mut T, usize) -> Option<&mut Timer>,
+    ) {
+        let Some(span) = SPANS.get(level).filter(|span| self.at.is_multiple_of(**span)) else { return };
+        let mut entries = std::mem::take(&mut self.expired);
+        if let Some(level) = self.levels.get_mut(level) {
+            level.take(self.at / span, &mut entries);
         }
+        for entry in entries.drain(..) {
+            self.entries -= 1;
+            let slot = entry.slot as usize;
+            let Some(timer) = timers(owner, slot).filter(|t| t.generation == entry.generation) else {
+                continue;
+            };
+            timer.scheduled = u64::MAX;
+            if timer.deadline != Time::NEVER {
+                self.schedule(slot, timer, self.at);
+            }
+        }
+        self.expired = entries;
     }
 
     /// How long a worker may sleep, in nanoseconds; `None` for ever.
@@ -166,77 +231,9 @@ impl Wheel {
         if self.entries == 0 {
             return None;
         }
-        let tick = (1..=SPAN)
-            .map(|ahead| self.at + ahead)
-            .find(|tick| {
-                tick.is_multiple_of(SPAN)
-                    || self.fine.get((tick % SPAN) as usize).is_some_and(|list| !list.is_empty())
-            })
-            .unwrap_or(self.at + SPAN);
-        Some((tick * TICK).saturating_sub(now.0))
+        self.next().map(|tick| (tick * TICK).saturating_sub(now.0))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Slots(Vec<Timer>, Vec<usize>);
-
-    fn advance(wheel: &mut Wheel, slots: &mut Slots, millis: u64) {
-        wheel.advance(Time(millis * 1_000_000), slots, |s, k| s.0.get_mut(k), |s, _, k| s.1.push(k));
-    }
-
-    #[test]
-    fn every_timer_fires_once_and_not_early() {
-        let mut wheel = Wheel::new(Time(0));
-        let deadlines = [1u64, 4, 5, 999, 1000, 1024, 1025, 5000, 70_000, 600_000];
-        let mut slots = Slots(deadlines.iter().map(|_| Timer::default()).collect(), vec![]);
-        for (slot, millis) in deadlines.iter().enumerate() {
-            wheel.set(slot, &mut slots.0[slot], Time(millis * 1_000_000));
-        }
-        for millis in 0..700_000u64 {
-            advance(&mut wheel, &mut slots, millis);
-            for slot in slots.1.drain(..) {
-                assert!(millis >= deadlines[slot], "{slot} early at {millis}");
-                assert!(millis <= deadlines[slot] + 8, "{slot} late at {millis}");
-            }
-        }
-        assert_eq!(wheel.entries, 0);
-    }
-
-    #[test]
-    fn moving_later_costs_no_entry_and_moving_earlier_fires_in_time() {
-        let mut wheel = Wheel::new(Time(0));
-        let mut slots = Slots(vec![Timer::default()], vec![]);
-        for millis in 100..200 {
-            wheel.set(0, &mut slots.0[0], Time(millis * 1_000_000));
-        }
-        assert_eq!(wheel.entries, 1);
-        wheel.set(0, &mut slots.0[0], Time(50_000_000));
-        advance(&mut wheel, &mut slots, 60);
-        assert_eq!(slots.1, [0]);
-        advance(&mut wheel, &mut slots, 1000);
-        assert_eq!(slots.1, [0]);
-        assert_eq!(wheel.entries, 0);
-    }
-
-    #[test]
-    fn a_new_owner_of_the_slot_is_not_woken_by_the_former() {
-        let mut wheel = Wheel::new(Time(0));
-        let mut slots = Slots(vec![Timer::default()], vec![]);
-        wheel.set(0, &mut slots.0[0], Time(50_000_000));
-        slots.0[0] = Timer::default();
-        advance(&mut wheel, &mut slots, 100);
-        assert!(slots.1.is_empty());
-    }
-
-    #[test]
-    fn sleep_reaches_the_next_entry_and_no_further() {
-        let mut wheel = Wheel::new(Time(0));
-        let mut timer = Timer::default();
-        assert_eq!(wheel.sleep(Time(0)), None);
-        wheel.set(0, &mut timer, Time(40_000_000));
-        assert_eq!(wheel.sleep(Time(0)), Some(40_000_000));
-    }
-}
+mod tests;

@@ -2,42 +2,83 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use mio::{Interest, Token, unix::SourceFd};
-use socket2::Socket;
-
-use super::command::{Command, Listen};
+use super::command::{Accepted, Command, Listen};
 use super::connection::{Conn, Inspecting, Origin};
 use super::{FIRST_LISTENER, Worker};
+use crate::net::network::{Acceptor, Stream};
+use crate::net::sockets::Side;
 
 /// Connections taken from one socket before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
+/// What a worker has to do, as others see it.
+#[derive(Default)]
+#[repr(align(64))]
+pub struct Load {
+    /// Clients' connections and exchanges.
+    work: AtomicUsize,
+    /// Connections that others accepted for it, and those of them it has taken over.
+    given: AtomicUsize,
+    received: AtomicUsize,
+}
+
+/// Accepted connections on their way to other workers.
+pub struct Deal {
+    waiting: Vec<Vec<Accepted>>,
+}
+
+impl Deal {
+    pub fn new(workers: usize) -> Deal {
+        Deal { waiting: (0..workers).map(|_| vec![]).collect() }
+    }
+
+    /// The worker with the least to do, if that is less than the accepting one has by more than an eighth: a connection
+    /// costs a little on its way to another, and where there are many they even out.
+    fn other(index: usize, own: usize, loads: &[Load]) -> Option<usize> {
+        let others = loads.iter().enumerate().filter(|(worker, _)| *worker != index);
+        let (least, worker) = others
+            .map(|(worker, load)| {
+                let given = load.given.load(Relaxed);
+                let on_its_way = given.saturating_sub(load.received.load(Relaxed));
+                (load.work.load(Relaxed).saturating_add(on_its_way), worker)
+            })
+            .min()?;
+        (own > least.saturating_add(least / 8)).then_some(worker)
+    }
+
+    fn give(&mut self, worker: usize, accepted: Accepted, loads: &[Load]) {
+        if let (Some(waiting), Some(load)) = (self.waiting.get_mut(worker), loads.get(worker)) {
+            waiting.push(accepted);
+            load.given.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn given(&mut self) -> impl Iterator<Item = (usize, Vec<Accepted>)> {
+        let waiting = self.waiting.iter_mut().enumerate().filter(|(_, waiting)| !waiting.is_empty());
+        waiting.map(|(worker, waiting)| (worker, std::mem::take(waiting)))
+    }
+}
+
 /// A socket this worker takes connections from.
 pub struct Listening {
-    socket: Socket,
+    socket: Acceptor,
     pub listener: Arc<str>,
     redirected: bool,
-    share: bool,
 }
 
 impl Worker {
     pub(super) fn listen(&mut self, listen: Listen) -> io::Result<()> {
         let entry = self.listening.vacant_entry();
         // Level-triggered would be kinder here, but mio knows edges only: a full turn ends with asking again.
-        self.sockets.registry().register(
-            &mut SourceFd(&listen.socket.as_raw_fd()),
-            Token(entry.key() + FIRST_LISTENER),
-            Interest::READABLE,
-        )?;
+        self.sockets.network().watch_acceptor(&listen.socket, entry.key() as u64 + FIRST_LISTENER)?;
         let key = entry.key();
         entry.insert(Listening {
             socket: listen.socket,
             listener: listen.listener,
             redirected: listen.redirected,
-            share: listen.share,
         });
         // What came before it was registered raises no edge.
         self.accept(key);
@@ -45,12 +86,11 @@ impl Worker {
     }
 
     pub(super) fn unlisten(&mut self, name: Option<&str>) {
-        let registry = self.sockets.registry();
+        let network = self.sockets.network();
         self.listening.retain(|_, listening| {
             let keep = name.is_some_and(|name| *listening.listener != *name);
             if !keep {
-                // The descriptor may be shared with another process, which keeps it in epoll when ours is closed.
-                let _ = registry.deregister(&mut SourceFd(&listening.socket.as_raw_fd()));
+                network.forget_acceptor(&listening.socket);
             }
             keep
         });
@@ -58,30 +98,55 @@ impl Worker {
 
     pub(super) fn accept(&mut self, key: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listening) = self.listening.get(key) else { return };
-            let (socket, address) = match accept_one(&listening.socket) {
+            let Some(listening) = self.listening.get(key) else { break };
+            let (stream, remote) = match listening.socket.accept() {
                 Ok(accepted) => accepted,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.hand_out(),
                 // The client left while it waited.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
                     self.accept_failed(key, &error);
-                    return;
+                    return self.hand_out();
                 }
             };
             let (listener, redirected) = (listening.listener.clone(), listening.redirected);
-            if listening.share && self.shared.workers.len() > 1 {
-                self.next_worker = (self.next_worker + 1) % self.shared.workers.len();
-                if self.next_worker != self.index
-                    && let Some(worker) = self.shared.workers.get(self.next_worker)
-                {
-                    worker.send(Command::Accepted { socket, remote: address, listener, redirected });
-                    continue;
-                }
+            let accepted = Accepted { stream, remote, listener, redirected };
+            let own = self.sockets.clients() + self.exchanges.active();
+            match Deal::other(self.index, own, &self.shared.loads) {
+                Some(worker) => self.deal.give(worker, accepted, &self.shared.loads),
+                None => self.accepted(accepted),
             }
-            self.accepted(socket, address, &listener, redirected);
         }
-        self.accept_more.push(key);
+        if self.listening.contains(key) {
+            self.accept_more.push(key);
+        }
+        self.hand_out();
+    }
+
+    /// Sends accepted connections to the workers that shall have them: one message and one wake-up each.
+    fn hand_out(&mut self) {
+        for (worker, accepted) in self.deal.given() {
+            if let Some(mailbox) = self.shared.workers.get(worker) {
+                mailbox.send(Command::Accepted(accepted));
+            }
+        }
+    }
+
+    /// Connections another worker accepted for this one.
+    pub(super) fn take_accepted(&mut self, all: Vec<Accepted>) {
+        if let Some(load) = self.shared.loads.get(self.index) {
+            load.received.fetch_add(all.len(), Relaxed);
+        }
+        for accepted in all {
+            self.accepted(accepted);
+        }
+    }
+
+    /// Tells the workers that accept how much this one has to do.
+    pub(super) fn tell_load(&self) {
+        if let Some(load) = self.shared.loads.get(self.index) {
+            load.work.store(self.sockets.clients() + self.exchanges.active(), Relaxed);
+        }
     }
 
     /// Out of descriptors, most likely: tried again soon, for the edge that told of this connection is gone.
@@ -101,10 +166,11 @@ impl Worker {
     }
 
     /// A connection of this worker: which listener is it for, and must its first bytes be seen?
-    pub(super) fn accepted(&mut self, socket: Socket, remote: SocketAddr, name: &str, redirected: bool) {
+    fn accepted(&mut self, accepted: Accepted) {
+        let Accepted { stream, remote, listener: name, redirected } = accepted;
         let snapshot = self.snapshot.clone();
-        let Some(met) = snapshot.listener(name) else { return };
-        let destination = match original_destination(&socket, remote, redirected) {
+        let Some(met) = snapshot.listener(&name) else { return };
+        let destination = match original_destination(&stream, remote, redirected) {
             Ok(destination) => destination,
             // Gone already.
             Err(_) => return,
@@ -113,15 +179,19 @@ impl Worker {
             true => snapshot.listener_for(met, destination),
             false => met,
         };
-        let _ = socket.set_tcp_nodelay(true);
+        stream.set_nodelay();
         let stats = self.chains.listener(listener);
-        if self.sockets.open() >= self.shared.max_sockets && !listener.ignore_global_connection_limit {
+        if self.sockets.clients() >= self.shared.max_sockets && !listener.ignore_global_connection_limit {
             self.telemetry.shard.inc(stats.downstream_global_cx_overflow);
             return;
         }
         self.telemetry.shard.inc(stats.downstream_cx_total);
+        // Nobody watches it for us, for lack of memory or of watches: it is closed.
+        let Ok(key) = self.sockets.add(stream, Side::Client) else {
+            self.telemetry.shard.inc(stats.downstream_cx_destroy);
+            return;
+        };
         self.telemetry.shard.shift(stats.downstream_cx_active, 1);
-        let Ok(key) = self.sockets.add(socket, false) else { return };
         let origin = Origin {
             entry: met.name.clone(),
             protocol: None,
@@ -147,26 +217,10 @@ impl Worker {
 }
 
 /// Whom the client wanted: what the kernel remembers of a redirected connection, else the address it came to.
-fn original_destination(socket: &Socket, remote: SocketAddr, redirected: bool) -> io::Result<SocketAddr> {
-    let own = || socket.local_addr().map(|address| address.as_socket());
-    let address = if redirected {
-        let original = if remote.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
-        match original {
-            Ok(address) => address.as_socket(),
-            // Came straight to the port.
-            Err(_) => own()?,
-        }
-    } else {
-        own()?
-    };
-    address.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
-}
-
-/// `accept4`: the connection non-blocking and its peer's address in one call.
-fn accept_one(socket: &Socket) -> io::Result<(Socket, SocketAddr)> {
-    use rustix::net::SocketFlags;
-    let (fd, address) = rustix::net::acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
-    // A Unix socket has no address of this kind.
-    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-    Ok((Socket::from(fd), address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))))
+fn original_destination(stream: &Stream, remote: SocketAddr, redirected: bool) -> io::Result<SocketAddr> {
+    match redirected.then(|| stream.original_destination(remote.is_ipv4())) {
+        Some(Ok(address)) => Ok(address),
+        // Not redirected, or it came straight to the port.
+        Some(Err(_)) | None => stream.local_address(),
+    }
 }

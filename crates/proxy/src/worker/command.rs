@@ -1,12 +1,13 @@
 //! What workers are told from outside: by a queue each, and a waker.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use mio::Waker;
-use socket2::Socket;
-
+use super::Worker;
+use super::connection::{Conn, Reading};
+use crate::net::network::{Acceptor, Stream, Wake};
 use crate::upstream::HostReport;
 
 pub enum Command {
@@ -16,13 +17,8 @@ pub enum Command {
     Listen(Listen),
     /// Take no more of this listener's. `None`: of none.
     Unlisten(Option<Arc<str>>),
-    /// A connection another worker accepted.
-    Accepted {
-        socket: Socket,
-        remote: SocketAddr,
-        listener: Arc<str>,
-        redirected: bool,
-    },
+    /// Connections another worker accepted in one turn of its loop.
+    Accepted(Vec<Accepted>),
     /// A name was resolved; clusters that wait for it may look.
     Resolved,
     /// Finish what is under way, take no keep-alive further.
@@ -36,27 +32,117 @@ pub enum Command {
     Stop,
 }
 
+/// A connection, accepted and not looked at.
+pub struct Accepted {
+    pub stream: Stream,
+    pub remote: SocketAddr,
+    /// The name of the listener that accepted it.
+    pub listener: Arc<str>,
+    pub redirected: bool,
+}
+
 /// A listening socket for a worker.
 pub struct Listen {
-    pub socket: Socket,
+    pub socket: Acceptor,
     /// The name of the listener whose chains take the connections.
     pub listener: Arc<str>,
     /// Connections were redirected here: their destination is asked of the kernel.
     pub redirected: bool,
-    /// Deal accepted connections out over all workers in turn.
-    pub share: bool,
 }
 
 /// The way to a worker.
 #[derive(Clone)]
 pub struct Mailbox {
     pub queue: Sender<Command>,
-    pub waker: Arc<Waker>,
+    pub waker: Arc<dyn Wake>,
 }
 
 impl Mailbox {
     /// False if the worker has gone.
     pub fn send(&self, command: Command) -> bool {
         self.queue.send(command).is_ok() && self.waker.wake().is_ok()
+    }
+}
+
+impl Worker {
+    /// Does what came by the queue.
+    pub(super) fn take_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Configure(snapshot, done) => {
+                    self.configure(snapshot);
+                    let _ = done.send(self.index);
+                }
+                Command::Listen(listen) => {
+                    if let Err(error) = self.listen(listen) {
+                        eprintln!("filamesh: can not watch a listening socket: {error}");
+                    }
+                }
+                Command::Unlisten(name) => self.unlisten(name.as_deref()),
+                Command::Accepted(all) => self.take_accepted(all),
+                // Clusters look at the resolver's version when they are used.
+                Command::Resolved => {}
+                Command::Drain => self.drain(),
+                Command::Report(answer) => {
+                    let reports = self.clusters.all().flat_map(|cluster| {
+                        let hosts = cluster.hosts();
+                        hosts.into_iter().map(|host| host.report(&cluster.name, self.now)).collect::<Vec<_>>()
+                    });
+                    let _ = answer.send(reports.collect());
+                }
+                Command::Active(answer) => {
+                    let tcp =
+                        self.conns.iter().filter(|(_, conn)| matches!(conn, Conn::TcpDownstream(_))).count();
+                    let _ = answer.send(self.exchanges.active() + tcp);
+                }
+                Command::Flush(answer) => {
+                    self.telemetry.flush();
+                    let _ = answer.send(());
+                }
+                Command::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    /// Uses another configuration from now on. Exchanges under way keep the one they began with.
+    fn configure(&mut self, snapshot: Arc<model::Snapshot>) {
+        self.snapshot = Rc::new(super::Current(snapshot));
+        self.chains.sweep();
+        self.telemetry.forget_series();
+        let snapshot = self.snapshot.clone();
+        for key in self.clusters.take_up(&snapshot, self.now) {
+            match self.conns.get_mut(key) {
+                Some(Conn::UpstreamH2(up)) => {
+                    up.retiring = true;
+                    self.flush(key);
+                }
+                _ => self.discard_upstream(key),
+            }
+        }
+        self.close_failed_sessions();
+    }
+
+    /// Kept-alive connections without a request are closed; the others end with their answer.
+    fn drain(&mut self) {
+        self.draining = true;
+        for key in self.conns.keys() {
+            let idle = match self.conns.get(key) {
+                Some(Conn::Downstream(down)) => {
+                    down.exchange.is_none() && down.state == Reading::Head && down.head_began.is_none()
+                }
+                Some(Conn::DownstreamH2(_)) => {
+                    self.drain_h2(key);
+                    continue;
+                }
+                _ => false,
+            };
+            if idle {
+                if let Some(client) = self.client(key) {
+                    let stats = client.http.stats.clone();
+                    self.telemetry.shard.inc(stats.downstream_cx_drain_close);
+                }
+                self.close_downstream(key);
+            }
+        }
     }
 }

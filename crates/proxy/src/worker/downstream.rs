@@ -283,7 +283,7 @@ impl Worker {
             self.continued.push(key);
         }
         if self.sockets.is_paused(key) && self.sockets.resume(key) {
-            self.again.push(key);
+            self.read_later(key);
         }
     }
 }

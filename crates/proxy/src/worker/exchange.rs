@@ -37,6 +37,8 @@ pub struct Exchanges {
     places: Table<Option<Box<Exchange>>>,
     #[allow(clippy::vec_box, reason = "boxes move between here and `places`")]
     spare: Vec<Box<Exchange>>,
+    /// How many have been given a number.
+    begun: usize,
     /// Deadlines of exchanges that share their client's connection with others; one that has the connection for itself
     /// uses that socket's.
     wheel: Wheel,
@@ -51,7 +53,7 @@ const SPARE_BUFFER: usize = 8 * 1024;
 
 impl Exchanges {
     pub fn new(now: Time) -> Exchanges {
-        Exchanges { places: Table::default(), spare: vec![], wheel: Wheel::new(now) }
+        Exchanges { places: Table::default(), spare: vec![], begun: 0, wheel: Wheel::new(now) }
     }
 
     /// A blank exchange of the client's connection `down`, not yet known by a number.
@@ -66,6 +68,7 @@ impl Exchanges {
 
     /// A number for an exchange somebody holds.
     pub fn reserve(&mut self, exchange: &mut Exchange) -> ExchangeId {
+        self.begun = self.begun.wrapping_add(1);
         exchange.id = ExchangeId(self.places.insert(None));
         exchange.id
     }
@@ -114,6 +117,11 @@ impl Exchanges {
             self.spare.truncate(SPARE_IDLE);
             self.spare.shrink_to_fit();
         }
+    }
+
+    /// How many have been given a number so far, wrapping around.
+    pub fn begun(&self) -> usize {
+        self.begun
     }
 
     pub fn active(&self) -> usize {

@@ -179,7 +179,7 @@ impl Worker {
 
     pub(super) fn read_on(&mut self, key: Key) {
         if self.sockets.is_paused(key) && self.sockets.resume(key) {
-            self.again.push(key);
+            self.read_later(key);
         }
     }
 

@@ -53,7 +53,7 @@ impl Worker {
         if self.budget.is_spent() { LOW_RATION } else { HIGH_WATER }
     }
 
-    fn count_held(&self) -> usize {
+    pub(super) fn count_held(&self) -> usize {
         let connections = self.conns.iter().map(|(_, conn)| match conn {
             Conn::Downstream(down) => down.inbox.capacity(),
             Conn::Upstream(up) => up.inbox.capacity(),

@@ -11,7 +11,7 @@ use super::Worker;
 use super::connection::{Conn, Reading, Upstream, UpstreamH2};
 use super::exchange::Phase;
 use crate::clock::Time;
-use crate::net::sockets::Key;
+use crate::net::sockets::{Key, Side};
 use crate::upstream::breaker::{Taken, give_back};
 use crate::upstream::{ClusterConfig, ClusterState, HostRef, bump, connect};
 
@@ -70,9 +70,9 @@ impl Worker {
             true => cluster.stats.upstream_cx_http2_total,
             false => cluster.stats.upstream_cx_http1_total,
         });
-        let (socket, connecting) =
-            connect::connect(&self.shared, config, host.address).map_err(|error| (error, taken))?;
-        let key = self.sockets.add(socket, connecting).map_err(|error| (error, taken))?;
+        let made = connect::connect(self.sockets.network(), &self.shared, config, host.address);
+        let (stream, connecting) = made.map_err(|error| (error, taken))?;
+        let key = self.sockets.add(stream, Side::Host { connecting }).map_err(|error| (error, taken))?;
         shard.shift(cluster.stats.upstream_cx_active, 1);
         bump(&host.connections, 1);
         if http2 {

@@ -86,7 +86,7 @@ impl Worker {
         let may_read = exchange.stream.is_none() && self.backlog_to_host(&exchange) == 0;
         self.exchanges.put_back(id, exchange);
         if may_read && self.sockets.is_paused(down) && self.sockets.resume(down) {
-            self.again.push(down);
+            self.read_later(down);
         }
         if terminates && !self.sockets.is_connecting(key) {
             self.answer_connect(key);

@@ -19,7 +19,7 @@ use super::chain::TcpChain;
 use super::connection::{Conn, Origin};
 use super::tcp_report::TcpLog;
 use crate::clock::Time;
-use crate::net::sockets::{Key, high_water};
+use crate::net::sockets::{Key, Side, high_water};
 use crate::upstream::breaker::{Taken, give_back, take};
 use crate::upstream::{ClusterState, HostRef, bump, connect};
 
@@ -151,8 +151,9 @@ impl Worker {
         session.attempts += 1;
         session.host = Some(host.clone());
         self.telemetry.shard.inc(cluster.stats.upstream_cx_total);
-        let made = connect::connect(&self.shared, &config, host.address)
-            .and_then(|(socket, connecting)| Ok((self.sockets.add(socket, connecting)?, connecting)));
+        let made = connect::connect(self.sockets.network(), &self.shared, &config, host.address).and_then(
+            |(stream, connecting)| Ok((self.sockets.add(stream, Side::Host { connecting })?, connecting)),
+        );
         match made {
             Ok((up, connecting)) => {
                 self.telemetry.shard.shift(cluster.stats.upstream_cx_active, 1);
@@ -183,11 +184,7 @@ impl Worker {
     }
 
     pub(super) fn tcp_connected(&mut self, down: Key, up: Key) {
-        let local = self
-            .sockets
-            .raw(up)
-            .and_then(|raw| raw.local_addr().ok())
-            .and_then(|address| address.as_socket());
+        let local = self.sockets.local_address(up);
         self.sockets.set_deadline(up, Time::NEVER);
         let now = self.now;
         let Some(session) = self.session(down) else { return };

@@ -413,7 +413,7 @@ impl Worker {
     }
 
     pub(super) fn local_address(&self, key: Key) -> Option<std::net::SocketAddr> {
-        self.sockets.raw(key).and_then(|raw| raw.local_addr().ok()).and_then(|address| address.as_socket())
+        self.sockets.local_address(key)
     }
 
     /// What a trailer section says that is counted and logged.

@@ -1,0 +1,75 @@
+//! What happened to a socket, told to whatever stands behind it.
+
+use std::io;
+
+use super::Worker;
+use super::connection::Conn;
+use crate::net::sockets::Key;
+
+impl Worker {
+    /// The connection to a host is made.
+    pub(super) fn connected(&mut self, key: Key) {
+        match self.conns.get_mut(key) {
+            Some(Conn::Upstream(_)) => self.upstream_connected(key),
+            Some(Conn::UpstreamH2(_)) => self.h2_host_connected(key),
+            Some(Conn::TcpUpstream(down)) => {
+                let down = *down;
+                self.tcp_connected(down, key);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn bytes(&mut self, key: Key, bytes: &[u8]) {
+        match self.conns.get_mut(key) {
+            Some(Conn::Downstream(_)) => self.downstream_bytes(key, bytes),
+            Some(Conn::Upstream(_)) => self.upstream_bytes(key, bytes),
+            Some(Conn::DownstreamH2(_)) => self.h2_client_bytes(key, bytes),
+            Some(Conn::UpstreamH2(_)) => self.h2_host_bytes(key, bytes),
+            Some(Conn::Inspecting(_)) => self.inspect_bytes(key, bytes),
+            Some(Conn::TcpDownstream(_)) => self.tcp_from_client(key, bytes),
+            Some(Conn::TcpUpstream(down)) => {
+                let down = *down;
+                self.tcp_from_host(down, key, bytes);
+            }
+            Some(Conn::Lingering | Conn::Vacant) | None => {}
+        }
+    }
+
+    /// The peer has ended its direction.
+    pub(super) fn ended(&mut self, key: Key) {
+        match self.conns.get_mut(key) {
+            Some(Conn::Downstream(_)) => self.downstream_ended(key),
+            Some(Conn::Upstream(_)) => self.upstream_ended(key, None),
+            Some(Conn::DownstreamH2(_)) => self.h2_client_gone(key),
+            Some(Conn::UpstreamH2(_)) => self.h2_host_gone(key, None),
+            Some(Conn::TcpDownstream(_)) => self.tcp_client_ended(key),
+            Some(Conn::TcpUpstream(down)) => {
+                let down = *down;
+                self.tcp_host_ended(down, key);
+            }
+            Some(Conn::Inspecting(_)) => self.inspect_ended(key),
+            Some(Conn::Lingering | Conn::Vacant) | None => self.sockets.close(key),
+        }
+    }
+
+    /// The socket is of no use any more.
+    pub(super) fn broken(&mut self, key: Key, error: io::ErrorKind) {
+        if matches!(self.conns.get(key), Some(Conn::Upstream(_) | Conn::UpstreamH2(_))) {
+            self.last_words(key);
+        }
+        match self.conns.get_mut(key) {
+            Some(Conn::Downstream(_)) => self.downstream_gone(key),
+            Some(Conn::Upstream(_)) => self.upstream_ended(key, Some(error)),
+            Some(Conn::DownstreamH2(_)) => self.h2_client_gone(key),
+            Some(Conn::UpstreamH2(_)) => self.h2_host_gone(key, Some(error)),
+            Some(Conn::TcpDownstream(_)) => self.tcp_broken(key),
+            Some(Conn::TcpUpstream(down)) => {
+                let down = *down;
+                self.tcp_host_broken(down, key, error);
+            }
+            Some(Conn::Inspecting(_)) => self.inspect_ended(key),
+            Some(Conn::Lingering | Conn::Vacant) | None => self.sockets.close(key),
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! A worker driven by the kernel.
+
+use std::io;
+
+use mio::{Events, Poll};
+
+use super::Worker;
+use crate::net::network::Event;
+
+/// Events taken at once: enough that asking for them costs little, few enough that timers are not far.
+const EVENTS: usize = 256;
+
+impl Worker {
+    /// Runs until told to stop.
+    pub fn run(mut self, mut poll: Poll) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_stopping() {
+            match poll.poll(&mut events, self.sleep()) {
+                Ok(()) => self.turn(events.iter().map(Event::from)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // The others would serve on, and those who accept for all would hand this one connections that nobody
+                    // answers. Whoever keeps processes alive starts another.
+                    eprintln!("filamesh: worker {} can not wait for events any more: {error}", self.index);
+                    std::process::abort();
+                }
+            }
+        }
+        self.telemetry.flush();
+    }
+}

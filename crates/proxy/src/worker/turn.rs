@@ -1,0 +1,255 @@
+//! The loop of a worker: what one turn does, and how long to sleep between two. Whoever drives it (the kernel's driver in
+//! [`super::run`], a simulation) calls [`Worker::sleep`] and [`Worker::turn`] by turns.
+
+use std::io;
+use std::time::Duration;
+
+use super::connection::Conn;
+use super::{FIRST_LISTENER, LINGER, WAKER, Worker};
+use crate::net::network::Event;
+use crate::net::sockets::{Key, Writable};
+
+/// Read at once. Big enough that a 64 KiB body takes one call; the pages nobody needs are never touched.
+pub(super) const READ_BUFFER: usize = 128 * 1024;
+/// The same of an HTTP/2 connection, which may hold hundreds of requests.
+const SHARED_READ: usize = 64 * 1024;
+/// Bytes read of one connection, whatever it speaks, before others get their turn.
+const READ_SHARE: usize = 128 * 1024;
+/// What is read in one turn before timers, accepting and sending get theirs: bytes, and as many for each request begun.
+/// Who is left over comes first in the next turn.
+const TURN_SHARE: usize = 2 * 1024 * 1024;
+const REQUEST_COST: usize = 4096;
+/// After a sleep of at least this long there is no load.
+const REST_AFTER: Duration = Duration::from_millis(200);
+/// How often the time of day is read anew: it can be set, and it runs while a suspended machine's own clock stands.
+const LOOK_AT_WALL_CLOCK: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// It was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// How long the worker may sleep when nothing happens; `None` for ever.
+    pub fn sleep(&self) -> Option<Duration> {
+        // As of the turn that has ended: a timer may be late by its length, and never makes a turn that comes too early.
+        let now = self.now;
+        if !self.again.is_empty() || (!self.accept_more.is_empty() && self.accept_pause.is_none()) {
+            return Some(Duration::ZERO);
+        }
+        let timers = self.sockets.sleep(now);
+        let exchanges = self.exchanges.sleep(now);
+        let pause = self.accept_pause.map(|until| until.0.saturating_sub(now.0));
+        let log = self.telemetry.flush_due().map(|due| due.0.saturating_sub(now.0));
+        let nanos = [timers, exchanges, log, pause].into_iter().flatten().min();
+        // epoll counts in milliseconds: rounded up, so that no turn comes before its time.
+        let sleep = nanos.map(|nanos| Duration::from_millis(nanos.div_ceil(1_000_000)));
+        match self.exchanges.could_rest() {
+            // Somebody has to wake up to give back what a burst has left.
+            true => Some(sleep.unwrap_or(REST_AFTER).min(REST_AFTER)),
+            false => sleep,
+        }
+    }
+
+    /// One turn: what the events ask for, what is due, what was left over; then all that was gathered is sent.
+    pub fn turn(&mut self, events: impl IntoIterator<Item = Event>) {
+        self.begin_turn();
+        for event in events {
+            match Key::of_word(event.token) {
+                Some(key) => self.stream_event(key, event),
+                None if event.token == WAKER => self.take_commands(),
+                None => self.accept((event.token - FIRST_LISTENER) as usize),
+            }
+            self.settle();
+        }
+        self.expire();
+        self.accept_on();
+        self.read_on_in_turn();
+        self.send_gathered();
+        self.end_turn();
+    }
+
+    fn begin_turn(&mut self) {
+        let now = self.clock.now().max(self.now);
+        if now.since(self.now) >= REST_AFTER {
+            self.exchanges.rest();
+        }
+        if now >= self.look_at_wall_clock {
+            self.clock.look_at_wall_clock(now);
+            self.look_at_wall_clock = now.after(LOOK_AT_WALL_CLOCK);
+        }
+        self.now = now;
+        self.read_in_turn = 0;
+        self.begun_before = self.exchanges.begun();
+    }
+
+    fn end_turn(&mut self) {
+        self.telemetry.turn_ended(self.now);
+        let conns = &mut self.conns;
+        self.sockets.end_turn(|key| conns.vacate(key));
+        self.tell_load();
+    }
+
+    fn stream_event(&mut self, key: Key, event: Event) {
+        if event.writable {
+            self.writable(key, event.hung_up);
+        }
+        if event.hung_up {
+            self.sockets.over(key);
+        }
+        if (event.readable || event.hung_up) && self.sockets.may_read(key, event.hung_up) {
+            if self.turn_is_used_up() {
+                self.read_later(key);
+            } else {
+                self.readable(key);
+            }
+        }
+    }
+
+    fn turn_is_used_up(&self) -> bool {
+        let requests = self.exchanges.begun().wrapping_sub(self.begun_before);
+        self.read_in_turn.saturating_add(requests.saturating_mul(REQUEST_COST)) >= TURN_SHARE
+    }
+
+    /// The connection has something to read, and others come first.
+    pub(super) fn read_later(&mut self, key: Key) {
+        if self.sockets.queue(key) {
+            self.again.push_back(key);
+        }
+    }
+
+    /// Connections that were stopped before their end, in the order in which they were: those stopped now are not among
+    /// them.
+    fn read_on_in_turn(&mut self) {
+        for _ in 0..self.again.len() {
+            if self.turn_is_used_up() {
+                return;
+            }
+            let Some(key) = self.again.pop_front() else { return };
+            self.sockets.unqueue(key);
+            if self.sockets.may_read(key, false) {
+                self.readable(key);
+                self.settle();
+            }
+        }
+    }
+
+    /// Sends what this turn has gathered, until that makes nothing more to send.
+    fn send_gathered(&mut self) {
+        loop {
+            self.flush_all();
+            self.sockets.uncork();
+            if !self.sockets.any_broken() {
+                return;
+            }
+            self.settle();
+        }
+    }
+
+    /// Listening sockets that were left with connections waiting.
+    fn accept_on(&mut self) {
+        if self.accept_more.is_empty() || self.accept_pause.is_some_and(|until| until > self.now) {
+            return;
+        }
+        self.accept_pause = None;
+        for key in std::mem::take(&mut self.accept_more) {
+            self.accept(key);
+        }
+    }
+
+    /// Handles what one event left for later: sockets that broke under a send, requests sent ahead whose turn came.
+    pub(super) fn settle(&mut self) {
+        loop {
+            if let Some((key, error)) = self.sockets.next_broken() {
+                self.broken(key, error);
+            } else if let Some(key) = self.continued.pop() {
+                self.downstream_bytes(key, &[]);
+            } else if let Some(host) = self.roomy.pop() {
+                self.serve_queue(&host);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Reads until a short read says that nothing is left, or others' turn comes.
+    pub(super) fn readable(&mut self, key: Key) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let length = match self.conns.get(key) {
+            Some(Conn::DownstreamH2(_) | Conn::UpstreamH2(_)) => SHARED_READ,
+            _ => READ_BUFFER,
+        };
+        let whole = buffer.get_mut(..length).unwrap_or_default();
+        let mut share = READ_SHARE;
+        let mut done = false;
+        while share > 0 && self.sockets.may_read(key, false) {
+            match self.sockets.receive(key, whole) {
+                Ok(0) => {
+                    self.ended(key);
+                    done = true;
+                    break;
+                }
+                Ok(read) => {
+                    share = share.saturating_sub(read);
+                    self.read_in_turn += read;
+                    self.bytes(key, whole.get(..read).unwrap_or_default());
+                    if read < whole.len() && !self.sockets.hung_up(key) {
+                        done = true;
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    done = true;
+                    break;
+                }
+                Err(error) => {
+                    self.broken(key, error.kind());
+                    done = true;
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+        if !done && self.sockets.is_open(key) {
+            // Stopped before the end: paused, or others' turn.
+            if self.sockets.is_paused(key) {
+                self.sockets.note_readable(key);
+            } else {
+                self.read_later(key);
+            }
+        }
+    }
+
+    fn writable(&mut self, key: Key, hung_up: bool) {
+        match self.sockets.writable(key, hung_up) {
+            Writable::Nothing => self.flush(key),
+            Writable::Failed => {}
+            Writable::Connected => self.connected(key),
+            Writable::Drained => self.drained(key),
+            Writable::Finished => self.sockets.close(key),
+        }
+    }
+
+    /// A host that closed while it was still being sent to may have answered before: that is what its client should see.
+    #[cold]
+    pub(super) fn last_words(&mut self, key: Key) {
+        let mut buffer = vec![0; SHARED_READ];
+        while let Ok(length @ 1..) = self.sockets.receive(key, &mut buffer) {
+            self.bytes(key, buffer.get(..length).unwrap_or_default());
+        }
+    }
+
+    /// Says the last words and waits a moment for the peer to have read them.
+    pub(super) fn linger(&mut self, key: Key) {
+        self.sockets.shutdown_write(key);
+        self.put(key, Conn::Lingering);
+        if self.sockets.read_ended(key) && self.sockets.close_when_written(key) {
+            self.sockets.close(key);
+            return;
+        }
+        self.sockets.set_deadline(key, self.now.after(LINGER));
+        if self.sockets.resume(key) {
+            self.read_later(key);
+        }
+    }
+}
