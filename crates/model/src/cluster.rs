@@ -7,6 +7,7 @@ use serde::Serialize;
 use xds::cluster::cluster as message;
 
 use crate::endpoints::{Endpoints, Host};
+use crate::health_check::HealthCheck;
 use crate::http2::Http2Settings;
 use crate::proto::{self, Place};
 use crate::refusal::{At, Compiled};
@@ -64,6 +65,10 @@ pub struct Cluster {
     pub breakers: [Breakers; 2],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier: Option<OutlierDetection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// A host that is no longer named leaves at once; else one that passes its health checks stays until it fails them.
+    pub ignore_health_on_host_removal: bool,
     pub transport: UpstreamTransport,
     /// The first whose criteria the host's `envoy.transport_socket_match` metadata meets.
     pub transport_matches: Vec<TransportMatch>,
@@ -309,6 +314,8 @@ impl Cluster {
             counts_connections: max_requests_per_connection.is_some()
                 || upstream_protocol::limits_connections(message.circuit_breakers.as_ref()),
             outlier: message.outlier_detection.as_ref().map(outlier).transpose().at("outlier_detection")?,
+            health_check: health_check(message, &lb)?,
+            ignore_health_on_host_removal: message.ignore_health_on_host_removal,
             transport,
             transport_matches,
             protocol,
@@ -475,6 +482,21 @@ fn outlier(m: &xds::cluster::OutlierDetection) -> Compiled<OutlierDetection> {
             request_volume: m.failure_percentage_request_volume.unwrap_or(50),
         },
     })
+}
+
+fn health_check(
+    message: &xds::cluster::Cluster,
+    lb: &message::CommonLbConfig,
+) -> Compiled<Option<HealthCheck>> {
+    match message.health_checks.as_slice() {
+        [] => Ok(None),
+        [_] if lb.ignore_new_hosts_until_first_hc => {
+            refuse!("is not supported").at("common_lb_config.ignore_new_hosts_until_first_hc")
+        }
+        [one] => HealthCheck::compile(one).at_index("health_checks", 0).map(Some),
+        // As Envoy.
+        _ => refuse!("a cluster has one health check at most").at("health_checks"),
+    }
 }
 
 impl TransportMatch {

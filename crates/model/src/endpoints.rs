@@ -42,6 +42,8 @@ pub struct Host {
     /// At least 1.
     pub weight: u32,
     pub health: HostHealth,
+    /// How it is asked by health checks.
+    pub check: HostCheck,
     pub locality: u32,
     pub priority: u32,
     /// A filamesh proxy is there that takes all requests over shared HTTP/2 connections (`filamesh.hop` is `h2`);
@@ -73,6 +75,21 @@ pub enum HostHealth {
     Unhealthy,
 }
 
+/// Envoy's `Endpoint.HealthCheckConfig`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct HostCheck {
+    /// Not checked; taken for healthy.
+    pub disabled: bool,
+    /// Asked at this port of its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Asked here instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// Asked by this name; empty: as the health check says.
+    pub hostname: Arc<str>,
+}
+
 /// What Istio says of a workload in `istio.workload`: `name;namespace;canonical name;revision;cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WorkloadLabels {
@@ -81,6 +98,17 @@ pub struct WorkloadLabels {
     pub canonical_name: Arc<str>,
     pub canonical_revision: Arc<str>,
     pub cluster: Arc<str>,
+}
+
+impl HostCheck {
+    /// Where a host at `address` is asked.
+    pub fn target(&self, address: SocketAddr) -> SocketAddr {
+        let mut target = self.address.unwrap_or(address);
+        if let Some(port) = self.port {
+            target.set_port(port);
+        }
+        target
+    }
 }
 
 impl Host {
@@ -244,6 +272,7 @@ fn host(message: &xds::endpoint::LbEndpoint, locality: u32, priority: u32) -> Co
             H::Unknown | H::Healthy | H::Degraded => HostHealth::Healthy,
             H::Unhealthy | H::Draining | H::Timeout => HostHealth::Unhealthy,
         },
+        check: check(endpoint.health_check_config.as_ref()).at("endpoint.health_check_config")?,
         locality,
         priority,
         hop: hop == Some(xds::node::HOP_H2),
@@ -253,5 +282,25 @@ fn host(message: &xds::endpoint::LbEndpoint, locality: u32, priority: u32) -> Co
             .flatten()
             .map(|(key, value)| (key.clone(), proto::json(value)))
             .collect(),
+    })
+}
+
+fn check(message: Option<&xds::endpoint::endpoint::HealthCheckConfig>) -> Compiled<HostCheck> {
+    let Some(message) = message else { return Ok(HostCheck::default()) };
+    let Ok(port) = u16::try_from(message.port_value) else {
+        return refuse!("{} is no port", message.port_value).at("port_value");
+    };
+    let address = match &message.address {
+        None => None,
+        Some(address) => match proto::place(Some(address)).at("address")? {
+            Place::Ip(address) => Some(address),
+            Place::Name(..) | Place::Pipe(_) => return refuse!("must be an IP address").at("address"),
+        },
+    };
+    Ok(HostCheck {
+        disabled: message.disable_active_health_check,
+        port: Some(port).filter(|port| *port != 0),
+        address,
+        hostname: message.hostname.as_str().into(),
     })
 }

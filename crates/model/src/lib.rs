@@ -22,6 +22,7 @@
 //! | [`headers`], [`template`], [`rewrite`] | what a route does to a request and its response |
 //! | [`retry`], [`fault`], [`cors`], [`upgrade`] | policies of a route and their decisions |
 //! | [`cluster`], [`endpoints`], [`lb`] | where a request goes: cluster, hosts, the one host picked |
+//! | [`health_check`] | what a host is asked to know whether it is well, and what its answers make of it |
 //! | [`upstream_protocol`] | which HTTP hosts are spoken to, and how |
 //! | [`simulate`] | a whole call decided without a socket, by the same code |
 
@@ -40,6 +41,7 @@ pub mod filter_chain;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod headers;
+pub mod health_check;
 pub mod http1;
 pub mod http2;
 pub mod http_connection;

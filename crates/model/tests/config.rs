@@ -139,8 +139,18 @@ fn a_field_that_is_not_honoured_is_refused_by_its_path() {
     let cases = [
         (
             type_url::CLUSTER,
+            cluster("c", json!({"healthChecks": [{"timeout": "1s", "tlsOptions": {"alpnProtocols": ["h2"]}}]})),
+            "c: health_checks[0].tls_options: is not supported",
+        ),
+        (
+            type_url::CLUSTER,
+            cluster("c", json!({"healthChecks": [{"timeout": "1s"}, {"timeout": "1s"}]})),
+            "c: health_checks: a cluster has one health check at most",
+        ),
+        (
+            type_url::CLUSTER,
             cluster("c", json!({"healthChecks": [{"timeout": "1s"}]})),
-            "c: health_checks[0]: is not supported",
+            "c: health_checks[0].unhealthy_threshold: is required",
         ),
         (
             type_url::CLUSTER,
@@ -162,9 +172,9 @@ fn a_field_that_is_not_honoured_is_refused_by_its_path() {
                 "l",
                 &listener(json!({"name": "l", "address": address("127.0.0.1", 1),
             "filterChains": [{}, {"filters": [{"name": "x", "typedConfig": {"@type": type_url::CLUSTER, "name": "a",
-                "healthChecks": [{}]}}]}]})),
+                "healthChecks": [{}, {"altPort": 1}]}}]}]})),
             ),
-            "l: filter_chains[1].filters[0].typed_config.health_checks[0]: is not supported",
+            "l: filter_chains[1].filters[0].typed_config.health_checks[1].alt_port: is not supported",
         ),
         (
             type_url::ROUTE,

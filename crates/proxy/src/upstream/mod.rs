@@ -216,6 +216,7 @@ impl Clusters {
                 cluster.http1.header_case == HeaderCase::Proper,
                 "proper_case_words: names of headers are sent as they came",
             ),
+            (cluster.health_check.is_some(), "health_checks: hosts are not checked yet"),
             (cluster.max_headers_count != 100, "max_headers_count: responses may have 100 fields"),
         ];
         let told = told.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what);
