@@ -265,13 +265,19 @@ fn http_probe(http: &message::HttpHealthCheck) -> Compiled<HttpProbe> {
         host: http.host.as_str().into(),
         path: http.path.as_str().into(),
         method: method(http.method())?,
-        headers: HeaderPlan::compile("request", &http.request_headers_to_add, &http.request_headers_to_remove)?,
+        headers: HeaderPlan::compile(
+            "request",
+            &http.request_headers_to_add,
+            &http.request_headers_to_remove,
+        )?,
         expected: if expected.is_empty() { vec![200..201] } else { expected },
         retriable: each("retriable_statuses", &http.retriable_statuses, statuses)?,
         http2: match http.codec_client_type() {
             xds::types::CodecClientType::Http1 => false,
             xds::types::CodecClientType::Http2 => true,
-            xds::types::CodecClientType::Http3 => return refuse!("HTTP3 is not supported").at("codec_client_type"),
+            xds::types::CodecClientType::Http3 => {
+                return refuse!("HTTP3 is not supported").at("codec_client_type");
+            }
         },
     })
 }
@@ -312,7 +318,8 @@ fn payload(payload: &message::Payload) -> Compiled<Arc<[u8]>> {
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
     let (pairs, rest) = digits.as_chunks::<2>();
     rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }

@@ -70,7 +70,11 @@ fn every_interval_has_its_time() {
         (true, true, Transition::Changed, 10),
     ];
     for (used, passed, transition, expected) in cases {
-        assert_eq!(all.wait(passed, transition, used, [0, 0]), seconds(expected), "{used} {passed} {transition:?}");
+        assert_eq!(
+            all.wait(passed, transition, used, [0, 0]),
+            seconds(expected),
+            "{used} {passed} {transition:?}"
+        );
     }
 }
 
@@ -95,17 +99,32 @@ fn jitter_only_adds_and_never_more_than_it_says() {
 fn probes_are_read_as_written() {
     let read = |value| check(value).unwrap().probe;
     let Probe::Http(http) = read(serde_json::json!({})) else { panic!() };
-    assert_eq!((&*http.path, http.method, http.http2, http.expected.as_slice()), ("/healthz", "GET", false, &[200..201][..]));
-    let Probe::Http(http) = read(serde_json::json!({ "http_health_check": { "path": "/x", "host": "h", "method": "HEAD",
+    assert_eq!(
+        (&*http.path, http.method, http.http2, http.expected.as_slice()),
+        ("/healthz", "GET", false, &[200..201][..])
+    );
+    let Probe::Http(http) =
+        read(serde_json::json!({ "http_health_check": { "path": "/x", "host": "h", "method": "HEAD",
         "codec_client_type": "HTTP2", "expected_statuses": [{ "start": 200, "end": 300 }],
         "retriable_statuses": [{ "start": 503, "end": 504 }],
-        "request_headers_to_add": [{ "header": { "key": "x-a", "value": "1" } }] } })) else { panic!() };
+        "request_headers_to_add": [{ "header": { "key": "x-a", "value": "1" } }] } }))
+    else {
+        panic!()
+    };
     assert_eq!((&*http.host, http.method, http.http2), ("h", "HEAD", true));
     assert_eq!((http.expected, http.retriable, http.headers.set.len()), (vec![200..300], vec![503..504], 1));
     let Probe::Tcp { send, receive } = read(serde_json::json!({ "tcp_health_check": {
-        "send": { "text": "0001fF" }, "receive": [{ "text": "4F4b" }, { "binary": "AQI=" }] } })) else { panic!() };
-    assert_eq!((&*send, receive), (&[0u8, 1, 255][..], vec![Arc::from(&b"OK"[..]), Arc::from(&[1u8, 2][..])]));
-    let Probe::Grpc(grpc) = read(serde_json::json!({ "grpc_health_check": { "service_name": "s" } })) else { panic!() };
+        "send": { "text": "0001fF" }, "receive": [{ "text": "4F4b" }, { "binary": "AQI=" }] } }))
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (&*send, receive),
+        (&[0u8, 1, 255][..], vec![Arc::from(&b"OK"[..]), Arc::from(&[1u8, 2][..])])
+    );
+    let Probe::Grpc(grpc) = read(serde_json::json!({ "grpc_health_check": { "service_name": "s" } })) else {
+        panic!()
+    };
     assert_eq!((&*grpc.service, &*grpc.authority), ("s", ""));
 }
 
@@ -116,7 +135,10 @@ fn what_makes_no_sense_is_refused_by_its_path() {
         (serde_json::json!({ "no_traffic_interval": "0s" }), "no_traffic_interval"),
         (serde_json::json!({ "http_health_check": {} }), "http_health_check.path"),
         (serde_json::json!({ "http_health_check": { "path": "/a b" } }), "http_health_check.path"),
-        (serde_json::json!({ "http_health_check": { "path": "/", "method": "CONNECT" } }), "http_health_check.method"),
+        (
+            serde_json::json!({ "http_health_check": { "path": "/", "method": "CONNECT" } }),
+            "http_health_check.method",
+        ),
         (
             serde_json::json!({ "http_health_check": { "path": "/", "codec_client_type": "HTTP3" } }),
             "http_health_check.codec_client_type",
@@ -125,12 +147,15 @@ fn what_makes_no_sense_is_refused_by_its_path() {
             serde_json::json!({ "http_health_check": { "path": "/", "expected_statuses": [{ "start": 99, "end": 200 }] } }),
             "http_health_check.expected_statuses[0]",
         ),
-        (serde_json::json!({ "tcp_health_check": { "send": { "text": "0" } } }), "tcp_health_check.send.text"),
+        (
+            serde_json::json!({ "tcp_health_check": { "send": { "text": "0" } } }),
+            "tcp_health_check.send.text",
+        ),
         (serde_json::json!({ "tcp_health_check": { "receive": [{}] } }), "tcp_health_check.receive[0]"),
         (serde_json::json!({ "custom_health_check": { "name": "redis" } }), "custom_health_check"),
     ];
     for (value, path) in cases {
         let refusal = check(value.clone()).expect_err(path).to_string();
-        assert!(refusal.starts_with(&format!("{path}: ")) , "{value}: {refusal}");
+        assert!(refusal.starts_with(&format!("{path}: ")), "{value}: {refusal}");
     }
 }

@@ -139,7 +139,10 @@ fn a_field_that_is_not_honoured_is_refused_by_its_path() {
     let cases = [
         (
             type_url::CLUSTER,
-            cluster("c", json!({"healthChecks": [{"timeout": "1s", "tlsOptions": {"alpnProtocols": ["h2"]}}]})),
+            cluster(
+                "c",
+                json!({"healthChecks": [{"timeout": "1s", "tlsOptions": {"alpnProtocols": ["h2"]}}]}),
+            ),
             "c: health_checks[0].tls_options: is not supported",
         ),
         (
