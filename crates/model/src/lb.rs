@@ -41,7 +41,10 @@ struct Pool {
     number: usize,
 }
 
-/// A worker's place in the rotation over each pool. Starts anew with each plan.
+/// Steps a rotation over weighted hosts is moved on when it is made: each costs about as much as a pick.
+const MOST_ADVANCED: usize = 1024;
+
+/// A worker's place in the rotation over each pool.
 #[derive(Debug, Default)]
 pub struct Rotation {
     pools: Vec<PoolRotation>,
@@ -150,6 +153,20 @@ impl HostPlan {
         Rotation { pools: vec![PoolRotation::default(); pools] }
     }
 
+    /// Each pool's rotation goes on where it was in `before`; that of a pool which was not there begins anywhere (Envoy
+    /// seeds its rotations too): otherwise each of many proxies, and of their workers, would begin at the same host.
+    pub fn rotation_after(&self, before: &Rotation, mut random: impl FnMut() -> u64) -> Rotation {
+        let pools = self.tiers.iter().map(|t| t.pools.len()).sum();
+        let pool = |number: usize| PoolRotation {
+            next: match before.pools.get(number) {
+                Some(known) => known.next,
+                None => usize::from((random() >> 48) as u16),
+            },
+            ..PoolRotation::default()
+        };
+        Rotation { pools: (0..pools).map(pool).collect() }
+    }
+
     /// Percent of the traffic and whether health is ignored, by priority.
     pub fn priorities(&self) -> impl Iterator<Item = (u32, bool)> {
         self.tiers.iter().map(|t| (t.load, t.panic))
@@ -231,18 +248,26 @@ impl Pool {
         }
         // Deadlines in units that divide well by any weight.
         const UNIT: u64 = 1 << 32;
+        let wait = |position: usize| UNIT / self.weight(position).max(1);
+        let advance = |rotation: &mut PoolRotation| {
+            let Some(Reverse((deadline, _, position))) = rotation.deadlines.pop() else { return 0 };
+            let next = deadline.saturating_add(wait(position));
+            rotation.deadlines.push(Reverse((next, rotation.order, position)));
+            rotation.order += 1;
+            position
+        };
         if rotation.deadlines.is_empty() {
             for position in 0..self.hosts.len() {
-                let deadline = UNIT / self.weight(position).max(1);
-                rotation.deadlines.push(Reverse((deadline, rotation.order, position)));
+                rotation.deadlines.push(Reverse((wait(position), rotation.order, position)));
                 rotation.order += 1;
             }
+            // Where the rotation before this one was, or anywhere.
+            for _ in 0..rotation.next % self.hosts.len().clamp(1, MOST_ADVANCED) {
+                advance(rotation);
+            }
         }
-        let Some(Reverse((deadline, _, position))) = rotation.deadlines.pop() else { return 0 };
-        let next = deadline.saturating_add(UNIT / self.weight(position).max(1));
-        rotation.deadlines.push(Reverse((next, rotation.order, position)));
-        rotation.order += 1;
-        position
+        rotation.next = rotation.next.wrapping_add(1);
+        advance(rotation)
     }
 }
 

@@ -132,9 +132,10 @@ pub enum MirrorTarget {
     Header(Arc<str>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
+    #[default]
     Default,
     High,
 }

@@ -20,9 +20,11 @@
 //! | [`telemetry_sink`], [`log_writer`] | a worker's share of metrics and logs; the threads that write logs |
 //! | `table` | tables whose keys are never used for another entry |
 //! | [`clock`] | time, injected |
+//! | `exchange_id` | the number of a request under way |
 
 pub mod admin;
 pub mod clock;
+mod exchange_id;
 mod http2;
 mod log_writer;
 #[doc(hidden)]

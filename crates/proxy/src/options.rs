@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::log_writer::LogWriters;
 use crate::upstream::breaker::Breakers;
 use crate::upstream::dns::Resolver;
+use crate::upstream::outlier::Outliers;
 use crate::worker::accept::Load;
 use crate::worker::command::Mailbox;
 
@@ -144,6 +145,7 @@ pub struct Shared {
     pub writers: LogWriters,
     pub breakers: Breakers,
     pub resolver: Resolver,
+    pub outliers: Outliers,
     pub application: Option<Application>,
     pub source: Option<Source>,
     pub own: Arc<telemetry::istio::Peer>,
@@ -187,6 +189,7 @@ impl Shared {
             istio,
             writers: LogWriters::new(options.log_stdout.clone()),
             breakers: Default::default(),
+            outliers: Default::default(),
             resolver: Resolver::default(),
             application: options.application.clone(),
             source: options.source,

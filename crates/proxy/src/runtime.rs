@@ -198,17 +198,15 @@ impl ProxyHandle {
     /// Names of DNS clusters are looked up before anything depends on them.
     fn resolve_names(&self, snapshot: &Snapshot) {
         let resolver = &self.inner.shared.resolver;
-        let mut unknown = false;
-        for (_, entry) in snapshot.clusters() {
-            if !matches!(entry.cluster.kind, ClusterKind::StrictDns | ClusterKind::LogicalDns) {
-                continue;
-            }
-            for host in &entry.endpoints.hosts {
-                if let HostAddress::Name(name, _) = &host.address {
-                    unknown |= resolver.addresses(name, entry.cluster.dns.refresh).is_none();
-                }
-            }
-        }
+        let dns = |kind| matches!(kind, ClusterKind::StrictDns | ClusterKind::LogicalDns);
+        let clusters = snapshot.clusters().map(|(_, entry)| entry).filter(|entry| dns(entry.cluster.kind));
+        let names = clusters.flat_map(|entry| {
+            entry.endpoints.hosts.iter().filter_map(|host| match &host.address {
+                HostAddress::Name(name, _) => Some((name, entry.cluster.dns.refresh)),
+                _ => None,
+            })
+        });
+        let unknown = resolver.keep(names);
         if unknown {
             // Envoy warms a DNS cluster until its first answer; a name server that does not answer must not stop the
             // rest of the configuration.

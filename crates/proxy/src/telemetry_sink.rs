@@ -17,7 +17,7 @@ use crate::log_writer::LogFile;
 use crate::options::Shared;
 
 pub struct Telemetry {
-    pub shard: Shard,
+    pub shard: Rc<Shard>,
     istio: IstioMetrics,
     shared: Arc<Shared>,
     clock: Clock,
@@ -62,7 +62,7 @@ const MAX_SERIES: usize = 8192;
 
 impl Telemetry {
     pub fn new(shared: &Arc<Shared>) -> Telemetry {
-        let shard = shared.registry.shard();
+        let shard = Rc::new(shared.registry.shard());
         let dropped = shared.dropped_lines;
         Telemetry {
             shard,

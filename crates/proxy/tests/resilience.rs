@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use common::*;
+use proxy::ProxyOptions;
 use serde_json::{Value, json};
 
 /// Istio's default policy, without its waits.
@@ -187,6 +188,52 @@ fn a_failing_host_is_left_out_for_a_while() {
     let failures = (0..100).filter(|_| ask() == 500).count();
     assert_eq!(failures, 3);
     assert_eq!(proxy.count("envoy_cluster_outlier_detection_ejections_total", &["\"up\""]), 1);
+}
+
+/// A proxy of several workers leaves a host out after three failures, not after three a worker; a host that does not
+/// answer within the route's time, or not as HTTP must be, fails like one that says 500.
+#[test]
+fn failures_are_counted_over_all_workers_and_of_every_kind() {
+    let broken = "HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n";
+    for (how, said, workers) in [
+        ("says 500", broken, 1),
+        ("says 500", broken, 4),
+        ("says nothing", "", 3),
+        ("speaks nonsense", "SMTP 220 hello\r\n\r\n", 3),
+    ] {
+        let said = said.to_owned();
+        let bad = Host::start(move |connection| {
+            if connection.request().is_some() && !said.is_empty() {
+                connection.say(&said);
+            } else {
+                // Until the proxy gives up.
+                connection.read_some();
+            }
+        });
+        let good = Host::saying("good");
+        let mut watched = cluster("up", &[bad.address, good.address]);
+        watched["outlier_detection"] = json!({ "consecutive_5xx": 3, "base_ejection_time": "60s",
+            "max_ejection_percent": 100, "enforcing_consecutive_5xx": 100 });
+        watched["common_lb_config"] = json!({ "healthy_panic_threshold": { "value": 0.0 } });
+        let routes = json!([{ "match": { "prefix": "/" }, "route": { "cluster": "up", "timeout": "0.2s" } }]);
+        let options = ProxyOptions { workers, drain: Duration::from_secs(1), ..ProxyOptions::default() };
+        let proxy = Proxy::with(http_listener(http(routes)), &[watched], options);
+        for _ in 0..40 {
+            let mut client = proxy.client();
+            client.say("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            client.rest();
+        }
+        let failures = bad.requests.lock().unwrap().len();
+        println!("{how}, {workers} workers: {failures} requests before it was left out");
+        assert_eq!(failures, 3, "{how}, {workers} workers");
+        for name in ["enforced_total", "enforced_consecutive_5xx", "detected_consecutive_5xx", "active"] {
+            let name = format!("envoy_cluster_outlier_detection_ejections_{name}");
+            assert_eq!(proxy.count(&name, &["\"up\""]), 1, "{how}: {name}");
+        }
+        let members = ["membership_total", "membership_healthy"]
+            .map(|name| proxy.count(&format!("envoy_cluster_{name}"), &["\"up\""]));
+        assert_eq!(members, [2, 1], "{how}: the hosts are counted once, whatever the number of workers");
+    }
 }
 
 /// A reader that does not read stops the host, not the proxy's memory.

@@ -25,57 +25,76 @@ impl Breakers {
 /// What is under way in one cluster.
 #[derive(Debug, Default)]
 pub struct Counts {
-    default: Counters,
-    high: Counters,
+    counters: [[AtomicU32; 4]; 2],
 }
 
-#[derive(Debug, Default)]
-pub struct Counters {
-    pub connections: AtomicU32,
-    pub pending: AtomicU32,
-    pub requests: AtomicU32,
-    pub retries: AtomicU32,
+/// What a breaker limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    Connections,
+    Pending,
+    Requests,
+    Retries,
 }
 
 impl Counts {
-    pub fn of(&self, priority: Priority) -> &Counters {
-        match priority {
-            Priority::Default => &self.default,
-            Priority::High => &self.high,
+    fn counter(&self, priority: Priority, what: Limited) -> &AtomicU32 {
+        let [default, high] = &self.counters;
+        let [connections, pending, requests, retries] = match priority {
+            Priority::Default => default,
+            Priority::High => high,
+        };
+        match what {
+            Limited::Connections => connections,
+            Limited::Pending => pending,
+            Limited::Requests => requests,
+            Limited::Retries => retries,
         }
     }
+
+    pub fn count(&self, priority: Priority, what: Limited) -> u32 {
+        self.counter(priority, what).load(Relaxed)
+    }
+
+    /// Takes one if `limit` allows. `None`: it does not.
+    pub fn take(self: &Arc<Self>, priority: Priority, what: Limited, limit: u32) -> Option<Taken> {
+        if limit == u32::MAX {
+            return Some(Taken(None));
+        }
+        let taken = self.take_anyway(priority, what);
+        // One too many is given back by being dropped.
+        (taken.before < limit).then_some(taken.slot)
+    }
+
+    /// Takes one whatever a limit says, unless there is none.
+    pub fn take_over(self: &Arc<Self>, priority: Priority, what: Limited, limit: u32) -> Taken {
+        match limit {
+            u32::MAX => Taken(None),
+            _ => self.take_anyway(priority, what).slot,
+        }
+    }
+
+    fn take_anyway(self: &Arc<Self>, priority: Priority, what: Limited) -> TakenAt {
+        let before = self.counter(priority, what).fetch_add(1, Relaxed);
+        TakenAt { before, slot: Taken(Some((self.clone(), priority, what))) }
+    }
 }
 
-/// Something taken from a breaker, to be given back once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken(bool);
-
-/// Takes one if `limit` allows. `None`: it does not.
-pub fn take(counter: &AtomicU32, limit: u32) -> Option<Taken> {
-    if limit == u32::MAX {
-        return Some(Taken(false));
-    }
-    let before = counter.fetch_add(1, Relaxed);
-    if before >= limit {
-        counter.fetch_sub(1, Relaxed);
-        return None;
-    }
-    Some(Taken(true))
+struct TakenAt {
+    before: u32,
+    slot: Taken,
 }
 
-/// Takes one whatever the limit says.
-pub fn take_anyway(counter: &AtomicU32, limit: u32) -> Taken {
-    if limit == u32::MAX {
-        return Taken(false);
-    }
-    counter.fetch_add(1, Relaxed);
-    Taken(true)
-}
+/// A place taken in a breaker; given back when it is dropped.
+#[derive(Debug, Default)]
+#[must_use = "what is taken is given back when this is dropped"]
+pub struct Taken(Option<(Arc<Counts>, Priority, Limited)>);
 
-/// Gives back what was taken, if anything.
-pub fn give_back(counter: &AtomicU32, taken: &mut Taken) {
-    if std::mem::take(taken).0 {
-        counter.fetch_sub(1, Relaxed);
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some((counts, priority, what)) = &self.0 {
+            counts.counter(*priority, *what).fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -83,23 +102,47 @@ pub fn give_back(counter: &AtomicU32, taken: &mut Taken) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_limit_holds_and_what_is_taken_is_given_back_once() {
-        let counter = AtomicU32::new(0);
-        let mut first = take(&counter, 1).unwrap();
-        assert!(take(&counter, 1).is_none());
-        give_back(&counter, &mut first);
-        give_back(&counter, &mut first);
-        assert_eq!(counter.load(Relaxed), 0);
-        assert!(take(&counter, 1).is_some());
-    }
+    const DEFAULT: Priority = Priority::Default;
 
     #[test]
+    fn a_limit_holds_and_what_is_taken_is_given_back_when_it_is_dropped() {
+        let counts = Arc::<Counts>::default();
+        let first = counts.take(DEFAULT, Limited::Pending, 1).unwrap();
+        assert!(counts.take(DEFAULT, Limited::Pending, 1).is_none());
+        assert_eq!(counts.count(DEFAULT, Limited::Pending), 1, "a refused one is not counted");
+        assert!(counts.take(Priority::High, Limited::Pending, 1).is_some(), "priorities are apart");
+        assert!(counts.take(DEFAULT, Limited::Requests, 1).is_some(), "and so is what is limited");
+        drop(first);
+        assert_eq!(counts.count(DEFAULT, Limited::Pending), 0);
+        let over = [(); 3].map(|()| counts.take_over(DEFAULT, Limited::Retries, 0));
+        assert_eq!(counts.count(DEFAULT, Limited::Retries), 3);
+        drop(over);
+        assert_eq!(counts.count(DEFAULT, Limited::Retries), 0);
+    }
+
+    /// As the slot of a former attempt is by the next one's.
+    #[test]
+    fn a_slot_that_is_overwritten_is_given_back() {
+        let counts = Arc::<Counts>::default();
+        let mut held = vec![Taken::default()];
+        for _ in 0..5 {
+            let slot = counts.take_over(DEFAULT, Limited::Pending, 2);
+            held.iter_mut().for_each(|held| *held = Taken::default());
+            held = vec![slot];
+            assert_eq!(counts.count(DEFAULT, Limited::Pending), 1);
+        }
+        drop(held);
+        assert_eq!(counts.count(DEFAULT, Limited::Pending), 0);
+    }
+
+    /// Without a limit the memory that workers share is not touched.
+    #[test]
     fn no_limit_counts_nothing() {
-        let counter = AtomicU32::new(0);
-        let mut taken = take(&counter, u32::MAX).unwrap();
-        assert_eq!(counter.load(Relaxed), 0);
-        give_back(&counter, &mut taken);
-        assert_eq!(counter.load(Relaxed), 0);
+        let counts = Arc::<Counts>::default();
+        let taken = counts.take(DEFAULT, Limited::Connections, u32::MAX).unwrap();
+        assert_eq!(counts.count(DEFAULT, Limited::Connections), 0);
+        assert_eq!(Arc::strong_count(&counts), 1);
+        drop(taken);
+        assert_eq!(counts.count(DEFAULT, Limited::Connections), 0);
     }
 }

@@ -1,33 +1,46 @@
 //! One host of a cluster, as one worker sees it.
+//!
+//! A [`Host`] is what the control plane says of an address now; the [`HostPool`] behind it (connections, requests,
+//! counts) stays the same while only the description changes, so that no account is ever split between two.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 
+use model::cluster::{Keepalive, UpstreamProtocol};
+use model::endpoints::HostHealth as Told;
+use model::http2::Http2Settings;
+use model::transport::UpstreamTransport;
 use telemetry::istio::Peer;
 
-use super::ClusterState;
-use super::outlier::Window;
+use super::outlier::HostHealth;
+use super::{ClusterConfig, ClusterCore};
 use crate::clock::Time;
+use crate::exchange_id::ExchangeId;
 use crate::net::sockets::Key;
-use crate::worker::exchange::ExchangeId;
 
 pub struct Host {
     /// Never given to another host of this worker.
     pub number: u64,
-    pub address: SocketAddr,
-    pub cluster: Weak<ClusterState>,
     /// Who it is, for metrics; what the control plane says of it.
     pub labels: Option<Arc<Peer>>,
     pub hostname: Arc<str>,
     /// In the mesh: understands our introduction.
     pub mesh: bool,
-    /// A filamesh proxy is there that takes all requests over shared HTTP/2 connections.
-    pub hop: bool,
     weight: u32,
     healthy: bool,
+    /// How it fares, over all workers; `None` without outlier detection.
+    pub health: Option<Arc<HostHealth>>,
+    pub pool: Rc<HostPool>,
+}
+
+/// The connections to one address, made in one way, and what goes over them.
+pub struct HostPool {
+    pub address: SocketAddr,
+    pub key: PoolKey,
+    pub cluster: Rc<ClusterCore>,
     /// Kept-alive connections without a request, the most recently used last.
     pub idle: RefCell<Vec<Key>>,
     /// HTTP/2 connections.
@@ -40,17 +53,36 @@ pub struct Host {
     pub total_requests: Cell<u64>,
     pub failed_connects: Cell<u64>,
     pub errors: Cell<u64>,
-    /// Failures in a row: any 5xx, gateway errors only.
-    pub consecutive_5xx: Cell<u32>,
-    pub consecutive_gateway: Cell<u32>,
-    pub ejected_until: Cell<Time>,
-    pub ejections: Cell<u32>,
-    /// For comparison with the other hosts.
-    pub window: Window,
     /// Connections made before this take no further request.
     pub drained: Cell<Time>,
-    /// No longer among the cluster's hosts: its connections are not kept.
+    /// No host of the cluster uses it now: its connections are not kept.
     pub gone: Cell<bool>,
+}
+
+/// How a connection is made, all that decides on it: where one of these changes, no connection made before is used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolKey {
+    pub transport: UpstreamTransport,
+    pub protocol: UpstreamProtocol,
+    /// A filamesh proxy is there that takes all requests over shared HTTP/2 connections.
+    pub hop: bool,
+    http2: Http2Settings,
+    bind: Option<SocketAddr>,
+    keepalive: Option<Keepalive>,
+}
+
+impl PoolKey {
+    /// `host`: as the control plane describes it; `None` for an original destination.
+    pub fn new(config: &ClusterConfig, host: Option<&model::Host>) -> PoolKey {
+        PoolKey {
+            transport: host.map_or(&config.transport, |host| config.transport_to(host)).clone(),
+            protocol: config.protocol,
+            hop: host.is_some_and(|host| config.multiplexes(host)),
+            http2: config.http2,
+            bind: config.bind,
+            keepalive: config.keepalive,
+        }
+    }
 }
 
 /// How a host fares, for the admin's eyes.
@@ -69,11 +101,44 @@ pub struct HostReport {
     pub ejected: bool,
 }
 
+impl HostPool {
+    pub fn new(cluster: &Rc<ClusterCore>, address: SocketAddr, key: PoolKey) -> Rc<HostPool> {
+        Rc::new(HostPool {
+            address,
+            key,
+            cluster: cluster.clone(),
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            queue: RefCell::default(),
+            connections: Cell::new(0),
+            active: Cell::new(0),
+            total_requests: Cell::new(0),
+            failed_connects: Cell::new(0),
+            errors: Cell::new(0),
+            drained: Cell::default(),
+            gone: Cell::new(false),
+        })
+    }
+
+    pub fn in_use(&self) -> bool {
+        self.connections.get() > 0 || self.active.get() > 0 || !self.queue.borrow().is_empty()
+    }
+}
+
+impl std::ops::Deref for Host {
+    type Target = HostPool;
+
+    fn deref(&self) -> &HostPool {
+        &self.pool
+    }
+}
+
 impl Host {
+    /// `told`: what the control plane says of it.
     pub fn new(
         number: u64,
-        cluster: &Rc<ClusterState>,
-        address: SocketAddr,
+        pool: Rc<HostPool>,
+        health: Option<Arc<HostHealth>>,
         told: Option<&model::Host>,
     ) -> Host {
         Host {
@@ -94,50 +159,21 @@ impl Host {
             }),
             hostname: told.map_or_else(|| "".into(), |host| host.hostname.clone()),
             mesh: told.is_some_and(|host| host.workload.is_some()),
-            hop: told.is_some_and(|host| cluster.config.borrow().multiplexes(host)),
             weight: told.map_or(1, |host| host.weight),
-            healthy: told.is_none_or(|host| host.health == model::endpoints::HostHealth::Healthy),
-            ..Host::unknown(Rc::downgrade(cluster), address)
-        }
-    }
-
-    /// A host of which nothing is known but its address.
-    pub fn unknown(cluster: Weak<ClusterState>, address: SocketAddr) -> Host {
-        Host {
-            number: 0,
-            address,
-            cluster,
-            labels: None,
-            hostname: "".into(),
-            mesh: false,
-            hop: false,
-            weight: 1,
-            healthy: true,
-            idle: RefCell::default(),
-            shared: RefCell::default(),
-            queue: RefCell::default(),
-            connections: Cell::new(0),
-            active: Cell::new(0),
-            total_requests: Cell::new(0),
-            failed_connects: Cell::new(0),
-            errors: Cell::new(0),
-            consecutive_5xx: Cell::new(0),
-            consecutive_gateway: Cell::new(0),
-            ejected_until: Cell::default(),
-            ejections: Cell::new(0),
-            window: Window::default(),
-            drained: Cell::default(),
-            gone: Cell::new(false),
+            healthy: told.is_none_or(|host| host.health == Told::Healthy),
+            health,
+            pool,
         }
     }
 
     /// Whether this is the host the control plane describes, and nothing said about it has changed.
-    pub fn describes(&self, told: &model::Host, config: &model::Cluster) -> bool {
+    pub fn describes(&self, told: &model::Host, key: &PoolKey, watched: bool) -> bool {
         let workload = told.workload.as_ref();
         self.hostname == told.hostname
-            && self.hop == config.multiplexes(told)
+            && self.pool.key == *key
+            && self.health.is_some() == watched
             && self.weight == told.weight
-            && self.healthy == (told.health == model::endpoints::HostHealth::Healthy)
+            && self.healthy == (told.health == Told::Healthy)
             && match (&self.labels, workload) {
                 (None, None) => true,
                 (Some(labels), Some(workload)) => {
@@ -151,29 +187,19 @@ impl Host {
             }
     }
 
-    /// The same address described anew: how it fared is not forgotten. Connections stay with the old one until they
-    /// are used up.
-    pub fn inherit(&self, old: &Host) {
-        self.consecutive_5xx.set(old.consecutive_5xx.get());
-        self.consecutive_gateway.set(old.consecutive_gateway.get());
-        self.ejected_until.set(old.ejected_until.get());
-        self.ejections.set(old.ejections.get());
-        self.idle.swap(&old.idle);
-        old.gone.set(true);
+    /// Left out for failing.
+    pub fn ejected(&self, now: Time) -> bool {
+        self.health.as_ref().is_some_and(|health| health.ejected(now))
     }
 
-    /// Whether it takes requests, as far as is known.
+    /// Whether it takes no requests, as far as is known.
     pub fn failed(&self, now: Time) -> bool {
-        !self.healthy || self.ejected_until.get() > now
+        !self.healthy || self.ejected(now)
     }
 
-    pub fn in_use(&self) -> bool {
-        self.connections.get() > 0 || !self.queue.borrow().is_empty()
-    }
-
-    pub fn report(&self, cluster: &Arc<str>, now: Time) -> HostReport {
+    pub fn report(&self, now: Time) -> HostReport {
         HostReport {
-            cluster: cluster.clone(),
+            cluster: self.cluster.name.clone(),
             address: self.address,
             hostname: self.hostname.clone(),
             connections: self.connections.get(),
@@ -183,7 +209,7 @@ impl Host {
             errors: self.errors.get(),
             weight: self.weight,
             healthy: self.healthy,
-            ejected: self.ejected_until.get() > now,
+            ejected: self.ejected(now),
         }
     }
 }
@@ -201,7 +227,7 @@ impl HostReport {
             failed_connects: 0,
             errors: 0,
             weight: told.weight,
-            healthy: told.health == model::endpoints::HostHealth::Healthy,
+            healthy: told.health == Told::Healthy,
             ejected: false,
         }
     }

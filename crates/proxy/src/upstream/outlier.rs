@@ -1,195 +1,452 @@
 //! Outlier detection: a host that fails takes no requests for a while.
 //!
-//! Envoy's consecutive 5xx, consecutive gateway failures, success rate and failure percentage, counted per worker.
-//! Local failures are told from the host's in none of them.
+//! Envoy's consecutive 5xx, consecutive gateway and local-origin failures, success rate and failure percentage. All of it
+//! is the proxy's: one state per cluster and address, in atomics that every worker writes, so that three failures are
+//! three failures whichever workers saw them. Who is left out is decided under a lock, a few times a minute.
+//!
+//! The ejection itself is a guard ([`Ejection`]) that the worker which decided holds until its time is over.
 
-use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use model::cluster::OutlierDetection;
-use telemetry::Shard;
-use telemetry::envoy::ClusterStats;
+use telemetry::Counter;
 
-use super::{HostRef, bump};
+use super::ClusterCore;
 use crate::clock::Time;
 
-/// The ejected hosts of a cluster.
+/// The outlier states of all clusters, by name.
 #[derive(Default)]
-pub struct Ejections {
-    /// When the next one ends.
-    next_end: Cell<Time>,
-    active: Cell<u32>,
-    changed: Cell<bool>,
+pub struct Outliers {
+    clusters: Mutex<HashMap<Arc<str>, Weak<ClusterHealth>>>,
+}
+
+impl Outliers {
+    pub fn cluster(&self, name: &Arc<str>) -> Arc<ClusterHealth> {
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = clusters.get(name).and_then(Weak::upgrade) {
+            return known;
+        }
+        clusters.retain(|_, known| known.strong_count() > 0);
+        let fresh = Arc::<ClusterHealth>::default();
+        clusters.insert(name.clone(), Arc::downgrade(&fresh));
+        fresh
+    }
+}
+
+/// The outlier state of a cluster.
+#[derive(Default)]
+pub struct ClusterHealth {
+    hosts: Mutex<HashMap<SocketAddr, Weak<HostHealth>>>,
+    /// Grows with every host that is left out or comes back.
+    version: AtomicU64,
+    /// Hosts left out now.
+    ejected: AtomicU32,
     /// When hosts are next compared with one another; 0 before the first request.
-    next_sweep: Cell<Time>,
+    next_sweep: AtomicU64,
+    /// Held while it is decided who is left out.
+    deciding: Mutex<()>,
+    /// Hosts, and those of them that take requests, as last told to the gauges.
+    members: Mutex<(i64, i64)>,
+}
+
+/// How one host fares.
+#[derive(Default)]
+pub struct HostHealth {
+    /// Failures in a row: any 5xx, gateway errors only, ours to reach it.
+    consecutive_5xx: AtomicU32,
+    consecutive_gateway: AtomicU32,
+    consecutive_local: AtomicU32,
+    /// 0: it is not left out.
+    ejected_until: AtomicU64,
+    /// When it last came back.
+    back_since: AtomicU64,
+    /// Ejections not forgiven yet: each further one lasts longer.
+    ejections: AtomicU32,
+    /// Since the last comparison with the others: what the host answered, and whether it could be reached.
+    answers: Window,
+    reached: Window,
+}
+
+#[derive(Default)]
+struct Window {
+    all: AtomicU32,
+    good: AtomicU32,
+}
+
+/// How an attempt ended (Envoy: `Outlier::Result`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fared {
+    /// The host answered with this status.
+    Answered(u16),
+    /// It could not be connected to, or it reset the request.
+    Failed,
+    /// It did not answer in time.
+    TimedOut,
+    /// It was connected to, and may answer yet.
+    Connected,
+    /// It was connected to, and nothing is known of what it answers: its connection is not HTTP.
+    Served,
 }
 
 /// What a judgement is made by.
 pub struct Judge<'a> {
     pub settings: &'a OutlierDetection,
-    /// All hosts of the cluster; `None`: not usable.
-    pub hosts: &'a [Option<HostRef>],
+    /// The cluster's hosts.
+    pub hosts: Vec<Arc<HostHealth>>,
+    pub cluster: &'a Rc<ClusterCore>,
     pub now: Time,
-    pub shard: &'a Shard,
-    pub stats: &'a ClusterStats,
 }
 
-/// How a host fared since the last comparison.
-#[derive(Default)]
-pub struct Window {
-    requests: Cell<u32>,
-    good: Cell<u32>,
+/// A host left out, until this is dropped.
+pub struct Ejection {
+    cluster: Rc<ClusterCore>,
+    host: Arc<HostHealth>,
+    pub until: Time,
 }
 
-impl Ejections {
-    /// Whether hosts must be looked at again: one was ejected, or one's time is over.
-    pub fn changed(&self, now: Time) -> bool {
-        self.changed.replace(false) || (self.active.get() > 0 && self.next_end.get() <= now)
+impl Ejection {
+    /// Neither the host nor the detection is in the configuration any more.
+    pub fn is_stale(&self) -> bool {
+        Arc::strong_count(&self.host) == 1 || self.cluster.config.borrow().outlier.is_none()
+    }
+}
+
+impl Drop for Ejection {
+    fn drop(&mut self) {
+        let ClusterCore { health, shard, stats, .. } = &*self.cluster;
+        self.host.back_since.store(self.until.0, Relaxed);
+        // Envoy: whoever comes back is not left out again for what was counted before.
+        clear(&self.host.consecutive_5xx);
+        clear(&self.host.consecutive_gateway);
+        clear(&self.host.consecutive_local);
+        self.host.ejected_until.store(0, Relaxed);
+        health.ejected.fetch_sub(1, Relaxed);
+        health.version.fetch_add(1, Relaxed);
+        shard.shift(stats.outlier_detection_ejections_active, -1);
+    }
+}
+
+/// Why a host is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Consecutive5xx,
+    ConsecutiveGateway,
+    ConsecutiveLocal,
+    SuccessRate,
+    SuccessRateLocal,
+    FailurePercentage,
+    FailurePercentageLocal,
+}
+
+impl HostHealth {
+    pub fn ejected(&self, now: Time) -> bool {
+        self.ejected_until.load(Relaxed) > now.0
     }
 
-    /// Counts who is left out now.
-    pub fn recount<'h>(&self, hosts: impl Iterator<Item = &'h HostRef>, now: Time) {
-        let mut active = 0;
-        let mut next = Time::NEVER;
-        for until in hosts.map(|host| host.ejected_until.get()).filter(|until| *until > now) {
-            active += 1;
-            next = next.min(until);
+    /// When it takes requests again, if it is left out.
+    pub fn ejected_until(&self, now: Time) -> Option<Time> {
+        Some(Time(self.ejected_until.load(Relaxed))).filter(|until| *until > now)
+    }
+
+    /// Counts an attempt; the kinds of failures in a row whose limit it reached.
+    fn count(&self, settings: &OutlierDetection, fared: Fared) -> [Option<Kind>; 2] {
+        let split = settings.split_local_origin;
+        let status = match fared {
+            Fared::Answered(status) => status,
+            Fared::Connected | Fared::Served if split => {
+                self.reached.count(true);
+                clear(&self.consecutive_local);
+                return [None; 2];
+            }
+            Fared::Connected => return [None; 2],
+            Fared::Failed | Fared::TimedOut if split => {
+                self.reached.count(false);
+                let most = settings.consecutive_local_origin_failure;
+                return [reaches(&self.consecutive_local, most).then_some(Kind::ConsecutiveLocal), None];
+            }
+            Fared::Served => 200,
+            // What did not come from the host counts as the status its client gets (Envoy: `resultToHttpCode`).
+            Fared::Failed => 503,
+            Fared::TimedOut => 504,
+        };
+        let failed = (500..600).contains(&status);
+        self.answers.count(!failed);
+        if !failed {
+            clear(&self.consecutive_5xx);
+            clear(&self.consecutive_gateway);
+            return [None; 2];
         }
-        self.active.set(active);
-        self.next_end.set(next);
+        let gateway = if (502..=504).contains(&status) {
+            reaches(&self.consecutive_gateway, settings.consecutive_gateway_failure)
+        } else {
+            clear(&self.consecutive_gateway);
+            false
+        };
+        [
+            reaches(&self.consecutive_5xx, settings.consecutive_5xx).then_some(Kind::Consecutive5xx),
+            gateway.then_some(Kind::ConsecutiveGateway),
+        ]
     }
 
-    /// One attempt ended with this status; failures of our own count as Envoy maps them (503 no connection, 504 timeout).
-    /// True: a host was ejected. `dice`: thrown where only a share is enforced.
-    pub fn observe(
+    fn start_over(&self, kind: Kind) {
+        match kind {
+            Kind::Consecutive5xx => clear(&self.consecutive_5xx),
+            Kind::ConsecutiveGateway => clear(&self.consecutive_gateway),
+            Kind::ConsecutiveLocal => clear(&self.consecutive_local),
+            _ => {}
+        }
+    }
+}
+
+/// One failure more; true at the last that is allowed.
+fn reaches(failures: &AtomicU32, most: u32) -> bool {
+    failures.fetch_add(1, Relaxed).wrapping_add(1) == most
+}
+
+/// Not written where nothing changes: the line is shared with the other workers.
+fn clear(failures: &AtomicU32) {
+    if failures.load(Relaxed) != 0 {
+        failures.store(0, Relaxed);
+    }
+}
+
+impl Window {
+    fn count(&self, good: bool) {
+        self.all.fetch_add(1, Relaxed);
+        if good {
+            self.good.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many there were and how many percent of them were good; begins anew.
+    fn take(&self) -> (u32, f64) {
+        let (all, good) = (self.all.swap(0, Relaxed), self.good.swap(0, Relaxed));
+        (all, 100.0 * f64::from(good.min(all)) / f64::from(all.max(1)))
+    }
+}
+
+impl ClusterHealth {
+    /// Of the host at this address.
+    pub fn host(&self, address: SocketAddr) -> Arc<HostHealth> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = hosts.get(&address).and_then(Weak::upgrade) {
+            return known;
+        }
+        let fresh = Arc::<HostHealth>::default();
+        hosts.insert(address, Arc::downgrade(&fresh));
+        fresh
+    }
+
+    /// Forgets hosts that no worker has any more.
+    pub fn forget_gone(&self) {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.retain(|_, host| host.strong_count() > 0);
+    }
+
+    /// Notes how many hosts there are and how many of them take requests: by how much either has changed since a worker
+    /// last said so. A gauge is the sum over the workers, and the hosts are the same for all of them.
+    pub fn members(&self, all: i64, healthy: i64) -> (i64, i64) {
+        let mut told = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *told, (all, healthy));
+        (all - before.0, healthy - before.1)
+    }
+
+    /// Grows whenever another host is left out or one comes back.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version.load(Relaxed)
+    }
+
+    /// An attempt at a host has ended. `judge` is asked only where somebody may be left out; `dice` where only a share
+    /// is enforced.
+    pub fn observe<'a>(
+        &self,
+        settings: &OutlierDetection,
+        now: Time,
+        host: &Arc<HostHealth>,
+        fared: Fared,
+        judge: impl Fn() -> Judge<'a>,
+        mut dice: impl FnMut() -> u64,
+    ) -> Vec<Ejection> {
+        let mut ejected = vec![];
+        if let Some(last) = self.sweep_is_due(settings, now) {
+            self.sweep(&judge(), last, &mut dice, &mut ejected);
+        }
+        for kind in host.count(settings, fared).into_iter().flatten() {
+            let judge = judge();
+            if !host.ejected(now) {
+                ejected.extend(self.eject(&judge, host, kind, &mut dice));
+            }
+            // Counted anew, whether it is left out for it or not.
+            host.start_over(kind);
+        }
+        ejected
+    }
+
+    /// When the hosts were last compared, if it is this caller that compares them now (Envoy:
+    /// `DetectorImpl::onIntervalTimer`). Looked at when attempts end: without any there is nothing to compare.
+    fn sweep_is_due(&self, settings: &OutlierDetection, now: Time) -> Option<Time> {
+        let due = self.next_sweep.load(Relaxed);
+        if due > now.0 {
+            return None;
+        }
+        let next = now.after(settings.interval).0;
+        let mine = self.next_sweep.compare_exchange(due, next, Relaxed, Relaxed).is_ok();
+        let last = due.saturating_sub(Time::default().after(settings.interval).0);
+        (mine && due != 0).then_some(Time(last))
+    }
+
+    fn sweep(
         &self,
         judge: &Judge<'_>,
-        host: &HostRef,
-        status: u16,
-        mut dice: impl FnMut() -> u64,
-    ) -> bool {
-        let settings = judge.settings;
-        let mut ejected = self.sweep(judge, &mut dice);
-        bump(&host.window.requests, 1);
-        if !(500..600).contains(&status) {
-            bump(&host.window.good, 1);
-            host.consecutive_5xx.set(0);
-            host.consecutive_gateway.set(0);
-            return ejected;
+        last: Time,
+        dice: &mut impl FnMut() -> u64,
+        ejected: &mut Vec<Ejection>,
+    ) {
+        let (now, settings) = (judge.now, judge.settings);
+        let mut answers = vec![];
+        let mut reached = vec![];
+        for host in &judge.hosts {
+            let (answered, connected) = (host.answers.take(), host.reached.take());
+            if host.ejected(now) {
+                continue;
+            }
+            // For each interval among the others it is forgiven one ejection.
+            let there = now.since(last.max(Time(host.back_since.load(Relaxed))));
+            let intervals = there.as_nanos() / settings.interval.as_nanos().max(1);
+            let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
+            let ejections = host.ejections.load(Relaxed);
+            host.ejections.store(ejections.saturating_sub(intervals), Relaxed);
+            answers.push((host, answered));
+            reached.push((host, connected));
         }
-        if reached(&host.consecutive_5xx, settings.consecutive_5xx) {
-            ejected |= self.eject(judge, host, settings.enforcing_consecutive_5xx, &mut dice);
-        }
-        if !(502..=504).contains(&status) {
-            host.consecutive_gateway.set(0);
-        } else if reached(&host.consecutive_gateway, settings.consecutive_gateway_failure) {
-            ejected |= self.eject(judge, host, settings.enforcing_consecutive_gateway_failure, &mut dice);
-        }
-        ejected
-    }
-
-    /// Compares the hosts once an interval (Envoy: `DetectorImpl::onIntervalTimer`). Looked at when requests end: without
-    /// any there is nothing to compare.
-    fn sweep(&self, judge: &Judge<'_>, dice: &mut impl FnMut() -> u64) -> bool {
-        let (due, now, interval) = (self.next_sweep.get(), judge.now, judge.settings.interval);
-        if due == Time::default() {
-            self.next_sweep.set(now.after(interval));
-            return false;
-        }
-        if due > now {
-            return false;
-        }
-        self.next_sweep.set(now.after(interval));
-        let last = Time(due.0.saturating_sub(Time::default().after(interval).0));
-        let fared: Vec<(&HostRef, u32, f64)> = judge
-            .hosts
-            .iter()
-            .flatten()
-            .filter(|host| host.ejected_until.get() <= now)
-            .filter_map(|host| {
-                // For each interval among the others it is forgiven one ejection.
-                let there = now.since(last.max(host.ejected_until.get()));
-                let intervals = there.as_nanos() / interval.as_nanos().max(1);
-                let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-                host.ejections.set(host.ejections.get().saturating_sub(intervals));
-                let (requests, good) = (host.window.requests.get(), host.window.good.get());
-                (requests > 0).then(|| (host, requests, 100.0 * f64::from(good) / f64::from(requests)))
-            })
-            .collect();
-        for host in judge.hosts.iter().flatten() {
-            host.window.requests.set(0);
-            host.window.good.set(0);
-        }
-        let of_volume = |volume: u32| fared.iter().filter(move |(_, requests, _)| *requests >= volume);
-        let enough = |count: usize, least: u32| count > 0 && count >= least as usize;
-        let mut ejected = false;
-
-        let by_rate = judge.settings.success_rate;
-        let rates: Vec<f64> = of_volume(by_rate.request_volume).map(|(_, _, rate)| *rate).collect();
-        if enough(rates.len(), by_rate.minimum_hosts) {
-            let threshold = success_rate_threshold(&rates, by_rate.stdev_factor);
-            for (host, _, _) in of_volume(by_rate.request_volume).filter(|(_, _, rate)| *rate < threshold) {
-                ejected |= self.eject(judge, host, by_rate.enforcing, dice);
+        let rates = [
+            (&answers, Kind::SuccessRate, Kind::FailurePercentage),
+            (&reached, Kind::SuccessRateLocal, Kind::FailurePercentageLocal),
+        ];
+        for (fared, by_rate, by_share) in rates {
+            let fits = |volume: u32| fared.iter().filter(move |(_, (all, _))| *all > 0 && *all >= volume);
+            let enough = |count: usize, least: u32| count > 0 && count >= least as usize;
+            let of_rate = settings.success_rate;
+            let rates: Vec<f64> = fits(of_rate.request_volume).map(|(_, (_, rate))| *rate).collect();
+            if enough(rates.len(), of_rate.minimum_hosts) {
+                let threshold = success_rate_threshold(&rates, of_rate.stdev_factor);
+                for (host, _) in fits(of_rate.request_volume).filter(|(_, (_, rate))| *rate < threshold) {
+                    ejected.extend(self.eject(judge, host, by_rate, dice));
+                }
+            }
+            let of_share = settings.failure_percentage;
+            if enough(fits(of_share.request_volume).count(), of_share.minimum_hosts) {
+                let threshold = f64::from(of_share.threshold);
+                let failing =
+                    fits(of_share.request_volume).filter(|(_, (_, rate))| 100.0 - rate >= threshold);
+                for (host, _) in failing {
+                    ejected.extend(self.eject(judge, host, by_share, dice));
+                }
             }
         }
-        let by_share = judge.settings.failure_percentage;
-        if enough(of_volume(by_share.request_volume).count(), by_share.minimum_hosts) {
-            let threshold = f64::from(by_share.threshold);
-            let failing = of_volume(by_share.request_volume).filter(|(_, _, rate)| 100.0 - rate >= threshold);
-            for (host, _, _) in failing {
-                ejected |= self.eject(judge, host, by_share.enforcing, dice);
-            }
-        }
-        ejected
     }
 
-    /// Leaves a host out, if as many may be, in `enforcing` of a hundred cases.
+    /// Leaves a host out, if as many may be, in as many of a hundred cases as are enforced (Envoy:
+    /// `DetectorImpl::ejectHost`).
     fn eject(
         &self,
         judge: &Judge<'_>,
-        host: &HostRef,
-        enforcing: u32,
+        host: &Arc<HostHealth>,
+        kind: Kind,
         dice: &mut impl FnMut() -> u64,
-    ) -> bool {
-        let (settings, now) = (judge.settings, judge.now);
-        if host.ejected_until.get() > now || enforcing == 0 {
-            return false;
+    ) -> Option<Ejection> {
+        let (settings, now, cluster) = (judge.settings, judge.now, judge.cluster);
+        let (shard, stats) = (&cluster.shard, &cluster.stats);
+        let _deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        if host.ejected(now) {
+            return None;
         }
-        let active = self.active.get();
+        let (detected, enforced) = kind.counters(cluster);
+        shard.inc(detected);
+        let active = self.ejected.load(Relaxed);
         let share = 100.0 * f64::from(active + 1) / judge.hosts.len().max(1) as f64;
         let first = active == 0 && settings.always_eject_one_host;
         if !first && share > f64::from(settings.max_ejection_percent) {
-            judge.shard.inc(judge.stats.outlier_detection_ejections_overflow);
-            return false;
+            shard.inc(stats.outlier_detection_ejections_overflow);
+            return None;
         }
-        if enforcing < 100 && dice() % 100 >= u64::from(enforcing) {
-            return false;
+        if matches!(kind, Kind::Consecutive5xx | Kind::SuccessRate) {
+            // Envoy's older name, kept by it for these two.
+            shard.inc(stats.outlier_detection_ejections_total);
         }
-        let times = host.ejections.get() + 1;
-        host.ejections.set(times);
-        host.consecutive_5xx.set(0);
-        host.consecutive_gateway.set(0);
+        let enforcing = u64::from(kind.enforcing(settings));
+        if enforcing == 0 || (enforcing < 100 && dice() % 100 >= enforcing) {
+            return None;
+        }
+        let times = host.ejections.load(Relaxed).saturating_add(1);
+        host.ejections.store(times, Relaxed);
         let time = settings.base_ejection_time.saturating_mul(times).min(settings.max_ejection_time);
         let jitter = u64::try_from(settings.max_ejection_time_jitter.as_nanos()).unwrap_or(u64::MAX);
         let jitter = if jitter == 0 { 0 } else { dice() % jitter };
         let until = now.after(time.saturating_add(std::time::Duration::from_nanos(jitter)));
-        host.ejected_until.set(until);
-        // The others are recounted with the new plan.
-        self.active.set(active + 1);
-        self.changed.set(true);
-        judge.shard.inc(judge.stats.outlier_detection_ejections_total);
-        true
+        host.ejected_until.store(until.0, Relaxed);
+        self.ejected.fetch_add(1, Relaxed);
+        self.version.fetch_add(1, Relaxed);
+        shard.inc(enforced);
+        shard.inc(stats.outlier_detection_ejections_enforced_total);
+        shard.shift(stats.outlier_detection_ejections_active, 1);
+        Some(Ejection { cluster: cluster.clone(), host: host.clone(), until })
     }
 }
 
-/// One failure more; true at the last that is allowed, from which counting begins anew (Envoy: whether the host is
-/// ejected for it or not).
-fn reached(failures: &Cell<u32>, most: u32) -> bool {
-    failures.set(failures.get() + 1);
-    let reached = most > 0 && failures.get() >= most;
-    if reached {
-        failures.set(0);
+impl Kind {
+    /// Of how many of a hundred cases something is made.
+    fn enforcing(self, settings: &OutlierDetection) -> u32 {
+        match self {
+            Kind::Consecutive5xx => settings.enforcing_consecutive_5xx,
+            Kind::ConsecutiveGateway => settings.enforcing_consecutive_gateway_failure,
+            Kind::ConsecutiveLocal => settings.enforcing_consecutive_local_origin_failure,
+            Kind::SuccessRate => settings.success_rate.enforcing,
+            Kind::SuccessRateLocal => settings.success_rate.enforcing_local_origin,
+            Kind::FailurePercentage => settings.failure_percentage.enforcing,
+            Kind::FailurePercentageLocal => settings.failure_percentage.enforcing_local_origin,
+        }
     }
-    reached
+
+    /// Detected, and enforced.
+    fn counters(self, cluster: &ClusterCore) -> (Counter, Counter) {
+        let stats = &cluster.stats;
+        match self {
+            Kind::Consecutive5xx => (
+                stats.outlier_detection_ejections_detected_consecutive_5xx,
+                stats.outlier_detection_ejections_enforced_consecutive_5xx,
+            ),
+            Kind::ConsecutiveGateway => (
+                stats.outlier_detection_ejections_detected_consecutive_gateway_failure,
+                stats.outlier_detection_ejections_enforced_consecutive_gateway_failure,
+            ),
+            Kind::ConsecutiveLocal => (
+                stats.outlier_detection_ejections_detected_consecutive_local_origin_failure,
+                stats.outlier_detection_ejections_enforced_consecutive_local_origin_failure,
+            ),
+            Kind::SuccessRate => (
+                stats.outlier_detection_ejections_detected_success_rate,
+                stats.outlier_detection_ejections_enforced_success_rate,
+            ),
+            Kind::SuccessRateLocal => (
+                stats.outlier_detection_ejections_detected_local_origin_success_rate,
+                stats.outlier_detection_ejections_enforced_local_origin_success_rate,
+            ),
+            Kind::FailurePercentage => (
+                stats.outlier_detection_ejections_detected_failure_percentage,
+                stats.outlier_detection_ejections_enforced_failure_percentage,
+            ),
+            Kind::FailurePercentageLocal => (
+                stats.outlier_detection_ejections_detected_failure_percentage_local_origin,
+                stats.outlier_detection_ejections_enforced_failure_percentage_local_origin,
+            ),
+        }
+    }
 }
 
 /// The success rate in percent below which a host is an outlier: mean - standard deviation * factor / 1000 (Envoy's

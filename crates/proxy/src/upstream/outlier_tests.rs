@@ -1,13 +1,13 @@
 //! Against Envoy's documentation of outlier detection (`arch_overview/upstream/outlier`) and its `DetectorImpl`.
 
-use std::rc::{Rc, Weak};
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use model::cluster::{FailurePercentage, OutlierDetection, SuccessRate};
 use telemetry::Registry;
 use telemetry::envoy::EnvoyStats;
 
-use super::super::Host;
+use super::super::ClusterConfig;
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -45,58 +45,98 @@ fn settings() -> OutlierDetection {
     }
 }
 
+/// A cluster as several workers have it.
 struct Rig {
-    hosts: Vec<Option<HostRef>>,
-    ejections: Ejections,
+    health: Arc<ClusterHealth>,
+    workers: Vec<Rc<ClusterCore>>,
+    hosts: Vec<Arc<HostHealth>>,
     registry: Registry,
     settings: OutlierDetection,
     dice: u64,
+    held: RefCell<Vec<Ejection>>,
+}
+
+/// A cluster of this name with outlier detection, and a worker's part in it.
+fn core(registry: &Registry, envoy: &EnvoyStats, health: &Arc<ClusterHealth>) -> Rc<ClusterCore> {
+    let bootstrap = serde_json::json!({ "static_resources": { "clusters": [
+        { "name": "c", "type": "STATIC", "connect_timeout": "1s", "outlier_detection": {} }] } });
+    let bootstrap = xds::json::from_json(&bootstrap).unwrap();
+    let snapshot = model::bootstrap::from_bootstrap(&bootstrap).unwrap().config.snapshot();
+    let (id, entry) = snapshot.clusters().next().unwrap();
+    let codes = envoy.cluster_codes("c");
+    let config = ClusterConfig::new(entry.cluster.clone(), &wire::h1::Limits::default());
+    Rc::new(ClusterCore {
+        id,
+        name: "c".into(),
+        config: config.into(),
+        stats: codes.cluster().clone(),
+        codes,
+        shard: Rc::new(registry.shard()),
+        counts: Arc::default(),
+        active: Cell::new(0),
+        health: health.clone(),
+    })
 }
 
 impl Rig {
-    fn new(hosts: u64, settings: OutlierDetection) -> Rig {
-        let host = |_| {
-            let address = "127.0.0.1:1".parse().unwrap();
-            Some(Rc::new(Host::unknown(Weak::new(), address)))
-        };
+    fn new(hosts: u16, settings: OutlierDetection) -> Rig {
+        Rig::with_workers(1, hosts, settings)
+    }
+
+    fn with_workers(workers: usize, hosts: u16, settings: OutlierDetection) -> Rig {
         let registry = Registry::new(Default::default());
+        let envoy = EnvoyStats::new(&registry);
+        let health = Outliers::default().cluster(&"c".into());
         Rig {
-            hosts: (0..hosts).map(host).collect(),
-            ejections: Ejections::default(),
+            workers: (0..workers).map(|_| core(&registry, &envoy, &health)).collect(),
+            hosts: (0..hosts).map(|host| health.host(([127, 0, 0, 1], host).into())).collect(),
+            health,
             registry,
             settings,
             dice: 0,
+            held: RefCell::default(),
         }
     }
 
-    /// Requests to a host, so many of them failed with this status.
-    fn fare(&self, at: u64, host: usize, requests: u32, failed: u32, status: u16) {
-        if self.ejections.changed(Time(at * SECOND)) {
-            self.ejections.recount(self.hosts.iter().flatten(), Time(at * SECOND));
-        }
-        let shard = self.registry.shard();
-        let codes = EnvoyStats::new(&self.registry).cluster_codes("c");
-        let judge = Judge {
+    /// An attempt of one of the workers has ended.
+    fn observe(&self, at: u64, worker: usize, host: usize, fared: Fared) {
+        let now = Time(at * SECOND);
+        self.held.borrow_mut().retain(|ejection| ejection.until > now);
+        let judge = || Judge {
             settings: &self.settings,
-            hosts: &self.hosts,
-            now: Time(at * SECOND),
-            shard: &shard,
-            stats: codes.cluster(),
+            hosts: self.hosts.clone(),
+            cluster: &self.workers[worker],
+            now,
         };
-        let host = self.hosts[host].as_ref().unwrap();
+        let host = &self.hosts[host];
+        let ejected = self.health.observe(&self.settings, now, host, fared, judge, || self.dice);
+        self.held.borrow_mut().extend(ejected);
+    }
+
+    /// Requests to a host, so many of them failed with this status; the workers take turns.
+    fn fare(&self, at: u64, host: usize, requests: u32, failed: u32, status: u16) {
         for number in 0..requests {
             // Failures apart from one another, so that none come in a row where there are successes.
             let failing = u64::from(number) * u64::from(failed) / u64::from(requests)
                 != u64::from(number + 1) * u64::from(failed) / u64::from(requests);
-            self.ejections.observe(&judge, host, if failing { status } else { 200 }, || self.dice);
+            let fared = Fared::Answered(if failing { status } else { 200 });
+            self.observe(at, number as usize % self.workers.len(), host, fared);
         }
     }
 
     fn ejected(&self, at: u64) -> Vec<usize> {
-        let out = |host: &Option<HostRef>| {
-            host.as_ref().is_some_and(|host| host.ejected_until.get() > Time(at * SECOND))
-        };
+        let out = |host: &Arc<HostHealth>| host.ejected(Time(at * SECOND));
         (0..self.hosts.len()).filter(|index| out(&self.hosts[*index])).collect()
+    }
+
+    /// A statistic of outlier detection, over all workers.
+    fn count(&self, name: &str) -> i64 {
+        let mut out = vec![];
+        telemetry::metrics::prometheus(&self.registry, &Default::default(), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let name = format!("envoy_cluster_outlier_detection_{name}{{");
+        let line = text.lines().find(|line| line.starts_with(&name));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 }
 
@@ -134,7 +174,7 @@ fn hosts_are_compared_once_an_interval() {
         settings.consecutive_5xx = 0;
         settings.success_rate.request_volume = volume;
         settings.success_rate.minimum_hosts = minimum;
-        let rig = Rig::new(failed.len() as u64, settings);
+        let rig = Rig::new(failed.len() as u16, settings);
         for (host, failed) in failed.iter().enumerate() {
             rig.fare(1, host, 100, *failed, 500);
         }
@@ -199,10 +239,10 @@ fn who_fails_again_stays_out_longer() {
     rig.fare(32, 1, 5, 5, 500);
     assert_eq!(rig.ejected(61), [1]);
     assert_eq!((rig.ejected(91), rig.ejected(93)), (vec![1], vec![]));
-    let host = rig.hosts[1].as_ref().unwrap();
+    let host = &rig.hosts[1];
     // Long after: forgiven.
     rig.fare(1000, 0, 1, 0, 500);
-    assert_eq!(host.ejections.get(), 0);
+    assert_eq!(host.ejections.load(Relaxed), 0);
     rig.fare(1001, 1, 5, 5, 500);
     assert_eq!((rig.ejected(1030), rig.ejected(1032)), (vec![1], vec![]));
 }
@@ -220,5 +260,81 @@ fn not_more_hosts_than_may_be_are_left_out() {
             rig.fare(1, host, 5, 5, 500);
         }
         assert_eq!(rig.ejected(2), expected, "{most} {always}");
+    }
+}
+
+/// envoyproxy/envoy#40697: three failures are three, whichever workers saw them; all of them leave the host out.
+#[test]
+fn failures_in_a_row_are_counted_over_all_workers() {
+    for workers in [1, 2, 4, 8] {
+        let mut settings = settings();
+        settings.consecutive_5xx = 3;
+        let rig = Rig::with_workers(workers, 2, settings);
+        let before = rig.health.version();
+        rig.fare(1, 1, 2, 2, 500);
+        assert_eq!((rig.ejected(1), rig.health.version()), (vec![], before));
+        rig.observe(1, workers - 1, 1, Fared::Answered(500));
+        assert_eq!(rig.ejected(1), [1], "{workers} workers");
+        assert_ne!(rig.health.version(), before, "the others see it");
+        // What was under way to it meanwhile ejects nobody twice.
+        rig.fare(2, 1, 10, 10, 500);
+        for (name, expected) in [
+            ("ejections_enforced_total", 1),
+            ("ejections_enforced_consecutive_5xx", 1),
+            ("ejections_detected_consecutive_5xx", 1),
+            ("ejections_total", 1),
+            ("ejections_active", 1),
+        ] {
+            assert_eq!(rig.count(name), expected, "{name}, {workers} workers");
+        }
+        // Back after its time, whoever looks.
+        let version = rig.health.version();
+        rig.observe(40, 0, 0, Fared::Answered(200));
+        assert_eq!((rig.ejected(40), rig.count("ejections_active")), (vec![], 0));
+        assert_ne!(rig.health.version(), version);
+    }
+}
+
+/// The limit of hosts left out is the proxy's, not each worker's.
+#[test]
+fn the_share_of_hosts_left_out_is_the_proxys() {
+    let mut settings = settings();
+    settings.max_ejection_percent = 50;
+    let rig = Rig::with_workers(4, 4, settings);
+    for host in 0..4 {
+        for _ in 0..5 {
+            rig.observe(1, host, host, Fared::Answered(500));
+        }
+    }
+    assert_eq!(rig.ejected(2), [0, 1]);
+    assert_eq!(rig.count("ejections_overflow"), 2);
+}
+
+/// Envoy: `resultToHttpCode` and, with `split_external_local_origin_errors`, failures of our own apart.
+#[test]
+fn what_did_not_come_from_the_host_counts_as_configured() {
+    use Fared::{Answered, Connected, Failed, Served, TimedOut};
+    type Case<'a> = (bool, &'a [Fared], &'a str);
+    let cases: [Case<'_>; 9] = [
+        (false, &[Failed; 5], "consecutive_5xx"),
+        (false, &[TimedOut; 5], "consecutive_5xx"),
+        (false, &[Failed, Connected, Failed, Connected, Failed, Failed, Failed], "consecutive_5xx"),
+        (false, &[Failed, Failed, Served, Failed, Failed, Failed], ""),
+        (true, &[Failed; 5], "consecutive_local_origin_failure"),
+        (true, &[TimedOut; 5], "consecutive_local_origin_failure"),
+        (true, &[Failed, Failed, Failed, Connected, Failed, Failed], ""),
+        (true, &[Failed, Failed, Answered(500), Answered(500), Answered(500), Failed], ""),
+        (true, &[Answered(500); 5], "consecutive_5xx"),
+    ];
+    for (split, fared, why) in cases {
+        let mut settings = settings();
+        settings.split_local_origin = split;
+        let rig = Rig::new(2, settings);
+        fared.iter().for_each(|fared| rig.observe(1, 0, 1, *fared));
+        assert_eq!(rig.ejected(1) == [1], !why.is_empty(), "{split} {fared:?}");
+        for kind in ["consecutive_5xx", "consecutive_local_origin_failure"] {
+            let enforced = rig.count(&format!("ejections_enforced_{kind}"));
+            assert_eq!(enforced, i64::from(kind == why), "{split} {fared:?} {kind}");
+        }
     }
 }

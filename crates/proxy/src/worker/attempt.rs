@@ -15,146 +15,179 @@ use super::exchange::{Exchange, ExchangeId, Phase};
 use super::local_reply::{Reply, Reset};
 use super::route::Routed;
 use crate::net::sockets::{Key, high_water};
-use crate::upstream::breaker::{give_back, take, take_anyway};
-use crate::upstream::{ClusterConfig, ClusterState, HostRef, bump};
+use crate::upstream::breaker::{Limited, Taken};
+use crate::upstream::counted::{PendingSlot, RequestSlot};
+use crate::upstream::outlier::Fared;
+use crate::upstream::{ClusterConfig, ClusterState, HostRef, NoHost, bump};
 
-/// Where an attempt's connection comes from.
+/// Where an attempt goes, as the configuration has it now.
+struct Target {
+    cluster: Rc<ClusterState>,
+    config: Rc<ClusterConfig>,
+    priority: Priority,
+}
+
+/// The connection of an attempt.
 enum Place {
-    /// A kept-alive one.
-    Kept(Key),
-    New(Key),
+    /// One that was there, or was made for this attempt.
+    On(Key),
     /// The limit of connections is reached: wait for one.
     Queue,
 }
 
-impl Worker {
-    /// Starts an attempt. `body`: what has come of the request's body and is not kept for replay.
-    pub(super) fn attempt(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
-        let now = self.now;
-        let Some(routed) = exchange.route.as_ref() else { return self.no_cluster(id, exchange) };
-        let snapshot = routed.snapshot().clone();
-        let Some(cluster_id) = routed.cluster().map(|cluster| cluster.id) else {
-            return self.no_cluster(id, exchange);
-        };
-        // The newest configuration decides on the hosts, the exchange's own on all else.
-        let newest = self.snapshot.clone();
-        let cluster = self
-            .clusters
-            .get(&newest, cluster_id, now)
-            .or_else(|| self.clusters.get(&snapshot, cluster_id, now));
-        let Some(cluster) = cluster else { return self.no_cluster(id, exchange) };
-        let config = cluster.config.borrow().clone();
-        let Some(priority) = routed.forward().map(|forward| forward.priority) else {
-            return self.no_cluster(id, exchange);
-        };
-        let limits = *config.breakers(priority);
-        let counters = cluster.counts.of(priority);
-        // A connection serves requests of either priority in its time, so it counts once.
-        let connections = cluster.counts.of(Priority::Default);
+/// Why an attempt is not made.
+enum Refused {
+    NoHost,
+    /// A circuit breaker.
+    Overflow,
+    Connect(io::Error),
+}
 
-        if !exchange.counted.active {
+impl Target {
+    fn limits(&self) -> &model::cluster::Breakers {
+        self.config.breakers(self.priority)
+    }
+}
+
+impl Worker {
+    /// Starts an attempt: a host is picked, the breakers admit it, it finds a connection, the request goes. `body`: what
+    /// has come of the request's body and is not kept for replay.
+    pub(super) fn attempt(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
+        let Some(target) = self.target(&exchange) else { return self.no_cluster(id, exchange) };
+        if exchange.counted.request.is_none() {
             let random = &mut self.random;
-            if let Some(all) = cluster.drops(|| random.next_u64()) {
-                return self.dropped(id, exchange, &cluster, all);
+            if let Some(all) = target.cluster.drops(|| random.next_u64()) {
+                return self.dropped(id, exchange, &target.cluster, all);
             }
         }
-        let host = match self.pick_host(&cluster, &config, &exchange) {
+        let host = match self.pick_host(&target.cluster, &target.config, &exchange) {
             Ok(host) => host,
-            Err(()) => {
-                self.telemetry.shard.inc(cluster.stats.upstream_cx_none_healthy);
-                let reply = Reply::new(
-                    503,
-                    b"no healthy upstream",
-                    Flags::NO_HEALTHY_UPSTREAM,
-                    "no_healthy_upstream",
-                );
-                self.reply(id, exchange, &reply);
-                return;
-            }
+            Err(NoHost) => return self.refuse_attempt(id, exchange, Refused::NoHost),
         };
-        exchange.bound_up = high_water(config.buffer_limit);
+        exchange.bound_up = high_water(target.config.buffer_limit);
         if let Some(client) = self.client(exchange.down) {
             exchange.bound_down = high_water(client.origin.listener.buffer_limit);
         }
-        exchange.host = Some(host.clone());
         exchange.upstream_remote = Some(host.address);
-        if !exchange.counted.active {
-            match take(&counters.requests, limits.max_requests) {
-                Some(taken) => exchange.counted.request = taken,
-                None => {
-                    self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_overflow);
-                    return self.overflow(id, exchange);
-                }
-            }
-            exchange.counted.active = true;
-            exchange.counted.priority = priority;
-            exchange.counted.cluster = Some(cluster.clone());
-            bump(&cluster.active, 1);
+        exchange.host = Some(host.clone());
+        let placed = self
+            .admit_attempt(&mut exchange, &target)
+            .and_then(|()| self.place(&mut exchange, &target, &host));
+        exchange.attempts += u32::from(!matches!(placed, Err(Refused::Overflow | Refused::NoHost)));
+        match placed {
+            Ok(place) => self.go(id, exchange, &host, &place, body),
+            Err(refused) => self.refuse_attempt(id, exchange, refused),
         }
-        let http2 = !exchange.terminates && speaks_http2(&config, &host, &exchange);
+    }
+
+    /// The newest configuration decides on the hosts, the exchange's own on all else.
+    fn target(&mut self, exchange: &Exchange) -> Option<Target> {
+        let routed = exchange.route.as_ref()?;
+        let cluster = routed.cluster()?.id;
+        let priority = routed.forward()?.priority;
+        let newest = self.snapshot.clone();
+        let cluster = self
+            .clusters
+            .get(&newest, cluster, self.now)
+            .or_else(|| self.clusters.get(routed.snapshot(), cluster, self.now))?;
+        let config = cluster.config.borrow().clone();
+        Some(Target { cluster, config, priority })
+    }
+
+    /// The breaker of requests, once for all attempts.
+    fn admit_attempt(&mut self, exchange: &mut Exchange, target: &Target) -> Result<(), Refused> {
+        let counted = &mut exchange.counted;
+        if counted.request.is_some() {
+            return Ok(());
+        }
+        let slot = RequestSlot::take(&target.cluster.core, target.priority, target.limits().max_requests);
+        let Some(slot) = slot else {
+            self.telemetry.shard.inc(target.cluster.stats.upstream_rq_pending_overflow);
+            return Err(Refused::Overflow);
+        };
+        counted.request = Some(slot);
+        counted.priority = target.priority;
+        counted.cluster = Some(target.cluster.clone());
+        Ok(())
+    }
+
+    /// A connection that is there, a new one, or a place in the queue.
+    fn place(&mut self, exchange: &mut Exchange, target: &Target, host: &HostRef) -> Result<Place, Refused> {
+        // Only once the former attempt's is given back: it must not stand in the way of its own retry.
+        exchange.counted.pending = None;
+        let http2 = !exchange.terminates && speaks_http2(host, exchange);
         let kept = match http2 {
             _ if exchange.terminates => None,
-            true => self.shared_connection(&host, &config),
-            false => self.kept_connection(&host),
+            true => self.shared_connection(host, &target.config),
+            false => self.kept_connection(host),
         };
-        let place = match kept {
-            Some(key) => Place::Kept(key),
-            None => {
-                match take(&counters.pending, limits.max_pending_requests) {
-                    Some(taken) => exchange.counted.pending = taken,
-                    None => {
-                        self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_overflow);
-                        return self.overflow(id, exchange);
-                    }
-                }
-                self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_total);
-                let slot = match take(&connections.connections, limits.max_connections) {
-                    // A burst at a host met for the first time does not become a burst of connections.
-                    Some(mut taken) if http2 && self.shared_is_young(&host) => {
-                        give_back(&connections.connections, &mut taken);
-                        None
-                    }
-                    Some(taken) => Some(taken),
-                    None => {
-                        self.telemetry.shard.inc(cluster.stats.upstream_cx_overflow);
-                        // Envoy: a host without any connection gets one all the same.
-                        (host.connections.get() == 0)
-                            .then(|| take_anyway(&connections.connections, limits.max_connections))
-                    }
-                };
-                match slot {
-                    // The connections that come free have carried HTTP.
-                    None if exchange.terminates => return self.overflow(id, exchange),
-                    None => Place::Queue,
-                    Some(taken) => match self.new_connection(&cluster, &config, &host, http2, taken) {
-                        Ok(key) => Place::New(key),
-                        Err((error, mut taken)) => {
-                            give_back(&connections.connections, &mut taken);
-                            self.could_not_connect(id, exchange, &host, &error);
-                            return;
-                        }
-                    },
-                }
-            }
-        };
-        match place {
-            Place::New(key) if !self.sockets.is_connecting(key) => exchange.counted.end_pending(),
-            Place::Kept(key) if self.sockets.is_connecting(key) => {
+        if let Some(key) = kept {
+            if self.sockets.is_connecting(key) {
                 // As Envoy: what waits for a connection is pending, also beside others.
-                match take(&counters.pending, limits.max_pending_requests) {
-                    Some(taken) => exchange.counted.pending = taken,
-                    None => {
-                        self.telemetry.shard.inc(cluster.stats.upstream_rq_pending_overflow);
-                        return self.overflow(id, exchange);
-                    }
-                }
+                exchange.counted.pending = Some(self.pend(target)?);
             }
-            _ => {}
+            return Ok(Place::On(key));
         }
-        exchange.attempts += 1;
+        let pending = self.pend(target)?;
+        self.telemetry.shard.inc(target.cluster.stats.upstream_rq_pending_total);
+        // A burst at a host met for the first time does not become a burst of connections.
+        let wait = http2 && self.shared_is_young(host);
+        let Some(slot) = (if wait { None } else { self.connection_slot(target, host) }) else {
+            if exchange.terminates {
+                // The connections that come free have carried HTTP.
+                return Err(Refused::Overflow);
+            }
+            exchange.counted.pending = Some(pending);
+            return Ok(Place::Queue);
+        };
+        let key = self.new_connection(&target.config, host, http2, slot).map_err(Refused::Connect)?;
+        if self.sockets.is_connecting(key) {
+            exchange.counted.pending = Some(pending);
+        }
+        Ok(Place::On(key))
+    }
+
+    /// A place among those that wait for a connection.
+    fn pend(&mut self, target: &Target) -> Result<PendingSlot, Refused> {
+        let most = target.limits().max_pending_requests;
+        PendingSlot::take(&target.cluster.core, target.priority, most).ok_or_else(|| {
+            self.telemetry.shard.inc(target.cluster.stats.upstream_rq_pending_overflow);
+            Refused::Overflow
+        })
+    }
+
+    /// A place for one connection more. Connections serve requests of either priority in their time, so they count once.
+    fn connection_slot(&mut self, target: &Target, host: &HostRef) -> Option<Taken> {
+        let counts = &target.cluster.counts;
+        let most = target.limits().max_connections;
+        let slot = counts.take(Priority::Default, Limited::Connections, most);
+        if slot.is_none() {
+            self.telemetry.shard.inc(target.cluster.stats.upstream_cx_overflow);
+            if host.connections.get() == 0 {
+                // Envoy: a host without any connection gets one all the same.
+                return Some(counts.take_over(Priority::Default, Limited::Connections, most));
+            }
+        }
+        slot
+    }
+
+    /// The request is on its way, or waits.
+    fn go(
+        &mut self,
+        id: ExchangeId,
+        mut exchange: Box<Exchange>,
+        host: &HostRef,
+        place: &Place,
+        body: &[u8],
+    ) {
         self.arm(&mut exchange);
-        match place {
-            Place::Kept(key) | Place::New(key) => self.send_request(id, exchange, key, body),
+        match *place {
+            Place::On(key) => {
+                if !self.sockets.is_connecting(key) {
+                    self.observe(&exchange, Fared::Connected);
+                }
+                self.send_request(id, exchange, key, body);
+            }
             Place::Queue => {
                 exchange.phase = Phase::Queued;
                 self.keep_for_replay(&mut exchange, body, &[]);
@@ -165,14 +198,33 @@ impl Worker {
         }
     }
 
+    fn refuse_attempt(&mut self, id: ExchangeId, exchange: Box<Exchange>, refused: Refused) {
+        match refused {
+            Refused::NoHost => {
+                if let Some(target) = self.target(&exchange) {
+                    self.telemetry.shard.inc(target.cluster.stats.upstream_cx_none_healthy);
+                }
+                let flags = Flags::NO_HEALTHY_UPSTREAM;
+                let reply = Reply::new(503, b"no healthy upstream", flags, "no_healthy_upstream");
+                self.reply(id, exchange, &reply);
+            }
+            Refused::Overflow => {
+                let mut text = vec![];
+                let reply = Reply::reset(&Reset::overflow(), &mut text);
+                self.reply(id, exchange, &reply);
+            }
+            Refused::Connect(error) => self.could_not_connect(id, exchange, &error),
+        }
+    }
+
     fn pick_host(
         &mut self,
         cluster: &Rc<ClusterState>,
         config: &model::Cluster,
         exchange: &Exchange,
-    ) -> Result<HostRef, ()> {
+    ) -> Result<HostRef, NoHost> {
         if config.kind == ClusterKind::OriginalDst {
-            let address = self.original_destination(config, exchange).ok_or(())?;
+            let address = self.original_destination(config, exchange).ok_or(NoHost)?;
             return Ok(self.clusters.original(cluster, address));
         }
         let policy =
@@ -188,7 +240,7 @@ impl Worker {
             .and_then(|policy| policy.previous_priorities)
             .map_or_else(Vec::new, |every| cluster.tried_priorities(&exchange.tried, every));
         let random = &mut self.random;
-        cluster.pick(tried, picks, &priorities, || random.next_u64()).map_err(|_| ())
+        cluster.pick(tried, picks, &priorities, || random.next_u64())
     }
 
     /// Where the client wanted to go.
@@ -208,19 +260,12 @@ impl Worker {
     }
 
     /// Connecting failed at once.
-    fn could_not_connect(
-        &mut self,
-        id: ExchangeId,
-        mut exchange: Box<Exchange>,
-        host: &HostRef,
-        error: &io::Error,
-    ) {
-        exchange.attempts += 1;
-        if let Some(cluster) = host.cluster.upgrade() {
-            self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
+    fn could_not_connect(&mut self, id: ExchangeId, exchange: Box<Exchange>, error: &io::Error) {
+        if let Some(host) = &exchange.host {
+            self.telemetry.shard.inc(host.cluster.stats.upstream_cx_connect_fail);
+            bump(&host.failed_connects, 1);
+            self.leave_room(host.clone());
         }
-        bump(&host.failed_connects, 1);
-        self.leave_room(host.clone());
         self.exchanges.put_back(id, exchange);
         let reset = Reset::connection_failure(Some(format!(
             "immediate connect error: {}",
@@ -258,26 +303,26 @@ impl Worker {
         self.reply(id, exchange, &reply);
     }
 
-    fn overflow(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
-        let mut text = vec![];
-        let reply = Reply::reset(&Reset::overflow(), &mut text);
-        self.reply(id, exchange, &reply);
-    }
-
     /// The connection an attempt waits for is made.
     pub(super) fn attempt_connected(&mut self, id: ExchangeId) {
-        let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        exchange.counted.end_pending();
+        let Some(mut exchange) = self.exchanges.take(id) else { return };
+        exchange.counted.pending = None;
+        self.observe(&exchange, Fared::Connected);
+        self.exchanges.put_back(id, exchange);
     }
 
     /// The attempt is given up: its connection is closed, for half a message can not be taken back.
     pub(super) fn abandon_attempt(&mut self, id: ExchangeId, exchange: &mut Exchange) {
+        let was_pending = exchange.counted.pending.take().is_some();
         if exchange.phase == Phase::Queued
             && let Some(host) = &exchange.host
         {
             host.queue.borrow_mut().retain(|waiting| *waiting != id);
+            if was_pending {
+                self.telemetry.shard.inc(host.cluster.stats.upstream_rq_cancelled);
+            }
         }
-        self.release_host(exchange);
+        exchange.counted.host = None;
         if let Some(key) = exchange.up.take() {
             match exchange.up_stream.take() {
                 Some(stream) => self.forget_stream(key, stream, false),
@@ -286,45 +331,16 @@ impl Worker {
             }
         }
     }
-
-    /// The host has one request less.
-    pub(super) fn release_host(&mut self, exchange: &mut Exchange) {
-        if !std::mem::take(&mut exchange.counted.host) {
-            return;
-        }
-        if let Some(host) = &exchange.host {
-            host.active.set(host.active.get().saturating_sub(1));
-        }
-        if let Some(cluster) = &exchange.counted.cluster {
-            self.telemetry.shard.shift(cluster.stats.upstream_rq_active, -1);
-        }
-    }
-
-    /// Gives back all that the exchange took from breakers.
-    pub(super) fn release(&mut self, exchange: &mut Exchange) {
-        self.release_host(exchange);
-        let counted = &mut exchange.counted;
-        if let Some(cluster) = &counted.cluster {
-            let counters = cluster.counts.of(counted.priority);
-            give_back(&counters.pending, &mut counted.pending);
-            give_back(&counters.requests, &mut counted.request);
-            give_back(&counters.retries, &mut counted.retry);
-        }
-        if std::mem::take(&mut counted.active)
-            && let Some(cluster) = &counted.cluster
-        {
-            cluster.active.set(cluster.active.get().saturating_sub(1));
-        }
-        counted.cluster = None;
-    }
 }
 
 /// Whether a request goes to its host by HTTP/2.
-fn speaks_http2(config: &ClusterConfig, host: &HostRef, exchange: &Exchange) -> bool {
-    match config.protocol {
+fn speaks_http2(host: &HostRef, exchange: &Exchange) -> bool {
+    match host.key.protocol {
         UpstreamProtocol::Http2 => true,
-        UpstreamProtocol::SameAsDownstream => exchange.head_view().version() == Version::Http2 || host.hop,
-        UpstreamProtocol::Http1 | UpstreamProtocol::Auto => host.hop,
+        UpstreamProtocol::SameAsDownstream => {
+            exchange.head_view().version() == Version::Http2 || host.key.hop
+        }
+        UpstreamProtocol::Http1 | UpstreamProtocol::Auto => host.key.hop,
     }
 }
 

@@ -86,7 +86,7 @@ impl Worker {
                 Command::Report(answer) => {
                     let reports = self.clusters.all().flat_map(|cluster| {
                         let hosts = cluster.hosts();
-                        hosts.into_iter().map(|host| host.report(&cluster.name, self.now)).collect::<Vec<_>>()
+                        hosts.into_iter().map(|host| host.report(self.now)).collect::<Vec<_>>()
                     });
                     let _ = answer.send(reports.collect());
                 }

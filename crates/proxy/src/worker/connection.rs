@@ -195,7 +195,7 @@ pub struct UpstreamH2 {
     pub used: Time,
     /// When bytes last came.
     pub heard: Time,
-    pub taken: crate::upstream::breaker::Taken,
+    pub _slot: crate::upstream::counted::ConnectionSlot,
     /// Our metadata went out on it.
     pub introduced: bool,
     /// The other side is a filamesh proxy that restores HTTP/1 requests.
@@ -237,8 +237,8 @@ pub struct Upstream {
     /// It may carry another request after this response.
     pub keep_alive: bool,
     pub opened: Time,
-    /// Its place in the cluster's breaker.
-    pub taken: crate::upstream::breaker::Taken,
+    /// What it counts for at its host and in its cluster.
+    pub _slot: crate::upstream::counted::ConnectionSlot,
     /// Our metadata went out on it.
     pub introduced: bool,
 }

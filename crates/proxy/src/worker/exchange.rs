@@ -14,22 +14,11 @@ use crate::clock::Time;
 use crate::net::sockets::{HIGH_WATER, Key};
 use crate::net::timers::{Timer, Wheel};
 use crate::table::Table;
-use crate::upstream::breaker::{Taken, give_back};
+use crate::upstream::breaker::Taken;
+use crate::upstream::counted::{PendingSlot, RequestAtHost, RequestSlot};
 use crate::upstream::{ClusterState, HostRef};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ExchangeId(Key);
-
-impl ExchangeId {
-    /// As HTTP/2 streams carry it; 0 is nobody's.
-    pub fn token(self) -> u64 {
-        self.0.word()
-    }
-
-    pub fn of_token(token: u64) -> Option<ExchangeId> {
-        Key::of_word(token).map(ExchangeId)
-    }
-}
+pub use crate::exchange_id::ExchangeId;
 
 /// The exchanges under way. Finished ones are kept for their memory: a small request allocates nothing.
 pub struct Exchanges {
@@ -329,40 +318,18 @@ impl Deadline {
     }
 }
 
-/// What this exchange counts for in its cluster, to be given back.
+/// What this exchange counts for in its cluster. Each is given back when it is dropped or replaced.
+#[derive(Default)]
 pub struct Counted {
-    /// It counts at all.
-    pub active: bool,
-    pub request: Taken,
-    pub retry: Taken,
-    pub pending: Taken,
-    /// Its host has it among its requests.
-    pub host: bool,
-    pub priority: Priority,
+    /// The cluster of the attempts so far, and their priority there.
     pub cluster: Option<Rc<ClusterState>>,
-}
-
-impl Default for Counted {
-    fn default() -> Counted {
-        Counted {
-            active: false,
-            request: Taken::default(),
-            retry: Taken::default(),
-            pending: Taken::default(),
-            host: false,
-            priority: Priority::Default,
-            cluster: None,
-        }
-    }
-}
-
-impl Counted {
-    /// It no longer waits for a connection.
-    pub fn end_pending(&mut self) {
-        if let Some(cluster) = &self.cluster {
-            give_back(&cluster.counts.of(self.priority).pending, &mut self.pending);
-        }
-    }
+    pub priority: Priority,
+    pub request: Option<RequestSlot>,
+    pub retry: Option<Taken>,
+    /// While the attempt waits for a connection.
+    pub pending: Option<PendingSlot>,
+    /// While the attempt is its host's.
+    pub host: Option<RequestAtHost>,
 }
 
 /// How the response's body is written to the client.

@@ -12,7 +12,8 @@ use telemetry::istio::{Reporter, Request, SeriesKey};
 use super::Worker;
 use super::chain::HttpChain;
 use super::connection::{Conn, Origin};
-use super::exchange::{Exchange, ExchangeId};
+use super::destination;
+use super::exchange::{Counted, Exchange, ExchangeId};
 use crate::clock::{Clock, Time};
 use crate::net::sockets::Key;
 use crate::telemetry_sink::SeriesId;
@@ -21,7 +22,7 @@ impl Worker {
     /// Ends an exchange whose answer (if any) is complete as far as it will ever be.
     pub(super) fn finish(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
         let key = exchange.down;
-        self.release(&mut exchange);
+        exchange.counted = Counted::default();
         if let Some(client) = self.conns.get(key).and_then(Conn::client) {
             let http = client.http.clone();
             self.count(&http, key, &exchange);
@@ -123,7 +124,7 @@ impl Worker {
 
     /// Both directions have ended as they should: what is still on its way to the host gets there.
     fn let_tunnel_end(&mut self, exchange: &mut Exchange) {
-        self.release_host(exchange);
+        exchange.counted.host = None;
         match (exchange.up.take(), exchange.up_stream.take()) {
             (Some(up), Some(stream)) => {
                 if let Some(conn) = self.h2_host(up) {
@@ -163,7 +164,7 @@ impl Worker {
     ) {
         let peer = self.conns.get(key).and_then(Conn::client).and_then(|client| client.peer.clone());
         let grpc = exchange.is_grpc();
-        let destination = self.clusters.series_destination(exchange.route.as_ref(), exchange.host.as_ref());
+        let destination = destination::series(exchange.route.as_ref(), exchange.host.as_ref());
         let fallback = if http.host_fallback && !destination.has_service && exchange.has_head() {
             let host = model::view::host_only(exchange.head_view().authority());
             host.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
@@ -187,9 +188,8 @@ impl Worker {
             received_bytes: exchange.received_head + exchange.received,
             sent_bytes: exchange.sent_head + exchange.sent,
         };
-        let clusters = &self.clusters;
         let key = || {
-            let service = clusters.service(exchange.route.as_ref());
+            let service = destination::service(exchange.route.as_ref());
             let own = http.own.clone();
             let unknown = Arc::<telemetry::istio::Peer>::default();
             let (source, destination) = match reporter {

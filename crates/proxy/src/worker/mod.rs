@@ -24,6 +24,7 @@ pub mod census;
 pub mod chain;
 pub mod command;
 mod connection;
+mod destination;
 mod dispatch;
 mod downstream;
 mod downstream_h2;
@@ -159,6 +160,7 @@ impl Worker {
         let clock = shared.clock.clone();
         let now = clock.now();
         let seed = shared.seed.wrapping_add(index as u64);
+        let telemetry = Telemetry::new(&shared);
         Worker {
             index,
             now,
@@ -167,9 +169,9 @@ impl Worker {
             read_in_turn: 0,
             begun_before: 0,
             commands,
-            clusters: Clusters::new(&shared),
+            clusters: Clusters::new(&shared, &telemetry.shard, seed.rotate_left(32)),
             chains: Chains::new(&shared),
-            telemetry: Telemetry::new(&shared),
+            telemetry,
             snapshot: Rc::new(Current(snapshot)),
             conns: Conns::default(),
             listening: Slab::new(),

@@ -1,9 +1,7 @@
 //! The connections kept to hosts: taken, made, given back, closed.
 
 use std::io;
-use std::rc::Rc;
 
-use model::route::Priority;
 use model::transport::UpstreamTransport;
 use wire::h1::{BodyFraming, BodyReader};
 
@@ -12,8 +10,9 @@ use super::connection::{Conn, Reading, Upstream, UpstreamH2};
 use super::exchange::Phase;
 use crate::clock::Time;
 use crate::net::sockets::{Key, Side};
-use crate::upstream::breaker::{Taken, give_back};
-use crate::upstream::{ClusterConfig, ClusterState, HostRef, bump, connect};
+use crate::upstream::breaker::Taken;
+use crate::upstream::counted::ConnectionSlot;
+use crate::upstream::{ClusterConfig, HostRef, connect};
 
 impl Worker {
     /// The most recently used idle connection, which is the least likely to have been closed by its host.
@@ -52,31 +51,41 @@ impl Worker {
         })
     }
 
+    /// Begins a connection to a host, of HTTP or not. `slot`: its place in the breaker of connections. The host's
+    /// transport decides what may be sent on it: where that is not spoken, nothing is connected.
+    pub(super) fn connect_to(
+        &mut self,
+        config: &ClusterConfig,
+        host: &HostRef,
+        slot: Taken,
+    ) -> io::Result<(Key, ConnectionSlot)> {
+        if host.key.transport != UpstreamTransport::RawBuffer {
+            self.shared.warn_once("TLS to upstreams is not spoken yet; their connections fail", &config.name);
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is not supported"));
+        }
+        self.telemetry.shard.inc(host.cluster.stats.upstream_cx_total);
+        let network = self.sockets.network();
+        let (stream, connecting) = connect::connect(network, &self.shared, config, host.address)?;
+        let key = self.sockets.add(stream, Side::Host { connecting })?;
+        Ok((key, ConnectionSlot::new(host, slot)))
+    }
+
     pub(super) fn new_connection(
         &mut self,
-        cluster: &Rc<ClusterState>,
         config: &ClusterConfig,
         host: &HostRef,
         http2: bool,
-        taken: Taken,
-    ) -> Result<Key, (io::Error, Taken)> {
-        if !matches!(config.transport, UpstreamTransport::RawBuffer) {
-            self.shared.warn_once("TLS to upstreams is not spoken yet; their connections fail", &config.name);
-            return Err((io::Error::new(io::ErrorKind::Unsupported, "TLS is not supported"), taken));
-        }
-        let shard = &self.telemetry.shard;
-        shard.inc(cluster.stats.upstream_cx_total);
-        shard.inc(match http2 {
-            true => cluster.stats.upstream_cx_http2_total,
-            false => cluster.stats.upstream_cx_http1_total,
+        slot: Taken,
+    ) -> io::Result<Key> {
+        let (key, slot) = self.connect_to(config, host, slot)?;
+        let stats = &host.cluster.stats;
+        self.telemetry.shard.inc(match http2 {
+            true => stats.upstream_cx_http2_total,
+            false => stats.upstream_cx_http1_total,
         });
-        let made = connect::connect(self.sockets.network(), &self.shared, config, host.address);
-        let (stream, connecting) = made.map_err(|error| (error, taken))?;
-        let key = self.sockets.add(stream, Side::Host { connecting }).map_err(|error| (error, taken))?;
-        shard.shift(cluster.stats.upstream_cx_active, 1);
-        bump(&host.connections, 1);
+        let connecting = self.sockets.is_connecting(key);
         if http2 {
-            self.start_h2_host(key, host, config, connecting, taken);
+            self.start_h2_host(key, host, config, connecting, slot);
             host.shared.borrow_mut().push(key);
             return Ok(key);
         }
@@ -98,7 +107,7 @@ impl Worker {
             introduced: false,
             keep_alive: true,
             opened: self.now,
-            taken,
+            _slot: slot,
         };
         self.put(key, Conn::Upstream(Box::new(up)));
         Ok(key)
@@ -110,13 +119,12 @@ impl Worker {
         let now = self.now;
         let Some(up) = self.upstream(key) else { return };
         let host = up.host.clone();
-        let Some(cluster) = host.cluster.upgrade() else { return self.discard_upstream(key) };
-        let config = cluster.config.borrow().clone();
+        let config = host.cluster.config.borrow().clone();
         let used_up = config.max_requests_per_connection.is_some_and(|most| up.requests >= most);
         let too_old = up.opened < host.drained.get()
             || config.max_connection_duration.is_some_and(|longest| now.since(up.opened) >= longest);
         if used_up {
-            self.telemetry.shard.inc(cluster.stats.upstream_cx_max_requests);
+            self.telemetry.shard.inc(host.cluster.stats.upstream_cx_max_requests);
         }
         if used_up || too_old || draining || host.gone.get() || self.sockets.hung_up(key) {
             self.discard_upstream(key);
@@ -131,7 +139,7 @@ impl Worker {
                     self.exchanges.put_back(id, exchange);
                     continue;
                 }
-                exchange.counted.end_pending();
+                exchange.counted.pending = None;
                 self.send_request(id, exchange, key, &[]);
                 return;
             }
@@ -161,7 +169,6 @@ impl Worker {
             return;
         };
         let host = up.host.clone();
-        let taken = std::mem::take(&mut up.taken);
         let busy = up.exchange.take().is_some();
         host.idle.borrow_mut().retain(|idle| *idle != key);
         if linger {
@@ -170,36 +177,29 @@ impl Worker {
             self.put(key, Conn::Lingering);
             self.sockets.close(key);
         }
-        self.count_closed(host, taken, busy);
+        self.closed_by_us(host, busy);
     }
 
     /// The same for an HTTP/2 connection, whose requests are all answered for.
     pub(super) fn discard_h2_host(&mut self, key: Key) {
         let Some(up) = self.h2_host(key) else { return };
         let host = up.host.clone();
-        let taken = std::mem::take(&mut up.taken);
         let busy = up.codec.open_streams() > 0;
         host.shared.borrow_mut().retain(|shared| *shared != key);
         self.put(key, Conn::Lingering);
         self.sockets.close(key);
-        self.count_closed(host, taken, busy);
+        self.closed_by_us(host, busy);
     }
 
-    fn count_closed(&mut self, host: HostRef, mut taken: Taken, busy: bool) {
-        host.connections.set(host.connections.get().saturating_sub(1));
-        let Some(cluster) = host.cluster.upgrade() else { return };
-        let shard = &self.telemetry.shard;
-        shard.shift(cluster.stats.upstream_cx_active, -1);
-        shard.inc(cluster.stats.upstream_cx_destroy);
+    fn closed_by_us(&mut self, host: HostRef, busy: bool) {
         if busy {
-            shard.inc(cluster.stats.upstream_cx_destroy_local_with_active_rq);
+            self.telemetry.shard.inc(host.cluster.stats.upstream_cx_destroy_local_with_active_rq);
         }
-        give_back(&cluster.counts.of(Priority::Default).connections, &mut taken);
         self.leave_room(host);
     }
 
-    /// There is room for a connection to this host: whoever waits for one gets it when this event is done with, not from
-    /// within somebody else's end.
+    /// There is room for a connection to this host. The first request of its queue gets it at the end of this event
+    /// ([`Worker::settle`]), not here: the caller stands in the middle of another request's end.
     pub(super) fn leave_room(&mut self, host: HostRef) {
         if !host.queue.borrow().is_empty() {
             self.roomy.push(host);
@@ -213,7 +213,7 @@ impl Worker {
             && let Some(mut exchange) = self.exchanges.take(id)
         {
             if exchange.phase == Phase::Queued {
-                exchange.counted.end_pending();
+                exchange.counted.pending = None;
                 exchange.attempts = exchange.attempts.saturating_sub(1);
                 self.attempt(id, exchange, &[]);
             } else {

@@ -15,7 +15,7 @@ use super::local_reply::{Reply, Reset};
 use super::request_edits::apply_set;
 use super::view::TemplateValues;
 use crate::net::sockets::Key;
-use crate::upstream::bump;
+use crate::upstream::outlier::Fared;
 
 impl Worker {
     /// The final head of an HTTP/1 response has come (it lies in `self.response`, over `bytes`), and `rest` of its body.
@@ -423,7 +423,7 @@ impl Worker {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         exchange.response_done = true;
         self.count_upstream(&exchange);
-        self.release_host(&mut exchange);
+        exchange.counted.host = None;
         exchange.up = None;
         let request_done = exchange.request_done;
         if let Some(stream) = exchange.up_stream.take() {
@@ -478,9 +478,7 @@ impl Worker {
         if let Some(cluster) = &exchange.counted.cluster {
             self.telemetry.shard.inc(cluster.stats.upstream_rq_rx_reset);
         }
-        if let Some(host) = &exchange.host {
-            bump(&host.errors, 1);
-        }
+        self.observe(&exchange, Fared::Failed);
         if reset {
             exchange.flags.insert(Flags::UPSTREAM_REMOTE_RESET);
             exchange.details = "upstream_reset_after_response_started{remote_reset}".into();
@@ -497,6 +495,7 @@ impl Worker {
         if let Some(cluster) = &exchange.counted.cluster {
             self.telemetry.shard.inc(cluster.stats.upstream_cx_protocol_error);
         }
+        self.observe(&exchange, Fared::Failed);
         if exchange.response_started {
             exchange.flags.insert(Flags::UPSTREAM_PROTOCOL_ERROR);
             exchange.details = "upstream_reset_after_response_started{protocol_error}".into();

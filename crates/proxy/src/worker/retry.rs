@@ -13,8 +13,9 @@ use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::{Reply, Reset};
 use super::route::Routed;
 use crate::net::sockets::Key;
-use crate::upstream::breaker::{give_back, take_anyway};
+use crate::upstream::breaker::Limited;
 use crate::upstream::bump;
+use crate::upstream::outlier::Fared;
 
 /// How sure it is that a host has done nothing for a request whose connection or stream it closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +35,7 @@ impl Worker {
         if let Some(up) = self.upstream(key) {
             let host = up.host.clone();
             bump(&host.failed_connects, 1);
-            if let Some(cluster) = host.cluster.upgrade() {
-                self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
-            }
+            self.telemetry.shard.inc(host.cluster.stats.upstream_cx_connect_fail);
         }
         self.attempt_failed(key, id, Reset::could_not_connect(error), Outcome::ConnectFailure);
     }
@@ -46,9 +45,7 @@ impl Worker {
         let Some(up) = self.upstream(key) else { return };
         let kept_alive = up.requests > 1 && !up.answered;
         let host = up.host.clone();
-        if let Some(cluster) = host.cluster.upgrade() {
-            self.telemetry.shard.inc(cluster.stats.upstream_cx_destroy_remote_with_active_rq);
-        }
+        self.telemetry.shard.inc(host.cluster.stats.upstream_cx_destroy_remote_with_active_rq);
         // A host may close a kept-alive connection at any moment (RFC 9112 §9.3.1): the request met a closed door.
         if kept_alive && self.may_send_elsewhere(id, Unprocessed::Maybe) {
             // The others kept for this host may be just as dead: they go first, so that the next is fresh.
@@ -106,7 +103,7 @@ impl Worker {
     pub(super) fn per_try_timeout(&mut self, id: ExchangeId, outcome: Outcome) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         self.abandon_attempt(id, &mut exchange);
-        self.observe(&exchange, 504);
+        self.observe(&exchange, Fared::TimedOut);
         match self.retry(id, &mut exchange, outcome, None) {
             true => self.exchanges.put_back(id, exchange),
             false => {
@@ -136,7 +133,7 @@ impl Worker {
     /// An attempt ended without a response: again, or the client is told.
     pub(super) fn attempt_over(&mut self, id: ExchangeId, reset: Reset, outcome: Outcome) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        self.observe(&exchange, 503);
+        self.observe(&exchange, Fared::Failed);
         exchange.failure.clone_from(&reset.failure);
         if self.retry(id, &mut exchange, outcome, None) {
             self.exchanges.put_back(id, exchange);
@@ -149,8 +146,13 @@ impl Worker {
 
     /// A response came whose status may ask for another attempt. True: it is thrown away. `bytes`: as received.
     pub(super) fn retry_response(&mut self, exchange: &mut Exchange, bytes: &[u8]) -> Option<Duration> {
-        let status = self.response.response(bytes).status();
-        self.observe(exchange, status);
+        let head = self.response.response(bytes);
+        let status = head.status();
+        let grpc_status = head
+            .known(HeaderId::GrpcStatus)
+            .and_then(wire::text::parse_decimal)
+            .and_then(|status| u16::try_from(status).ok());
+        self.observe(exchange, Fared::Answered(counted_status(status, grpc_status, exchange)));
         let head = self.response.response(bytes);
         let has_policy =
             exchange.route.as_ref().and_then(Routed::forward).is_some_and(|forward| forward.retry.is_some());
@@ -160,10 +162,7 @@ impl Worker {
         }
         let outcome = Outcome::Response {
             status,
-            grpc_status: head
-                .known(HeaderId::GrpcStatus)
-                .and_then(wire::text::parse_decimal)
-                .and_then(|status| u16::try_from(status).ok()),
+            grpc_status,
             rate_limited: head.known(HeaderId::XEnvoyRatelimited).is_some(),
             overloaded: head.known(HeaderId::XEnvoyOverloaded).is_some(),
         };
@@ -224,19 +223,19 @@ impl Worker {
             }
             Retry::No(_) => None,
             Retry::After(wait) => {
-                let counters = cluster.counts.of(exchange.counted.priority);
-                let limits = *cluster.config.borrow().breakers(exchange.counted.priority);
-                // One's own former retry does not stand in one's way.
-                give_back(&counters.retries, &mut exchange.counted.retry);
+                let (counts, priority) = (&cluster.counts, exchange.counted.priority);
+                let limits = *cluster.config.borrow().breakers(priority);
+                // The former retry of this very request ends first: it is not beside this one.
+                exchange.counted.retry = None;
                 let budget = limits.retry_budget.is_some();
-                let under_way = counters.retries.load(std::sync::atomic::Ordering::Relaxed);
+                let under_way = counts.count(priority, Limited::Retries);
                 if !limits.allows_retry(under_way, cluster.active.get()) {
                     shard.inc(cluster.stats.upstream_rq_retry_overflow);
                     exchange.flags.insert(Flags::UPSTREAM_OVERFLOW);
                     return None;
                 }
                 let limit = if budget { 0 } else { limits.max_retries };
-                exchange.counted.retry = take_anyway(&counters.retries, limit);
+                exchange.counted.retry = Some(counts.take_over(priority, Limited::Retries, limit));
                 shard.inc(cluster.stats.upstream_rq_retry);
                 Some(wait)
             }
@@ -270,17 +269,14 @@ impl Worker {
     }
 
     /// Tells outlier detection how an attempt ended.
-    fn observe(&mut self, exchange: &Exchange, status: u16) {
-        let Some(host) = &exchange.host else { return };
-        if status >= 500 {
+    pub(super) fn observe(&mut self, exchange: &Exchange, fared: Fared) {
+        let (Some(host), Some(cluster)) = (&exchange.host, &exchange.counted.cluster) else { return };
+        if matches!(fared, Fared::Answered(500..) | Fared::Failed | Fared::TimedOut) {
             bump(&host.errors, 1);
         }
-        if let Some(cluster) = &exchange.counted.cluster {
-            let random = &mut self.random;
-            let ejected = cluster.observe(host, status, self.now, &self.telemetry, || random.next_u64());
-            if ejected && cluster.config.borrow().close_connections_on_host_health_failure {
-                self.close_failed_sessions();
-            }
+        let ejected = self.clusters.observe(cluster, host, fared, self.now);
+        if ejected && cluster.config.borrow().close_connections_on_host_health_failure {
+            self.close_failed_sessions();
         }
     }
 
@@ -292,5 +288,27 @@ impl Worker {
         } else {
             stats.upstream_rq_timeout
         });
+    }
+}
+
+/// The status an answer counts as for outlier detection: of gRPC, what its own status means in HTTP (Envoy:
+/// `Filter::onUpstreamHeaders`, `Grpc::Utility::grpcToHttpStatus`).
+fn counted_status(status: u16, grpc_status: Option<u16>, exchange: &Exchange) -> u16 {
+    match grpc_status {
+        Some(grpc) if exchange.is_grpc() => match grpc {
+            0 => 200,
+            1 => 499,
+            3 | 9 | 11 => 400,
+            4 => 504,
+            5 => 404,
+            6 | 10 => 409,
+            7 => 403,
+            8 => 429,
+            12 => 501,
+            14 => 503,
+            16 => 401,
+            _ => 500,
+        },
+        _ => status,
     }
 }

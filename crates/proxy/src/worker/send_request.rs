@@ -11,6 +11,7 @@ use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::Reset;
 use super::request_edits::set_host;
 use crate::net::sockets::Key;
+use crate::upstream::counted::RequestAtHost;
 use crate::upstream::{HostRef, bump};
 
 impl Worker {
@@ -56,14 +57,9 @@ impl Worker {
                 return;
             }
         };
-        bump(&host.active, 1);
         bump(&host.total_requests, 1);
-        exchange.counted.host = true;
-        if let Some(cluster) = &exchange.counted.cluster {
-            let shard = &self.telemetry.shard;
-            shard.inc(cluster.stats.upstream_rq_total);
-            shard.shift(cluster.stats.upstream_rq_active, 1);
-        }
+        self.telemetry.shard.inc(host.cluster.stats.upstream_rq_total);
+        exchange.counted.host = Some(RequestAtHost::new(&host.pool));
         self.edit_for_attempt(&mut exchange, &host, introduce && host.mesh);
         let terminates = exchange.terminates;
         if terminates {
@@ -77,7 +73,7 @@ impl Worker {
         } else {
             self.write_request_h1(key, &mut exchange, body);
         }
-        let longest = host.cluster.upgrade().and_then(|cluster| cluster.config.borrow().max_stream_duration);
+        let longest = host.cluster.config.borrow().max_stream_duration;
         exchange.try_end = longest.map_or(Deadline::NEVER, |longest| Deadline(now.after(longest)));
         self.start_try_timeout(&mut exchange);
         self.arm(&mut exchange);

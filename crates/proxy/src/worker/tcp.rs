@@ -9,7 +9,6 @@ use std::time::Duration;
 use model::ClusterRef;
 use model::cluster::ClusterKind;
 use model::route::Priority;
-use model::transport::UpstreamTransport;
 use telemetry::Flags;
 use telemetry::istio::TcpSeries;
 
@@ -19,9 +18,11 @@ use super::chain::TcpChain;
 use super::connection::{Conn, Origin};
 use super::tcp_report::TcpLog;
 use crate::clock::Time;
-use crate::net::sockets::{Key, Side, high_water};
-use crate::upstream::breaker::{Taken, give_back, take};
-use crate::upstream::{ClusterState, HostRef, bump, connect};
+use crate::net::sockets::{Key, high_water};
+use crate::upstream::breaker::Limited;
+use crate::upstream::counted::ConnectionSlot;
+use crate::upstream::outlier::Fared;
+use crate::upstream::{ClusterState, HostRef, bump};
 
 /// Istio reports the bytes of long connections this often.
 const REPORT: Duration = Duration::from_secs(5);
@@ -45,7 +46,8 @@ pub struct TcpSession {
     pub(super) sent: u64,
     pub(super) reported: (u64, u64),
     pub(super) next_report: Time,
-    pub(super) taken: Taken,
+    /// What its connection to the host counts for.
+    pub(super) slot: Option<ConnectionSlot>,
     pub(super) local: Option<SocketAddr>,
     pub(super) flags: Flags,
     pub(super) failure: Option<String>,
@@ -78,7 +80,7 @@ impl Worker {
             sent: 0,
             reported: (0, 0),
             next_report: Time::NEVER,
-            taken: Taken::default(),
+            slot: None,
             local: None,
             flags: Flags::NONE,
             failure: None,
@@ -132,36 +134,23 @@ impl Worker {
             self.finish_tcp(key, true);
             return;
         };
-        if !matches!(config.transport, UpstreamTransport::RawBuffer) {
-            self.shared.warn_once("TLS to upstreams is not spoken yet; their connections fail", &config.name);
-            session.flags.insert(Flags::UPSTREAM_CONNECTION_FAILURE);
+        let limit = config.breakers(Priority::Default).max_connections;
+        let Some(slot) = cluster.counts.take(Priority::Default, Limited::Connections, limit) else {
+            session.flags.insert(Flags::UPSTREAM_OVERFLOW);
+            self.telemetry.shard.inc(cluster.stats.upstream_cx_overflow);
             self.finish_tcp(key, true);
             return;
-        }
-        let limit = config.breakers(Priority::Default).max_connections;
-        match take(&cluster.counts.of(Priority::Default).connections, limit) {
-            Some(taken) => session.taken = taken,
-            None => {
-                session.flags.insert(Flags::UPSTREAM_OVERFLOW);
-                self.telemetry.shard.inc(cluster.stats.upstream_cx_overflow);
-                self.finish_tcp(key, true);
-                return;
-            }
-        }
+        };
         session.attempts += 1;
         session.host = Some(host.clone());
-        self.telemetry.shard.inc(cluster.stats.upstream_cx_total);
-        let made = connect::connect(self.sockets.network(), &self.shared, &config, host.address).and_then(
-            |(stream, connecting)| Ok((self.sockets.add(stream, Side::Host { connecting })?, connecting)),
-        );
-        match made {
-            Ok((up, connecting)) => {
-                self.telemetry.shard.shift(cluster.stats.upstream_cx_active, 1);
-                bump(&host.connections, 1);
+        match self.connect_to(&config, &host, slot) {
+            Ok((up, slot)) => {
                 bump(&host.total_requests, 1);
                 self.put(up, Conn::TcpUpstream(key));
+                let connecting = self.sockets.is_connecting(up);
                 let Some(session) = self.session(key) else { return };
                 session.up = Some(up);
+                session.slot = Some(slot);
                 session.connecting = connecting;
                 session.connect_deadline = now.after(config.connect_timeout);
                 let deadline = session.connect_deadline;
@@ -199,13 +188,23 @@ impl Worker {
         if ended {
             self.sockets.shutdown_write(up);
         }
+        self.observe_tcp(down, Fared::Served);
         self.open_series(down);
         self.touch_tcp(down);
         self.drained(up);
     }
 
+    /// Tells outlier detection whether the host could be connected to: all there is to judge it by (Envoy:
+    /// `TcpProxy::Filter::onUpstreamEvent`).
+    fn observe_tcp(&mut self, key: Key, fared: Fared) {
+        let Some(session) = self.session(key) else { return };
+        let (Some(cluster), Some(host)) = (session.cluster.clone(), session.host.clone()) else { return };
+        self.clusters.observe(&cluster, &host, fared, self.now);
+    }
+
     fn tcp_connect_failed(&mut self, key: Key) {
         self.drop_tcp_upstream(key);
+        self.observe_tcp(key, Fared::Failed);
         let Some(session) = self.session(key) else { return };
         let again = session.attempts < session.tcp.settings.max_connect_attempts;
         if let Some(host) = session.host.clone() {
@@ -375,20 +374,9 @@ impl Worker {
 
     fn drop_tcp_upstream(&mut self, key: Key) {
         let Some(session) = self.session(key) else { return };
-        let (up, cluster, host) = (session.up.take(), session.cluster.clone(), session.host.clone());
-        let mut taken = std::mem::take(&mut session.taken);
         session.connecting = false;
-        if let Some(cluster) = cluster {
-            give_back(&cluster.counts.of(Priority::Default).connections, &mut taken);
-            if up.is_some() {
-                self.telemetry.shard.shift(cluster.stats.upstream_cx_active, -1);
-                self.telemetry.shard.inc(cluster.stats.upstream_cx_destroy);
-            }
-        }
-        if let Some(up) = up {
-            if let Some(host) = host {
-                host.connections.set(host.connections.get().saturating_sub(1));
-            }
+        session.slot = None;
+        if let Some(up) = session.up.take() {
             self.put(up, Conn::Lingering);
             if self.sockets.close_when_written(up) {
                 self.sockets.close(up);

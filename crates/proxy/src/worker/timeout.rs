@@ -10,6 +10,7 @@ use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::{Reply, Reset};
 use crate::clock::Time;
 use crate::net::sockets::Key;
+use crate::upstream::outlier::Fared;
 
 impl Worker {
     /// Sets the timer of a client's connection to the earliest thing that may end.
@@ -147,6 +148,10 @@ impl Worker {
         if exchange.route_deadline.passed(now) {
             exchange.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
             self.count_timeout(&exchange, false);
+            if exchange.phase == Phase::Attempt {
+                // Envoy: `Filter::onResponseTimeout`.
+                self.observe(&exchange, Fared::TimedOut);
+            }
             if exchange.response_started {
                 exchange.details = "upstream_response_timeout".into();
                 self.abort_exchange(id, exchange);
@@ -248,12 +253,10 @@ impl Worker {
             return;
         }
         let (connecting, exchange, host) = (up.connecting, up.exchange, up.host.clone());
-        let stats = host.cluster.upgrade().map(|cluster| cluster.stats.clone());
+        let stats = &host.cluster.stats;
         if connecting {
-            if let Some(stats) = stats {
-                self.telemetry.shard.inc(stats.upstream_cx_connect_timeout);
-                self.telemetry.shard.inc(stats.upstream_cx_connect_fail);
-            }
+            self.telemetry.shard.inc(stats.upstream_cx_connect_timeout);
+            self.telemetry.shard.inc(stats.upstream_cx_connect_fail);
             match exchange {
                 Some(id) => self.attempt_failed(
                     key,
@@ -264,9 +267,7 @@ impl Worker {
                 None => self.discard_upstream(key),
             }
         } else if exchange.is_none() && up.reading == Reading::Head {
-            if let Some(stats) = stats {
-                self.telemetry.shard.inc(stats.upstream_cx_idle_timeout);
-            }
+            self.telemetry.shard.inc(stats.upstream_cx_idle_timeout);
             self.discard_upstream(key);
         }
     }

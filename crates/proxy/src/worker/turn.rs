@@ -41,7 +41,8 @@ impl Worker {
         let exchanges = self.exchanges.sleep(now);
         let pause = self.accept_pause.map(|until| until.0.saturating_sub(now.0));
         let log = self.telemetry.flush_due().map(|due| due.0.saturating_sub(now.0));
-        let nanos = [timers, exchanges, log, pause].into_iter().flatten().min();
+        let back = self.clusters.next_back().map(|until| until.0.saturating_sub(now.0));
+        let nanos = [timers, exchanges, log, pause, back].into_iter().flatten().min();
         // epoll counts in milliseconds: rounded up, so that no turn comes before its time.
         let sleep = nanos.map(|nanos| Duration::from_millis(nanos.div_ceil(1_000_000)));
         match self.exchanges.could_rest() {
@@ -54,6 +55,7 @@ impl Worker {
     /// One turn: what the events ask for, what is due, what was left over; then all that was gathered is sent.
     pub fn turn(&mut self, events: impl IntoIterator<Item = Event>) {
         self.begin_turn();
+        self.clusters.end_ejections(self.now);
         for event in events {
             match Key::of_word(event.token) {
                 Some(key) => self.stream_event(key, event),

@@ -16,7 +16,7 @@ use super::local_reply::Reset;
 use super::retry::Unprocessed;
 use crate::clock::Time;
 use crate::net::sockets::Key;
-use crate::upstream::breaker::Taken;
+use crate::upstream::counted::ConnectionSlot;
 use crate::upstream::{ClusterConfig, HostRef, bump};
 
 impl Worker {
@@ -34,7 +34,7 @@ impl Worker {
         host: &HostRef,
         config: &ClusterConfig,
         connecting: bool,
-        taken: Taken,
+        slot: ConnectionSlot,
     ) {
         let local = (!connecting).then(|| self.local_address(key)).flatten();
         let up = UpstreamH2 {
@@ -47,9 +47,9 @@ impl Worker {
             opened: self.now,
             used: self.now,
             heard: self.now,
-            taken,
+            _slot: slot,
             introduced: false,
-            hop: host.hop && config.protocol != UpstreamProtocol::Http2,
+            hop: host.key.hop && config.protocol != UpstreamProtocol::Http2,
             retiring: false,
             upgrades: vec![],
             flush: false,
@@ -217,15 +217,14 @@ impl Worker {
     fn h2_attempt_reset(&mut self, key: Key, id: ExchangeId, code: ErrorCode, by: By) {
         let Some(exchange) = self.exchanges.get(id) else { return };
         let (phase, tunnel) = (exchange.phase, exchange.tunnel);
-        let host = self.h2_host(key).map(|up| up.host.clone());
-        if let Some(cluster) = host.as_ref().and_then(|host| host.cluster.upgrade()) {
-            let shard = &self.telemetry.shard;
+        if let Some(Conn::UpstreamH2(up)) = self.conns.get(key) {
+            let (shard, stats) = (&self.telemetry.shard, &up.host.cluster.stats);
             match by {
                 By::Here(_) => {
-                    shard.inc(cluster.stats.upstream_cx_protocol_error);
-                    shard.inc(cluster.stats.upstream_rq_tx_reset);
+                    shard.inc(stats.upstream_cx_protocol_error);
+                    shard.inc(stats.upstream_rq_tx_reset);
                 }
-                By::Peer | By::GoAway => shard.inc(cluster.stats.upstream_rq_rx_reset),
+                By::Peer | By::GoAway => shard.inc(stats.upstream_rq_rx_reset),
             }
         }
         if let By::Here(_) = by {
@@ -262,14 +261,14 @@ impl Worker {
     /// The connection can not go on: it does not speak HTTP/2 as it must.
     fn h2_host_failed(&mut self, key: Key, error: &ConnectionError) {
         let Some(up) = self.h2_host(key) else { return };
-        let stats = up.host.cluster.upgrade().map(|cluster| cluster.stats.clone());
+        let cluster = up.host.cluster.clone();
         // Its last words, as far as they go.
         let length = up.codec.output().len();
         let output = up.codec.output().get(..length).unwrap_or_default().to_vec();
         self.sockets.try_send(key, &output);
         let broken = error.code != ErrorCode::NO_ERROR;
-        if broken && let Some(stats) = stats {
-            self.telemetry.shard.inc(stats.upstream_cx_protocol_error);
+        if broken {
+            self.telemetry.shard.inc(cluster.stats.upstream_cx_protocol_error);
         }
         let reset = if broken { Some(Reset::protocol_error()) } else { None };
         self.h2_host_lost(key, None, reset);
@@ -293,13 +292,11 @@ impl Worker {
         if connecting {
             bump(&host.failed_connects, 1);
         }
-        if let Some(cluster) = host.cluster.upgrade() {
-            let shard = &self.telemetry.shard;
-            if connecting {
-                shard.inc(cluster.stats.upstream_cx_connect_fail);
-            } else if !ids.is_empty() {
-                shard.inc(cluster.stats.upstream_cx_destroy_remote_with_active_rq);
-            }
+        let (shard, stats) = (&self.telemetry.shard, &host.cluster.stats);
+        if connecting {
+            shard.inc(stats.upstream_cx_connect_fail);
+        } else if !ids.is_empty() {
+            shard.inc(stats.upstream_cx_destroy_remote_with_active_rq);
         }
         for id in ids {
             let Some(exchange) = self.exchanges.get(id) else { continue };
@@ -341,16 +338,14 @@ impl Worker {
         let mut deadline = up.connect_deadline;
         if !up.connecting {
             deadline = up.codec.deadline().map_or(Time::NEVER, |at| Time::default().after(at));
-            if let Some(cluster) = up.host.cluster.upgrade() {
-                let config = cluster.config.borrow();
-                if let Some(idle) = config.idle_timeout
-                    && up.codec.open_streams() == 0
-                {
-                    deadline = deadline.min(up.used.after(idle));
-                }
-                if let Some(longest) = config.max_connection_duration {
-                    deadline = deadline.min(up.opened.after(longest).max(now));
-                }
+            let config = up.host.cluster.config.borrow();
+            if let Some(idle) = config.idle_timeout
+                && up.codec.open_streams() == 0
+            {
+                deadline = deadline.min(up.used.after(idle));
+            }
+            if let Some(longest) = config.max_connection_duration {
+                deadline = deadline.min(up.opened.after(longest).max(now));
             }
         }
         self.sockets.set_deadline(key, deadline);
@@ -359,29 +354,24 @@ impl Worker {
     pub(super) fn h2_host_timeout(&mut self, key: Key) {
         let now = self.now;
         let Some(up) = self.h2_host(key) else { return };
-        let cluster = up.host.cluster.upgrade();
-        let stats = cluster.as_ref().map(|cluster| cluster.stats.clone());
+        let cluster = up.host.cluster.clone();
         if up.connecting {
             if up.connect_deadline > now {
                 return self.arm_h2_host(key);
             }
-            if let Some(stats) = stats {
-                self.telemetry.shard.inc(stats.upstream_cx_connect_timeout);
-            }
+            self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_timeout);
             self.h2_connect_timeout(key);
             return;
         }
         if let Err(error) = up.codec.poll_timeouts(now.as_duration()) {
             return self.h2_host_failed(key, &error);
         }
-        let idle = cluster.as_ref().and_then(|cluster| cluster.config.borrow().idle_timeout);
-        let longest = cluster.as_ref().and_then(|cluster| cluster.config.borrow().max_connection_duration);
+        let idle = cluster.config.borrow().idle_timeout;
+        let longest = cluster.config.borrow().max_connection_duration;
         up.retiring |= longest.is_some_and(|longest| now.since(up.opened) >= longest);
         if up.codec.open_streams() == 0 && up.upgrades.is_empty() {
             if idle.is_some_and(|idle| now.since(up.used) >= idle) {
-                if let Some(stats) = stats {
-                    self.telemetry.shard.inc(stats.upstream_cx_idle_timeout);
-                }
+                self.telemetry.shard.inc(cluster.stats.upstream_cx_idle_timeout);
                 self.discard_h2_host(key);
                 return;
             }
@@ -399,11 +389,8 @@ impl Worker {
 
     fn h2_connect_timeout(&mut self, key: Key) {
         let Some(up) = self.h2_host(key) else { return };
-        let host = up.host.clone();
-        let ids = up.exchanges();
-        if let Some(cluster) = host.cluster.upgrade() {
-            self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
-        }
+        let (cluster, ids) = (up.host.cluster.clone(), up.exchanges());
+        self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
         for id in ids {
             if self.exchanges.get(id).is_some_and(|exchange| exchange.up == Some(key)) {
                 self.attempt_failed(key, id, Reset::connection_timeout(), Outcome::ConnectFailure);
