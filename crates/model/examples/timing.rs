@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::hint::black_box;
 use std::time::Instant;
 
+use model::view::ForwardedProto;
 use model::{Config, RequestView, Resource};
 use xds::route::{
     Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action, route_match,
@@ -26,6 +27,12 @@ impl RequestView for Get {
     }
     fn scheme(&self) -> &[u8] {
         b"http"
+    }
+    fn forwarded_proto(&self) -> ForwardedProto {
+        ForwardedProto::Http
+    }
+    fn any_value(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> Option<bool> {
+        None
     }
     fn header(&self, _: &str) -> Option<Cow<'_, [u8]>> {
         None

@@ -15,6 +15,7 @@ use crate::proto;
 use crate::refusal::{At, Compiled, each};
 use crate::route_table::{RouteTable, RouteTableId};
 use crate::upgrade;
+use crate::view::ForwardedProto;
 
 #[derive(Debug, Serialize)]
 pub struct HttpConnection {
@@ -143,6 +144,38 @@ impl Forwarded {
     /// takes no address for internal that it was not told of).
     pub fn is_internal(&self, ip: std::net::IpAddr) -> bool {
         self.internal_networks.iter().any(|network| network.contains(ip))
+    }
+}
+
+impl Forwarded {
+    /// Whether an `x-forwarded-proto` that came with a request is believed: somebody before us is trusted (Envoy's
+    /// `ConnectionManagerUtility::mutateRequestHeaders`).
+    pub fn trusts_proto(&self) -> bool {
+        !self.use_remote_address || self.trusted_hops > 0
+    }
+
+    /// The scheme of a request whose target or `:scheme` names none, and what its `x-forwarded-proto` is. `told`: the lines of
+    /// that header as they came; `tls`: whether the connection is. Anything but `http` and `https` (in any case) says nothing
+    /// of the scheme, several lines included; each case was measured with Envoy 1.40.
+    pub fn proto(&self, told: &[&[u8]], tls: bool) -> (&'static [u8], ForwardedProto) {
+        let own: &'static [u8] = if tls { b"https" } else { b"http" };
+        let told = match told {
+            [] => own,
+            _ if !self.trusts_proto() => own,
+            [one] => one,
+            _ => b"several",
+        };
+        let scheme: &[u8] = match told {
+            _ if told.eq_ignore_ascii_case(b"https") => b"https",
+            _ if told.eq_ignore_ascii_case(b"http") => b"http",
+            _ => own,
+        };
+        let proto = match told {
+            b"https" => ForwardedProto::Https,
+            b"" => ForwardedProto::Empty,
+            _ => ForwardedProto::Http,
+        };
+        (scheme, proto)
     }
 }
 

@@ -1,5 +1,4 @@
 //! Whether, and when, an attempt is made again.
-use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -243,23 +242,26 @@ impl Backoff {
     }
 }
 
-/// `attempt`: how many attempts were made, 1 after the first. `header`: the response's, for
+/// Looks at the values of a response's header as [`crate::RequestView::any_value`] at those of a request's.
+pub type AnyValue<'h> = &'h dyn Fn(&str, &mut dyn FnMut(&[u8]) -> bool) -> Option<bool>;
+
+/// `attempt`: how many attempts were made, 1 after the first. `headers`: the response's, for
 /// `retriable-headers`.
-pub fn decide<'v>(
+pub fn decide(
     policy: &RetryPolicy,
     attempt: u32,
     outcome: Outcome,
-    header: impl Fn(&str) -> Option<Cow<'v, [u8]>>,
+    headers: AnyValue<'_>,
     random: u64,
 ) -> Retry {
     if let Outcome::Response { status, grpc_status, .. } = outcome
         && status < 400
         && grpc_status.is_none_or(|s| s == 0)
-        && !names(policy, outcome, &header)
+        && !names(policy, outcome, headers)
     {
         return Retry::No(NoRetry::Success);
     }
-    if !names(policy, outcome, &header) {
+    if !names(policy, outcome, headers) {
         return Retry::No(NoRetry::NotRetriable);
     }
     if attempt > policy.retries {
@@ -269,7 +271,7 @@ pub fn decide<'v>(
 }
 
 /// Whether the policy names the outcome (Envoy: `RetryStateImpl::wouldRetryFromHeaders`, `...FromReset`).
-fn names<'v>(policy: &RetryPolicy, outcome: Outcome, header: impl Fn(&str) -> Option<Cow<'v, [u8]>>) -> bool {
+fn names(policy: &RetryPolicy, outcome: Outcome, headers: AnyValue<'_>) -> bool {
     let on = policy.on;
     match outcome {
         Outcome::RouteTimeout | Outcome::Overflow | Outcome::NoHost => false,
@@ -294,7 +296,7 @@ fn names<'v>(policy: &RetryPolicy, outcome: Outcome, header: impl Fn(&str) -> Op
                 || (on.gateway_errors && (502..=504).contains(&status))
                 || (on.conflict && status == 409)
                 || (on.retriable_statuses && policy.retriable_statuses.contains(&status))
-                || (on.retriable_headers && policy.retriable_headers.iter().any(|h| h.matches_with(&header)))
+                || (on.retriable_headers && policy.retriable_headers.iter().any(|h| h.matches_with(headers)))
                 || grpc_status.is_some_and(|code| match code {
                     1 => on.grpc_cancelled,
                     4 => on.grpc_deadline_exceeded,

@@ -240,11 +240,13 @@ impl Route {
     ) -> Compiled<Route> {
         use xds::route::route::Action as A;
         let Some(rule) = &message.r#match else { return refuse!("match is required") };
-        let mut filters = RouteFilters::compile(&message.typed_per_filter_config)?;
+        let mut filters = RouteFilters::compile(&message.typed_per_filter_config)?.over(&host.filters);
         let action = match message.action.as_ref() {
             Some(A::Route(route)) => {
                 if let Some(cors) = &route.cors {
-                    filters.cors = Some(Arc::new(Cors::compile_inline(cors).at("route.cors")?));
+                    let cors = Arc::new(Cors::compile_inline(cors).at("route.cors")?);
+                    // Envoy: the deprecated form counts only where there is no other, on whatever level.
+                    filters.cors.get_or_insert(cors);
                 }
                 Action::Forward(Box::new(Forward::compile(route, host, names).at("route")?))
             }
@@ -274,7 +276,7 @@ impl Route {
                 &message.response_headers_to_add,
                 &message.response_headers_to_remove,
             )?,
-            filters: filters.or(&host.filters),
+            filters,
             provenance: Provenance::of(message.metadata.as_ref()),
             operation: message.decorator.as_ref().map(|d| d.operation.as_str().into()),
             random_sampling: message
@@ -311,11 +313,12 @@ impl RouteFilters {
         Ok(filters)
     }
 
-    fn or(self, host: &RouteFilters) -> RouteFilters {
-        RouteFilters {
-            fault: self.fault.or_else(|| host.fault.clone()),
-            cors: self.cors.or_else(|| host.cors.clone()),
-        }
+    fn over(self, host: &RouteFilters) -> RouteFilters {
+        let cors = match (self.cors, &host.cors) {
+            (Some(own), Some(around)) => Some(Arc::new(own.over(around))),
+            (own, around) => own.or_else(|| around.clone()),
+        };
+        RouteFilters { fault: self.fault.or_else(|| host.fault.clone()), cors }
     }
 }
 

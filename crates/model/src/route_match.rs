@@ -1,6 +1,4 @@
 //! Whether a route's match holds for a request.
-use std::borrow::Cow;
-
 use xds::route::header_matcher::HeaderMatchSpecifier;
 use xds::route::query_parameter_matcher::QueryParameterMatchSpecifier;
 use xds::route::route_match::PathSpecifier;
@@ -161,13 +159,18 @@ impl HeaderName {
         }
     }
 
-    pub(crate) fn of<'r, R: RequestView + ?Sized>(&self, request: &'r R) -> Option<Cow<'r, [u8]>> {
-        Some(Cow::Borrowed(match self {
+    /// [`RequestView::any_value`] of what the name stands for.
+    fn any_value<R: RequestView + ?Sized>(
+        &self,
+        request: &R,
+        test: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Option<bool> {
+        Some(test(match self {
             HeaderName::Method => request.method(),
             HeaderName::Path => request.path(),
             HeaderName::Authority => request.host(),
             HeaderName::Scheme => request.scheme(),
-            HeaderName::Named(name) => return request.header(name),
+            HeaderName::Named(name) => return request.any_value(name, test),
         }))
     }
 }
@@ -186,6 +189,8 @@ impl HeaderMatch {
         let test = match message.header_match_specifier.as_ref() {
             None => HeaderTest::Present(true),
             Some(S::PresentMatch(present)) => HeaderTest::Present(*present),
+            // Envoy: the deprecated field, when empty, takes any value.
+            Some(S::ExactMatch(value)) if value.is_empty() => HeaderTest::Value(StringMatch::prefix("")),
             Some(S::ExactMatch(value)) => HeaderTest::Value(StringMatch::exact(value)),
             Some(S::PrefixMatch(value)) => HeaderTest::Value(StringMatch::prefix(value)),
             Some(S::SuffixMatch(value)) => HeaderTest::Value(StringMatch::suffix(value)),
@@ -206,35 +211,43 @@ impl HeaderMatch {
         })
     }
 
+    /// Envoy 1.39 and later: every line of the header is looked at by itself, and one that holds is enough; inverted, none may
+    /// hold. (Before, lines were joined, and a rule was passed by sending its header twice.)
     pub fn matches<R: RequestView + ?Sized>(&self, request: &R) -> bool {
-        self.matches_value(self.name.of(request).as_deref())
+        self.decide(self.name.any_value(request, &mut |value| self.holds(value)))
     }
 
-    /// For headers that are not a request's (a response's, for retries): looked up by the caller.
-    pub fn matches_with<'v>(&self, header: impl FnOnce(&str) -> Option<Cow<'v, [u8]>>) -> bool {
+    /// For headers that are not a request's (a response's, for retries): `any_value` is [`RequestView::any_value`] of them.
+    pub fn matches_with(
+        &self,
+        any_value: impl FnOnce(&str, &mut dyn FnMut(&[u8]) -> bool) -> Option<bool>,
+    ) -> bool {
         match &self.name {
-            HeaderName::Named(name) => self.matches_value(header(name).as_deref()),
+            HeaderName::Named(name) => self.decide(any_value(name, &mut |value| self.holds(value))),
             _ => false,
         }
     }
 
-    fn matches_value(&self, value: Option<&[u8]>) -> bool {
-        let value = match (&self.test, value) {
-            (HeaderTest::Present(present), value) => return (value.is_some() == *present) != self.invert,
-            (_, Some(value)) => value,
-            (_, None) if self.missing_is_empty => b"",
-            // Envoy: a missing header never matches, inverted or not.
-            (_, None) => return false,
+    fn decide(&self, any: Option<bool>) -> bool {
+        let holds = match (any, &self.test) {
+            (Some(any), _) => any,
+            (None, _) if self.missing_is_empty => self.holds(b""),
+            (None, HeaderTest::Present(present)) => !present,
+            // A missing header never matches, inverted or not.
+            (None, _) => return false,
         };
-        let holds = match &self.test {
-            HeaderTest::Present(_) => true,
+        holds != self.invert
+    }
+
+    fn holds(&self, value: &[u8]) -> bool {
+        match &self.test {
+            HeaderTest::Present(present) => *present,
             HeaderTest::Value(matcher) => matcher.matches(value),
             HeaderTest::Range(range) => {
                 let number = std::str::from_utf8(value).ok().and_then(|v| v.parse::<i64>().ok());
                 number.is_some_and(|n| range.contains(&n))
             }
-        };
-        holds != self.invert
+        }
     }
 }
 

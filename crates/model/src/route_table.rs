@@ -17,7 +17,7 @@ use crate::protobuf::{self, Value};
 use crate::provenance::Provenance;
 use crate::refusal::{At, Compiled};
 use crate::route::{Action, Route, RouteDecision, Verdict};
-use crate::view::{RequestView, host_only};
+use crate::view::{ForwardedProto, RequestView, host_only};
 use crate::virtual_host::{Domain, DomainKind, VirtualHost};
 
 /// A route configuration's place in every snapshot of one [`crate::Config`].
@@ -60,9 +60,12 @@ impl RouteTable {
     /// The decision for one request. `random`: the request's dice, for fractions and weights.
     pub fn decide<R: RequestView + ?Sized>(&self, request: &R, random: u64) -> RouteDecision<'_> {
         let mut place = RoutePlace { virtual_host: u32::MAX, route: u32::MAX };
-        let Some((slot, host)) = self.virtual_host(request.host()) else {
-            return RouteDecision { virtual_host: None, route: None, place, verdict: Verdict::NoVirtualHost };
-        };
+        let nowhere =
+            RouteDecision { virtual_host: None, route: None, place, verdict: Verdict::NoVirtualHost };
+        if request.forwarded_proto() == ForwardedProto::Empty {
+            return nowhere;
+        }
+        let Some((slot, host)) = self.virtual_host(request.host()) else { return nowhere };
         place.virtual_host = slot;
         let virtual_host = Some(&**host);
         if host.wants_tls(request) {

@@ -13,7 +13,7 @@ use crate::http_connection::{HttpConnection, RouteSource};
 use crate::listener::Listener;
 use crate::network::{NetworkAction, TcpClusters};
 use crate::route::Target;
-use crate::view::{ConnectionView, RequestView, TransportProtocol};
+use crate::view::{ConnectionView, ForwardedProto, RequestView, TransportProtocol, any_of, one_of};
 use crate::{RouteDecision, Snapshot, Verdict};
 
 /// A call to try. Field names are those of `filamesh simulate`'s input.
@@ -253,7 +253,7 @@ fn route(
         result.route_config = name.to_string();
     }
     let table = snapshot.routes(&http.routes).ok_or("no_virtual_host")?;
-    let request = CallView::new(call);
+    let request = CallView::new(call, http);
     let decision = table.decide(&request, 0);
     watch(&decision);
     if let Some(host) = decision.virtual_host {
@@ -279,13 +279,26 @@ fn route(
 /// A call's request.
 struct CallView<'c> {
     call: &'c Call,
-    headers: BTreeMap<String, String>,
+    /// By lower-case name.
+    headers: BTreeMap<String, Vec<&'c [u8]>>,
+    scheme: &'static [u8],
+    proto: ForwardedProto,
 }
 
 impl<'c> CallView<'c> {
-    fn new(call: &'c Call) -> Self {
-        let joined = call.headers.iter().map(|(name, values)| (name.to_ascii_lowercase(), values.join(",")));
-        CallView { call, headers: joined.collect() }
+    fn new(call: &'c Call, http: &HttpConnection) -> Self {
+        let mut headers: BTreeMap<String, Vec<&[u8]>> = BTreeMap::new();
+        for (name, values) in &call.headers {
+            let lines = headers.entry(name.to_ascii_lowercase()).or_default();
+            lines.extend(values.iter().map(String::as_bytes));
+        }
+        let told = headers.get("x-forwarded-proto").map(|lines| lines.as_slice());
+        let (scheme, proto) = http.forwarded.proto(told.unwrap_or_default(), call.tls != Tls::Plaintext);
+        CallView { call, headers, scheme, proto }
+    }
+
+    fn lines(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.headers.get(name).into_iter().flatten().copied()
     }
 }
 
@@ -307,10 +320,18 @@ impl RequestView for CallView<'_> {
     }
 
     fn scheme(&self) -> &[u8] {
-        if self.call.tls == Tls::Plaintext { b"http" } else { b"https" }
+        self.scheme
+    }
+
+    fn forwarded_proto(&self) -> ForwardedProto {
+        self.proto
+    }
+
+    fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> Option<bool> {
+        any_of(name, self.lines(name), test)
     }
 
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        self.headers.get(name).map(|value| Cow::Borrowed(value.as_bytes()))
+        one_of(name, self.lines(name))
     }
 }

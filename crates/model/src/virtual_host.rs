@@ -10,7 +10,7 @@ use crate::provenance::Provenance;
 use crate::refusal::{At, Compiled, each};
 use crate::retry::RetryPolicy;
 use crate::route::{HostDefaults, Route, RouteFilters};
-use crate::view::{RequestView, path_only};
+use crate::view::{ForwardedProto, RequestView, path_only};
 
 /// In C's order, what every look-up reads first.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl VirtualHost {
     pub(crate) fn wants_tls<R: RequestView + ?Sized>(&self, request: &R) -> bool {
         match self.require_tls {
             TlsRequirement::None => false,
-            _ if request.scheme() == b"https" => false,
+            _ if request.forwarded_proto() == ForwardedProto::Https => false,
             TlsRequirement::All => true,
             TlsRequirement::External => request.header("x-envoy-internal").is_none_or(|v| *v != *b"true"),
         }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use model::{Cluster, Config, HttpConnection, NetworkAction, RequestView, Resource};
+use model::view::{ForwardedProto, any_of, one_of};
+use model::{Cluster, Config, HttpConnection, NetworkAction, RequestView, Resource, RouteTable};
 use serde_json::{Value, json};
 use xds::type_url;
 
@@ -96,6 +97,10 @@ impl Request {
         self.headers.push((name, value));
         self
     }
+
+    fn lines(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.headers.iter().filter(move |(n, _)| *n == name).map(|(_, v)| v.as_bytes())
+    }
 }
 
 impl RequestView for Request {
@@ -111,16 +116,27 @@ impl RequestView for Request {
     fn scheme(&self) -> &[u8] {
         self.scheme.as_bytes()
     }
-    fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let mut values = self.headers.iter().filter(|(n, _)| *n == name).map(|(_, v)| v.as_bytes());
-        let first = values.next()?;
-        let mut joined = Cow::Borrowed(first);
-        for value in values {
-            joined.to_mut().push(b',');
-            joined.to_mut().extend_from_slice(value);
-        }
-        Some(joined)
+    fn forwarded_proto(&self) -> ForwardedProto {
+        if self.scheme == "https" { ForwardedProto::Https } else { ForwardedProto::Http }
     }
+    fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> Option<bool> {
+        any_of(name, self.lines(name), test)
+    }
+    fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        one_of(name, self.lines(name))
+    }
+}
+
+/// The table of a route configuration.
+pub fn table(value: Value) -> Arc<RouteTable> {
+    let message = routes(value);
+    let mut config = config_with_routes(&message);
+    config.snapshot().route_tables().next().expect("one was applied").clone()
+}
+
+/// The table of one virtual host with these routes; their names say which one is meant.
+pub fn one_host(routes: Value) -> Arc<RouteTable> {
+    table(json!({"name": "r", "virtualHosts": [{"name": "v", "domains": ["*"], "routes": routes}]}))
 }
 
 /// `more` over `whole`, field by field.

@@ -175,6 +175,8 @@ impl Chains {
         let limits = wire::h1::Limits {
             max_head: settings.limits.max_request_headers_kb as usize * 1024,
             max_headers: settings.limits.max_headers_count as usize,
+            // Envoy (`Http1Settings::validate_scheme`): a target may say https where others may have ended TLS before us.
+            secure: settings.forwarded.trusts_proto(),
             allow_http10: settings.http1.accept_http_10,
             allow_custom_methods: settings.http1.allow_custom_methods,
             underscores: match settings.limits.underscores {

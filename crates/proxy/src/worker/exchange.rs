@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::route::Priority;
 use telemetry::Flags;
-use wire::h1::{BodyReader, Edits, HeadStorage, Version};
+use wire::h1::{BodyReader, Edits, HeadStorage, Scheme, Version};
 use wire::h2::Stream;
 
 use crate::clock::Time;
@@ -172,6 +172,9 @@ pub struct Exchange {
     pub path_changed: bool,
     /// `path` is where the client is sent to instead.
     pub redirect_to_path: bool,
+    /// What its target, its `:scheme` or a trusted `x-forwarded-proto` says, else the connection's.
+    pub scheme: Scheme,
+    pub forwarded_proto: model::view::ForwardedProto,
     /// Came over the edge of the mesh.
     pub edge: bool,
     pub obeyed: super::request::Obeyed,
@@ -396,6 +399,8 @@ impl Exchange {
             path,
             path_changed,
             redirect_to_path,
+            scheme,
+            forwarded_proto,
             edge,
             obeyed,
             request_id,
@@ -487,6 +492,8 @@ impl Exchange {
         *phase = Default::default();
         *path_changed = Default::default();
         *redirect_to_path = Default::default();
+        *scheme = Default::default();
+        *forwarded_proto = Default::default();
         *edge = Default::default();
         *obeyed = Default::default();
         *request_id = Default::default();

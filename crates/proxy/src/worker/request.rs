@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use model::http_connection::{
     EscapedSlashes, ForwardClientCertificate, Forwarded, PathNormalization, StripPort,
 };
-use wire::h1::{Edits, Head};
+use model::view::ForwardedProto;
+use wire::h1::{Edits, Head, RequestHead, Scheme};
 use wire::h2::Stream;
 use wire::path::{Fragment, Normalization, canonicalize};
 use wire::{HeaderId, Reject};
@@ -200,7 +201,7 @@ impl Worker {
         let forwarded = &http.settings.forwarded;
         let head = exchange.request.request(&exchange.head);
         let edits = &mut exchange.edits;
-        let told_proto = head.known(HeaderId::XForwardedProto);
+        judge_scheme(forwarded, &head, &mut exchange.scheme, &mut exchange.forwarded_proto);
         let (client, alone) = client_address(forwarded, &head, remote);
         // Nothing is internal without a list of what is.
         let internal = alone && forwarded.is_internal(client);
@@ -210,16 +211,16 @@ impl Worker {
                 let mut text = [0u8; 46];
                 edits.append_to_list(&head, HeaderId::XForwardedFor, ip_text(remote, &mut text));
             }
-            // Behind trusted proxies the first of them knows.
-            if told_proto.is_none() || forwarded.trusted_hops == 0 {
-                edits.set_known(&head, HeaderId::XForwardedProto, b"http");
-            }
             if forwarded.append_port {
                 edits.remove_known(&head, HeaderId::XForwardedPort);
                 edits.append_number(HeaderId::XForwardedPort, local_port.into());
             }
-        } else if told_proto.is_none() {
-            edits.append_known(HeaderId::XForwardedProto, b"http");
+        }
+        // Behind trusted proxies the first of them knows.
+        if !forwarded.trusts_proto() {
+            edits.set_known(&head, HeaderId::XForwardedProto, CONNECTION_SCHEME.name().as_bytes());
+        } else if head.known(HeaderId::XForwardedProto).is_none() {
+            edits.append_known(HeaderId::XForwardedProto, CONNECTION_SCHEME.name().as_bytes());
         }
         edits.remove_known(&head, HeaderId::XEnvoyInternal);
         if internal {
@@ -273,6 +274,26 @@ impl Worker {
             down.peer = Some(peer);
         }
     }
+}
+
+/// The scheme of every client's connection, for TLS is not ended here yet.
+const CONNECTION_SCHEME: Scheme = Scheme::Http;
+
+/// Which scheme the request is of, wherever that is asked: matched, redirected to, sent on, logged.
+fn judge_scheme(
+    forwarded: &Forwarded,
+    head: &RequestHead<'_>,
+    scheme: &mut Scheme,
+    proto: &mut ForwardedProto,
+) {
+    let tls = CONNECTION_SCHEME == Scheme::Https;
+    let (told, said) = match head.known(HeaderId::XForwardedProto) {
+        None => forwarded.proto(&[], tls),
+        Some(one) if !head.repeats(HeaderId::XForwardedProto) => forwarded.proto(&[one], tls),
+        Some(one) => forwarded.proto(&[one, one], tls),
+    };
+    *scheme = head.scheme().or(Scheme::parse(told)).unwrap_or(CONNECTION_SCHEME);
+    *proto = said;
 }
 
 fn remove_sent(edits: &mut Edits, head: &Head<'_>, names: &[HeaderId]) {

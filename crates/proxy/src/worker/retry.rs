@@ -1,9 +1,9 @@
 //! Trying again: what the model says of an attempt that failed, done.
 
-use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
+use model::view::any_of;
 use model::retry::{NoRetry, Outcome, Retry, decide};
 use telemetry::Flags;
 use wire::HeaderId;
@@ -209,13 +209,13 @@ impl Worker {
             exchange.flags.insert(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
             return None;
         }
-        let header = |name: &str| -> Option<Cow<'_, [u8]>> {
+        let headers = |name: &str, test: &mut dyn FnMut(&[u8]) -> bool| {
             let (storage, bytes) = response?;
-            storage.response(bytes).header(name.as_bytes()).map(Cow::Borrowed)
+            any_of(name, storage.response(bytes).all(name.as_bytes()), test)
         };
         let cluster = exchange.counted.cluster.clone()?;
         let shard = &self.telemetry.shard;
-        match decide(policy, attempts, outcome, header, dice) {
+        match decide(policy, attempts, outcome, &headers, dice) {
             Retry::No(NoRetry::Exhausted) => {
                 shard.inc(cluster.stats.upstream_rq_retry_limit_exceeded);
                 exchange.flags.insert(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::cors::{Cors, CorsDecision};
+use model::cors::CorsDecision;
 use model::fault::Abort;
 use model::headers::HeaderPlans;
 use model::http_connection::RouteSource;
@@ -96,10 +96,8 @@ pub struct CorsAnswer {
 }
 
 impl CorsAnswer {
-    fn actual(cors: &Cors, origin: &[u8]) -> CorsAnswer {
-        let mut fields = vec![("access-control-allow-origin", origin.to_vec())];
-        fields.extend(cors.response_headers().map(|(name, value)| (name, value.as_bytes().to_vec())));
-        CorsAnswer { fields }
+    fn new(fields: Vec<model::cors::CorsField<'_>>) -> CorsAnswer {
+        CorsAnswer { fields: fields.into_iter().map(|(name, value)| (name, value.into_owned())).collect() }
     }
 
     pub fn write(&self, out: &mut Vec<u8>) {
@@ -234,21 +232,15 @@ impl Worker {
 
     /// Fault and CORS, in Istio's order, and what the route says.
     fn filters(&mut self, http: &HttpChain, exchange: &mut Exchange, decision: &RouteDecision<'_>) -> Next {
-        let cors = decision.route.and_then(|route| route.filters.cors.as_ref()).filter(|_| http.cors);
-        if let Some(cors) = cors {
+        // Envoy: a route that redirects or answers by itself has no policy.
+        let forwards = matches!(decision.verdict, Verdict::Forward { .. } | Verdict::ForwardByHeader { .. });
+        let cors = decision.route.and_then(|route| route.filters.cors.as_ref());
+        if let Some(cors) = cors.filter(|_| http.cors && forwards) {
             match cors.decide(&*exchange, self.random.next_u64()) {
-                CorsDecision::Pass => {}
-                CorsDecision::Preflight { origin, private_network } => {
-                    let mut fields = vec![];
-                    if let Some(origin) = origin {
-                        fields.push(("access-control-allow-origin", origin.into_owned()));
-                        let more = cors.preflight_headers(private_network);
-                        fields.extend(more.map(|(name, value)| (name, value.as_bytes().to_vec())));
-                    }
-                    return Next::Preflight(CorsAnswer { fields });
-                }
-                CorsDecision::Actual { origin } => {
-                    let answer = CorsAnswer::actual(cors, &origin);
+                CorsDecision::Pass | CorsDecision::Foreign => {}
+                CorsDecision::Preflight { fields, .. } => return Next::Preflight(CorsAnswer::new(fields)),
+                CorsDecision::Actual { fields } => {
+                    let answer = CorsAnswer::new(fields);
                     exchange.cors = Some(Box::new(answer));
                 }
             }

@@ -1,7 +1,7 @@
 //! Step 6, second half: the request of an attempt on its way, as its host speaks.
 
 use model::retry::Outcome;
-use wire::h1::{BodyReader, Scheme, Version, write_request};
+use wire::h1::{BodyReader, Version, write_request};
 use wire::h2::hop::shape_request;
 use wire::{BodyFraming, HeaderId};
 
@@ -141,7 +141,7 @@ impl Worker {
         let upgrade = exchange.asks_for_tunnel();
         let bare = exchange.replay.is_empty() && body.is_empty() && exchange.trailers.is_empty();
         let end = exchange.request_done && bare && !upgrade;
-        let scheme = head.scheme().unwrap_or(Scheme::Http);
+        let scheme = exchange.scheme;
         let edits = &exchange.edits;
         self.shape.clear();
         if up.hop && exchange.web.is_none() {

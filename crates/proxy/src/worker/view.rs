@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use model::RequestView;
 use model::template::{Values, Variable};
-use wire::h1::Scheme;
+use model::view::{ForwardedProto, any_of, is_inline, one_of};
 use wire::text::push_u64;
 
 use super::exchange::Exchange;
@@ -23,7 +23,15 @@ impl RequestView for Exchange {
     }
 
     fn scheme(&self) -> &[u8] {
-        self.head_view().scheme().unwrap_or(Scheme::Http).name().as_bytes()
+        self.scheme.name().as_bytes()
+    }
+
+    fn forwarded_proto(&self) -> ForwardedProto {
+        self.forwarded_proto
+    }
+
+    fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> Option<bool> {
+        any_of(name, self.edits.values(&self.head_view(), name.as_bytes()), test)
     }
 
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
@@ -35,20 +43,12 @@ impl RequestView for Exchange {
             _ => {}
         }
         let head = self.head_view();
+        // Usually there is one, and it is found at once.
         let first = self.edits.value(&head, name.as_bytes())?;
-        let mut all = head.all(name.as_bytes());
-        // Only what stands in the head itself can stand there twice.
-        match (all.next(), all.next()) {
-            (Some(one), Some(two)) if std::ptr::eq(one, first) => {
-                let mut joined = [one, b",", two].concat();
-                for value in all {
-                    joined.push(b',');
-                    joined.extend_from_slice(value);
-                }
-                Some(Cow::Owned(joined))
-            }
-            _ => Some(Cow::Borrowed(first)),
+        if !is_inline(name) {
+            return Some(Cow::Borrowed(first));
         }
+        one_of(name, self.edits.values(&head, name.as_bytes()))
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct StartLine {
     pub method: Span,
     pub target: Span,
     pub form: TargetForm,
-    /// What an HTTP/2 request's `:scheme` says.
+    /// What an HTTP/2 request's `:scheme` says, or an absolute target.
     pub scheme: Option<Scheme>,
     pub path: Span,
     pub authority: Span,
@@ -344,8 +344,9 @@ pub enum Version {
 }
 
 /// The scheme of a request (RFC 9110 §4.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Scheme {
+    #[default]
     Http,
     Https,
 }

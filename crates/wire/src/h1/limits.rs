@@ -18,7 +18,7 @@ pub struct Limits {
     pub allow_custom_methods: bool,
     /// Field names with an underscore, which some servers confuse with `-`.
     pub underscores: Underscores,
-    /// The connection is TLS: a target may say `https://`.
+    /// A target may say `https://`: the connection is TLS, or somebody trusted before us has ended it.
     pub secure: bool,
 }
 

@@ -72,7 +72,7 @@ pub fn parse_request(
         return Err(Reject::unserved(426, details::LOW_VERSION));
     }
     let target = Target::parse(method, target.as_bytes(), limits.secure)?;
-    storage.line.form = target.form;
+    (storage.line.form, storage.line.scheme) = (target.form, target.scheme);
     storage.line.path = target.path_span(base);
     read_framing(storage, head)?;
     read_authority(storage, head, &target, base)?;

@@ -6,7 +6,7 @@ use crate::{
     reject::{Reject, Side, details},
 };
 
-use super::head::Span;
+use super::head::{Scheme, Span};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetForm {
@@ -26,10 +26,12 @@ pub(super) struct Target<'a> {
     pub form: TargetForm,
     pub path: &'a [u8],
     pub authority: Option<&'a [u8]>,
+    /// Of an absolute target.
+    pub scheme: Option<Scheme>,
 }
 
 impl<'a> Target<'a> {
-    /// `secure`: whether the connection is TLS; a plaintext `https://` target is refused as Envoy does.
+    /// `secure`: [`super::Limits::secure`]; without it an `https://` target is refused as Envoy does.
     #[inline]
     pub fn parse(method: &[u8], target: &'a [u8], secure: bool) -> Result<Target<'a>, Reject> {
         const INVALID: Reject = Reject::malformed(Side::Request, details::INVALID_URL);
@@ -41,24 +43,24 @@ impl<'a> Target<'a> {
         if method == b"CONNECT" {
             return match Authority::parse(target) {
                 Some(Authority { port: Some(_), .. }) => {
-                    Ok(Target { form: TargetForm::Authority, path: b"", authority: Some(target) })
+                    Ok(Target { form: TargetForm::Authority, path: b"", authority: Some(target), scheme: None })
                 }
                 _ => Err(INVALID),
             };
         }
         match target {
-            [b'/', ..] => Ok(Target { form: TargetForm::Origin, path: target, authority: None }),
+            [b'/', ..] => Ok(Target { form: TargetForm::Origin, path: target, authority: None, scheme: None }),
             b"*" if method == b"OPTIONS" => {
-                Ok(Target { form: TargetForm::Asterisk, path: target, authority: None })
+                Ok(Target { form: TargetForm::Asterisk, path: target, authority: None, scheme: None })
             }
             _ => {
-                let rest = if starts_with_ignore_case(target, b"http://") {
-                    target.get(b"http://".len()..)
+                let (scheme, rest) = if starts_with_ignore_case(target, b"http://") {
+                    (Scheme::Http, target.get(b"http://".len()..))
                 } else if starts_with_ignore_case(target, b"https://") {
                     if !secure {
                         return Err(Reject::malformed(Side::Request, details::HTTPS_ON_PLAINTEXT));
                     }
-                    target.get(b"https://".len()..)
+                    (Scheme::Https, target.get(b"https://".len()..))
                 } else {
                     return Err(INVALID);
                 };
@@ -69,7 +71,7 @@ impl<'a> Target<'a> {
                 if !matches!(path, [] | [b'/', ..]) {
                     return Err(INVALID);
                 }
-                Ok(Target { form: TargetForm::Absolute, path, authority: Some(authority) })
+                Ok(Target { form: TargetForm::Absolute, path, authority: Some(authority), scheme: Some(scheme) })
             }
         }
     }
