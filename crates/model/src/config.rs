@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::cluster::{Cluster, ClusterId, ClusterRef};
 use crate::endpoints::Endpoints;
 use crate::fields;
+use crate::filter::FilterId;
 use crate::http_connection::RouteSource;
 use crate::listener::Listener;
 use crate::network::NetworkAction;
@@ -83,9 +84,20 @@ struct Dirty {
 pub(crate) struct Names {
     clusters: Arc<HashMap<Arc<str>, ClusterId>>,
     routes: HashMap<Arc<str>, RouteTableId>,
+    filters: HashMap<Arc<str>, FilterId>,
 }
 
 impl Names {
+    /// By the name a filter has in its chain, which is how routes address it.
+    pub(crate) fn filter(&mut self, name: &str) -> FilterId {
+        if let Some(id) = self.filters.get(name) {
+            return *id;
+        }
+        let id = FilterId(u32::try_from(self.filters.len()).unwrap_or(u32::MAX));
+        self.filters.insert(name.into(), id);
+        id
+    }
+
     pub(crate) fn cluster(&mut self, name: &str) -> ClusterRef {
         if let Some((name, id)) = self.clusters.get_key_value(name) {
             return ClusterRef { id: *id, name: name.clone() };

@@ -26,6 +26,8 @@ pub fn check(full_name: &str, bytes: &[u8]) -> Compiled<()> {
 struct Message {
     name: String,
     fields: HashMap<u32, Field>,
+    /// Number of the field by which the message says that its extension may be left out where it is not known.
+    is_optional: Option<u32>,
 }
 
 struct Field {
@@ -50,6 +52,11 @@ fn walk(message: &Message, bytes: &[u8], depth: usize) -> Compiled<()> {
     if depth > MAX_DEPTH {
         return refuse!("nested deeper than {MAX_DEPTH}");
     }
+    let is_optional = |field: protobuf::Field<'_>| {
+        Some(field.number) == message.is_optional && field.whole.last() != Some(&0)
+    };
+    let lenient =
+        message.is_optional.is_some() && protobuf::fields(bytes).flatten().any(is_optional);
     for (position, field) in protobuf::fields(bytes).enumerate() {
         let Ok(field) = field else { return refuse!("does not decode as {}", message.name) };
         let Some(known) = message.fields.get(&field.number) else {
@@ -60,12 +67,13 @@ fn walk(message: &Message, bytes: &[u8], depth: usize) -> Compiled<()> {
             Value::Bytes(inner) => inner,
             Value::Varint | Value::Fixed => &[],
         };
-        visit(&known.meaning, inner, depth).map_err(at)?;
+        visit(&known.meaning, inner, depth, lenient).map_err(at)?;
     }
     Ok(())
 }
 
-fn visit(meaning: &Meaning, bytes: &[u8], depth: usize) -> Compiled<()> {
+/// `lenient`: an extension that is not known is left out by whoever compiles the message.
+fn visit(meaning: &Meaning, bytes: &[u8], depth: usize, lenient: bool) -> Compiled<()> {
     match meaning {
         Meaning::Plain => Ok(()),
         Meaning::Refused => refuse!("is not supported"),
@@ -86,7 +94,7 @@ fn visit(meaning: &Meaning, bytes: &[u8], depth: usize) -> Compiled<()> {
                     Err(_) => return refuse!("does not decode"),
                 }
             }
-            visit(value, inner, depth + 1).map_err(|e| e.within(&format!("[{key}]")))
+            visit(value, inner, depth + 1, false).map_err(|e| e.within(&format!("[{key}]")))
         }
         Meaning::Any => {
             let mut url = "";
@@ -103,6 +111,7 @@ fn visit(meaning: &Meaning, bytes: &[u8], depth: usize) -> Compiled<()> {
             }
             match SCHEMA.get(url.rsplit('/').next().unwrap_or_default()) {
                 Some(message) => walk(message, inner, depth + 1),
+                None if lenient => Ok(()),
                 None => refuse!("{url} is not supported"),
             }
         }
@@ -135,7 +144,8 @@ static SCHEMA: LazyLock<HashMap<String, Message>> = LazyLock::new(|| {
             };
             (f.number(), Field { name: f.name().to_owned(), repeated: f.is_list(), meaning })
         });
-        let message = Message { name: name.to_owned(), fields: fields.collect() };
+        let is_optional = descriptor.get_field_by_name("is_optional").map(|field| field.number());
+        let message = Message { name: name.to_owned(), fields: fields.collect(), is_optional };
         schema.insert(name.to_owned(), message);
     }
     schema

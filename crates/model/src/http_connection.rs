@@ -7,10 +7,10 @@ use xds::hcm::http_connection_manager as message;
 
 use crate::access_log::AccessLog;
 use crate::config::Names;
+use crate::filter::{Filter, Router};
 use crate::filter_chain::Network;
 pub use crate::http1::{HeaderCase, Http1};
 use crate::http2::Http2Settings;
-use crate::network::{StatsConfig, unpacked};
 use crate::proto;
 use crate::refusal::{At, Compiled, each};
 use crate::route_table::{RouteTable, RouteTableId};
@@ -23,7 +23,7 @@ pub struct HttpConnection {
     pub codec: Codec,
     pub routes: RouteSource,
     /// In their order, the router left out (it is always the last).
-    pub filters: Vec<HttpFilter>,
+    pub filters: Vec<Filter>,
     pub router: Router,
     pub access_logs: Vec<AccessLog>,
     pub tracing: Option<Tracing>,
@@ -61,47 +61,6 @@ pub enum RouteSource {
         name: Arc<str>,
         id: RouteTableId,
     },
-}
-
-/// An HTTP filter that may act on exchanges.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HttpFilter {
-    /// Applies the route's [`crate::fault::Fault`].
-    Fault,
-    /// Applies the route's [`crate::cors::Cors`].
-    Cors,
-    GrpcStats,
-    GrpcWeb,
-    /// Istio's `istio.alpn`: ALPN offered upstream by the request's protocol, HTTP/1.0, 1.1, 2.
-    Alpn {
-        http10: Vec<Arc<str>>,
-        http11: Vec<Arc<str>>,
-        http2: Vec<Arc<str>>,
-    },
-    PeerMetadata(PeerMetadata),
-    Stats(Arc<StatsConfig>),
-}
-
-/// Istio's peer metadata exchange over `x-envoy-peer-metadata` headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct PeerMetadata {
-    /// Learn the client from the request's headers (and remove them).
-    pub from_downstream: bool,
-    /// Learn the server from the response's headers.
-    pub from_upstream: bool,
-    /// Tell the client who we are, in the response.
-    pub to_downstream: bool,
-    /// Tell the server who we are, in the request.
-    pub to_upstream: bool,
-    /// Not to clusters outside of the mesh.
-    pub skip_external: bool,
-}
-
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Router {
-    pub suppress_envoy_headers: bool,
-    pub respect_expected_timeout: bool,
 }
 
 /// Percentages of [`proto::Fraction`].
@@ -275,7 +234,7 @@ impl HttpConnection {
         message: &xds::hcm::HttpConnectionManager,
         names: &mut Names,
     ) -> Compiled<HttpConnection> {
-        let (filters, router) = filters(&message.http_filters)?;
+        let (filters, router) = crate::filter::compile(&message.http_filters, names)?;
         if message.local_reply_config.is_some() {
             return refuse!("is not supported").at("local_reply_config");
         }
@@ -346,107 +305,6 @@ fn routes(message: &xds::hcm::HttpConnectionManager, names: &mut Names) -> Compi
             Ok(RouteSource::Rds { name, id })
         }
         None => refuse!("route_config or rds is required"),
-    }
-}
-
-fn filters(messages: &[xds::hcm::HttpFilter]) -> Compiled<(Vec<HttpFilter>, Router)> {
-    let mut filters = Vec::new();
-    let mut router = None;
-    for (i, message) in messages.iter().enumerate() {
-        if router.is_some() {
-            return refuse!("comes after the router").at_index("http_filters", i);
-        }
-        match http_filter(message).at_index("http_filters", i)? {
-            Some(Either::Filter(filter)) => filters.push(filter),
-            Some(Either::Router(found)) => router = Some(found),
-            None => {}
-        }
-    }
-    match router {
-        Some(router) => Ok((filters, router)),
-        None => refuse!("the last filter must be envoy.filters.http.router").at("http_filters"),
-    }
-}
-
-enum Either {
-    Filter(HttpFilter),
-    Router(Router),
-}
-
-fn http_filter(message: &xds::hcm::HttpFilter) -> Compiled<Option<Either>> {
-    use xds::hcm::http_filter::ConfigType;
-    if message.disabled {
-        return refuse!("disabled filters are not supported: {:?}", message.name);
-    }
-    let any = match &message.config_type {
-        Some(ConfigType::TypedConfig(any)) => any,
-        Some(ConfigType::ConfigDiscovery(_)) => {
-            return refuse!("filter {:?}: config_discovery is not supported", message.name);
-        }
-        None if message.name == "envoy.filters.http.router" => {
-            return Ok(Some(Either::Router(Router::default())));
-        }
-        None => return refuse!("filter {:?} has no typed_config", message.name),
-    };
-    if let Some(router) = unpacked::<xds::http_filters::router::v3::Router>(any)? {
-        if !router.strict_check_headers.is_empty() {
-            return refuse!("is not supported").at("strict_check_headers");
-        }
-        return Ok(Some(Either::Router(Router {
-            suppress_envoy_headers: router.suppress_envoy_headers,
-            respect_expected_timeout: router.respect_expected_rq_timeout,
-        })));
-    }
-    let filter = if let Some(fault) = unpacked::<xds::http_filters::fault::v3::HttpFault>(any)? {
-        if fault.delay.is_some() || fault.abort.is_some() {
-            return refuse!("a fault for all routes is not supported; set it on the route");
-        }
-        HttpFilter::Fault
-    } else if unpacked::<xds::http_filters::cors::v3::Cors>(any)?.is_some() {
-        HttpFilter::Cors
-    } else if unpacked::<xds::http_filters::grpc_stats::v3::FilterConfig>(any)?.is_some() {
-        HttpFilter::GrpcStats
-    } else if unpacked::<xds::http_filters::grpc_web::v3::GrpcWeb>(any)?.is_some() {
-        HttpFilter::GrpcWeb
-    } else if let Some(alpn) = unpacked::<xds::alpn::FilterConfig>(any)? {
-        self::alpn(&alpn)
-    } else if let Some(peer) = unpacked::<xds::peer_metadata::Config>(any)? {
-        HttpFilter::PeerMetadata(peer_metadata(&peer))
-    } else if let Some(stats) = unpacked::<xds::stats::PluginConfig>(any)? {
-        HttpFilter::Stats(Arc::new(StatsConfig::compile(&stats)?))
-    } else if message.is_optional {
-        // Envoy: an optional filter nobody knows is left out.
-        return Ok(None);
-    } else {
-        return refuse!("HTTP filter {} is not supported", any.type_url);
-    };
-    Ok(Some(Either::Filter(filter)))
-}
-
-fn alpn(message: &xds::alpn::FilterConfig) -> HttpFilter {
-    use xds::alpn::filter_config::Protocol;
-    let of = |protocol: Protocol| {
-        let entries = message.alpn_override.iter().filter(|o| o.upstream_protocol() == protocol);
-        entries.flat_map(|o| &o.alpn_override).map(|s| s.as_str().into()).collect()
-    };
-    HttpFilter::Alpn {
-        http10: of(Protocol::Http10),
-        http11: of(Protocol::Http11),
-        http2: of(Protocol::Http2),
-    }
-}
-
-fn peer_metadata(message: &xds::peer_metadata::Config) -> PeerMetadata {
-    use xds::peer_metadata::config::propagation_method::MethodSpecifier;
-    let skips = message.upstream_propagation.iter().chain(&message.downstream_propagation).any(
-        |p| matches!(&p.method_specifier, Some(MethodSpecifier::IstioHeaders(h)) if h.skip_external_clusters),
-    );
-    PeerMetadata {
-        from_downstream: !message.downstream_discovery.is_empty(),
-        from_upstream: !message.upstream_discovery.is_empty(),
-        to_downstream: !message.downstream_propagation.is_empty(),
-        to_upstream: !message.upstream_propagation.is_empty(),
-        skip_external: skips,
     }
 }
 

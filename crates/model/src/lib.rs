@@ -20,6 +20,7 @@
 //! | [`http_connection`], [`http1`], [`http2`], [`transport`], [`access_log`] | settings of a chain, as data |
 //! | [`route_table`], [`virtual_host`], [`route`], [`route_match`], [`string_match`] | host and request to route |
 //! | [`headers`], [`template`], [`rewrite`] | what a route does to a request and its response |
+//! | [`filter`] | the HTTP filters of a chain in their order, and what a route says to each |
 //! | [`retry`], [`fault`], [`cors`], [`upgrade`] | policies of a route and their decisions |
 //! | [`cluster`], [`endpoints`], [`lb`] | where a request goes: cluster, hosts, the one host picked |
 //! | [`health_check`] | what a host is asked to know whether it is well, and what its answers make of it |
@@ -37,6 +38,7 @@ pub mod cors;
 pub mod endpoints;
 pub mod fault;
 pub mod fields;
+pub mod filter;
 pub mod filter_chain;
 #[doc(hidden)]
 pub mod fuzzing;

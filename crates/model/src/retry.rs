@@ -168,6 +168,12 @@ impl RetryPolicy {
         })
     }
 
+    /// Whether a response of status below 400 may be one to try again.
+    pub fn may_retry_success(&self) -> bool {
+        self.on.retriable_headers && !self.retriable_headers.is_empty()
+            || self.on.retriable_statuses && self.retriable_statuses.iter().any(|status| *status < 400)
+    }
+
     /// Whether this request may be retried at all; asked once, when it arrives.
     pub fn allows<R: crate::RequestView + ?Sized>(&self, request: &R) -> bool {
         self.retries > 0

@@ -1,5 +1,4 @@
 //! A compiled route, and the decision that leads to it.
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use xds::route::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use crate::cluster::ClusterRef;
 use crate::config::Names;
 use crate::cors::Cors;
-use crate::fault::Fault;
+use crate::filter::RouteFilters;
 use crate::headers::HeaderPlan;
 use crate::proto::{self, Fraction};
 use crate::provenance::Provenance;
@@ -32,7 +31,7 @@ pub struct Route {
     pub name: Arc<str>,
     pub request_headers: HeaderPlan,
     pub response_headers: HeaderPlan,
-    /// The route's own, else the virtual host's.
+    /// The route's own laid over those around it.
     pub filters: RouteFilters,
     pub provenance: Provenance,
     /// Span name (`decorator.operation`).
@@ -54,13 +53,6 @@ pub struct DirectResponse {
     pub status: u16,
     #[serde(skip)]
     pub body: Arc<[u8]>,
-}
-
-/// Per-route configuration of filters.
-#[derive(Debug, Clone, Default)]
-pub struct RouteFilters {
-    pub fault: Option<Arc<Fault>>,
-    pub cors: Option<Arc<Cors>>,
 }
 
 /// How a request is sent on.
@@ -199,6 +191,14 @@ pub struct RouteExplanation<'t> {
 }
 
 impl<'t> RouteDecision<'t> {
+    /// Which of the weighted clusters was picked.
+    pub fn split(&self) -> Option<u16> {
+        match self.verdict {
+            Verdict::Forward { split, .. } => split,
+            _ => None,
+        }
+    }
+
     pub fn explain(&self) -> RouteExplanation<'t> {
         let (verdict, status) = match self.verdict {
             Verdict::Forward { .. } | Verdict::ForwardByHeader { .. } => ("forward", None),
@@ -240,13 +240,11 @@ impl Route {
     ) -> Compiled<Route> {
         use xds::route::route::Action as A;
         let Some(rule) = &message.r#match else { return refuse!("match is required") };
-        let mut filters = RouteFilters::compile(&message.typed_per_filter_config)?.over(&host.filters);
+        let mut filters = RouteFilters::compile(&message.typed_per_filter_config, names)?.over(&host.filters);
         let action = match message.action.as_ref() {
             Some(A::Route(route)) => {
                 if let Some(cors) = &route.cors {
-                    let cors = Arc::new(Cors::compile_inline(cors).at("route.cors")?);
-                    // Envoy: the deprecated form counts only where there is no other, on whatever level.
-                    filters.cors.get_or_insert(cors);
+                    filters = filters.with_inline_cors(Cors::compile_inline(cors).at("route.cors")?);
                 }
                 Action::Forward(Box::new(Forward::compile(route, host, names).at("route")?))
             }
@@ -294,32 +292,6 @@ pub(crate) struct HostDefaults {
     pub(crate) retry: Option<Arc<RetryPolicy>>,
     pub(crate) filters: RouteFilters,
     pub(crate) body_buffer_limit: Option<u64>,
-}
-
-impl RouteFilters {
-    pub(crate) fn compile(configs: &BTreeMap<String, xds::Any>) -> Compiled<RouteFilters> {
-        use crate::network::unpacked;
-        let mut filters = RouteFilters::default();
-        for (name, any) in configs {
-            let field = format!("typed_per_filter_config[{name}]");
-            if let Some(fault) = unpacked::<xds::http_filters::fault::v3::HttpFault>(any).at(&field)? {
-                filters.fault = Some(Arc::new(Fault::compile(&fault).at(&field)?));
-            } else if let Some(cors) = unpacked::<xds::http_filters::cors::v3::CorsPolicy>(any).at(&field)? {
-                filters.cors = Some(Arc::new(Cors::compile(&cors).at(&field)?));
-            } else {
-                return refuse!("{} is not supported", any.type_url).at(&field);
-            }
-        }
-        Ok(filters)
-    }
-
-    fn over(self, host: &RouteFilters) -> RouteFilters {
-        let cors = match (self.cors, &host.cors) {
-            (Some(own), Some(around)) => Some(Arc::new(own.over(around))),
-            (own, around) => own.or_else(|| around.clone()),
-        };
-        RouteFilters { fault: self.fault.or_else(|| host.fault.clone()), cors }
-    }
 }
 
 impl DirectResponse {

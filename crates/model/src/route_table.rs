@@ -8,15 +8,16 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::config::Names;
 use crate::fields;
+use crate::filter::RouteFilters;
 use crate::headers::{HeaderPlan, HeaderPlans};
 use crate::protobuf::{self, Value};
 use crate::provenance::Provenance;
 use crate::refusal::{At, Compiled};
-use crate::route::{Action, Route, RouteDecision, Verdict};
+use crate::route::{Action, Route, RouteDecision, Split, Verdict};
 use crate::view::{ForwardedProto, RequestView, host_only};
 use crate::virtual_host::{Domain, DomainKind, VirtualHost};
 
@@ -104,54 +105,51 @@ impl RouteTable {
 
     /// Changes to a request's headers, in the order they are made.
     pub fn request_headers<'t>(&'t self, decision: &RouteDecision<'t>) -> HeaderPlans<'t> {
-        let split = match decision.verdict {
-            Verdict::Forward { forward, split, .. } => forward.split(split),
-            _ => None,
-        };
-        HeaderPlans::ordered(
-            [
-                split.map(|s| &s.request_headers),
-                decision.route.map(|r| &r.request_headers),
-                decision.virtual_host.map(|v| &v.request_headers),
-                Some(&self.request_headers),
-            ],
-            self.most_specific_header_mutations_wins,
-        )
+        self.request_headers_at(decision.place, decision.split())
     }
 
     /// Changes to a response's headers, in the order they are made.
     pub fn response_headers<'t>(&'t self, decision: &RouteDecision<'t>) -> HeaderPlans<'t> {
-        let split = match decision.verdict {
-            Verdict::Forward { forward, split, .. } => forward.split(split),
-            _ => None,
-        };
-        HeaderPlans::ordered(
-            [
-                split.map(|s| &s.response_headers),
-                decision.route.map(|r| &r.response_headers),
-                decision.virtual_host.map(|v| &v.response_headers),
-                Some(&self.response_headers),
-            ],
-            self.most_specific_header_mutations_wins,
-        )
+        self.response_headers_at(decision.place, decision.split())
+    }
+
+    /// `request_headers` for a place and split kept from a decision made on this same table.
+    pub fn request_headers_at(&self, place: RoutePlace, split: Option<u16>) -> HeaderPlans<'_> {
+        let (split, route, host) = self.levels(place, split);
+        let levels = [
+            split.map(|s| &s.request_headers),
+            route.map(|r| &r.request_headers),
+            host.map(|v| &v.request_headers),
+            Some(&self.request_headers),
+        ];
+        HeaderPlans::ordered(levels, self.most_specific_header_mutations_wins)
     }
 
     /// `response_headers` for a place and split kept from a decision made on this same table.
     pub fn response_headers_at(&self, place: RoutePlace, split: Option<u16>) -> HeaderPlans<'_> {
-        let found = self.resolve(place);
-        let split = found.and_then(|(_, route)| match &route.action {
+        let (split, route, host) = self.levels(place, split);
+        let levels = [
+            split.map(|s| &s.response_headers),
+            route.map(|r| &r.response_headers),
+            host.map(|v| &v.response_headers),
+            Some(&self.response_headers),
+        ];
+        HeaderPlans::ordered(levels, self.most_specific_header_mutations_wins)
+    }
+
+    fn levels(
+        &self,
+        place: RoutePlace,
+        split: Option<u16>,
+    ) -> (Option<&Split>, Option<&Route>, Option<&VirtualHost>) {
+        let slot = self.slots.get(place.virtual_host as usize).and_then(Option::as_ref);
+        let host = slot.map(|slot| &*slot.host);
+        let route = host.and_then(|host| host.routes.get(place.route as usize));
+        let split = route.and_then(|route| match &route.action {
             Action::Forward(forward) => forward.split(split),
             _ => None,
         });
-        HeaderPlans::ordered(
-            [
-                split.map(|s| &s.response_headers),
-                found.map(|(_, r)| &r.response_headers),
-                found.map(|(v, _)| &v.response_headers),
-                Some(&self.response_headers),
-            ],
-            self.most_specific_header_mutations_wins,
-        )
+        (split, route, host)
     }
 
     pub(crate) fn compile_message(
@@ -187,10 +185,14 @@ impl RouteTable {
         if message.ignore_path_parameters_in_path_matching {
             return refuse!("is not supported").at("ignore_path_parameters_in_path_matching");
         }
-        if !message.typed_per_filter_config.is_empty() {
-            return refuse!("is not supported").at("typed_per_filter_config");
-        }
-        let (slots, order, domains) = Hosts::arrange(&hosts, previous, names)?;
+        let around = RouteFilters::compile(&message.typed_per_filter_config, names)?;
+        // A virtual host is what it is by its own bytes and by what is around it.
+        let seed = message.typed_per_filter_config.iter().fold(*SEED, |seed, (name, any)| {
+            let seed = xxh3_64_with_seed(name.as_bytes(), seed);
+            let seed = xxh3_64_with_seed(any.type_url.as_bytes(), seed);
+            xxh3_64_with_seed(&any.value, seed)
+        });
+        let (slots, order, domains) = Hosts::arrange(&hosts, previous, (&around, seed), names)?;
         Ok(RouteTable {
             name: message.name.as_str().into(),
             slots,
@@ -220,13 +222,14 @@ impl Hosts {
     fn arrange(
         encoded: &[&[u8]],
         previous: Option<&RouteTable>,
+        (around, seed): (&RouteFilters, u64),
         names: &mut Names,
     ) -> Compiled<(Vec<Option<Slot>>, Vec<u32>, Arc<DomainTable>)> {
         let mut slots = previous.map_or_else(Vec::new, |p| p.slots.clone());
         let old_order = previous.map_or(&[][..], |p| p.order.as_slice());
         let mut kept = vec![false; slots.len()];
         let mut order: Vec<Option<u32>> = vec![None; encoded.len()];
-        let hashes: Vec<u128> = encoded.iter().map(|bytes| xxh3_128_with_seed(bytes, *SEED)).collect();
+        let hashes: Vec<u128> = encoded.iter().map(|bytes| xxh3_128_with_seed(bytes, seed)).collect();
         let hash_of = |slots: &[Option<Slot>], slot: u32| {
             slots.get(slot as usize).and_then(Option::as_ref).map(|s| s.hash)
         };
@@ -271,7 +274,7 @@ impl Hosts {
             if order.get(position).copied().flatten().is_some() {
                 continue;
             }
-            let host = Arc::new(decode(bytes, names).at_index("virtual_hosts", position)?);
+            let host = Arc::new(decode(bytes, around, names).at_index("virtual_hosts", position)?);
             let wanted = old_order.get(position).copied();
             let slot = match free.iter().rposition(|f| Some(*f) == wanted) {
                 Some(at) => free.swap_remove(at),
@@ -307,10 +310,10 @@ fn is_marked(marks: &[bool], slot: u32) -> bool {
     marks.get(slot as usize).copied().unwrap_or(false)
 }
 
-fn decode(bytes: &[u8], names: &mut Names) -> Compiled<VirtualHost> {
+fn decode(bytes: &[u8], around: &RouteFilters, names: &mut Names) -> Compiled<VirtualHost> {
     fields::check("envoy.config.route.v3.VirtualHost", bytes)?;
     match <xds::route::VirtualHost as xds::Message>::decode(bytes) {
-        Ok(message) => VirtualHost::compile(&message, names).at(&message.name),
+        Ok(message) => VirtualHost::compile(&message, around, names).at(&message.name),
         Err(e) => refuse!("does not decode: {e}"),
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::config::Names;
+use crate::filter::RouteFilters;
 use crate::headers::HeaderPlan;
 use crate::provenance::Provenance;
 use crate::refusal::{At, Compiled, each};
 use crate::retry::RetryPolicy;
-use crate::route::{HostDefaults, Route, RouteFilters};
+use crate::route::{HostDefaults, Route};
 use crate::view::{ForwardedProto, RequestView, path_only};
 
 /// In C's order, what every look-up reads first.
@@ -99,7 +100,12 @@ struct RouteIndex {
 const INDEX_FROM: usize = 8;
 
 impl VirtualHost {
-    pub(crate) fn compile(message: &xds::route::VirtualHost, names: &mut Names) -> Compiled<VirtualHost> {
+    /// `around`: what the route configuration says to filters.
+    pub(crate) fn compile(
+        message: &xds::route::VirtualHost,
+        around: &RouteFilters,
+        names: &mut Names,
+    ) -> Compiled<VirtualHost> {
         use xds::route::virtual_host::TlsRequirementType as T;
         if message.domains.is_empty() {
             return refuse!("needs a domain");
@@ -109,7 +115,7 @@ impl VirtualHost {
                 Some(policy) => Some(Arc::new(RetryPolicy::compile(policy).at("retry_policy")?)),
                 None => None,
             },
-            filters: RouteFilters::compile(&message.typed_per_filter_config)?,
+            filters: RouteFilters::compile(&message.typed_per_filter_config, names)?.over(around),
             body_buffer_limit: message
                 .request_body_buffer_limit
                 .or(message.per_request_buffer_limit_bytes.map(u64::from)),

@@ -16,7 +16,8 @@ fn with_cors<T>(route: Value, read: impl FnOnce(&Cors) -> T) -> T {
     let table = one_host(json!([whole]));
     let request = get("h", "/");
     let decision = table.decide(&request, 0);
-    read(decision.route.unwrap().filters.cors.as_ref().unwrap())
+    let filters = &decision.route.unwrap().filters;
+    read(filters.cors(filters.settings().next()).unwrap())
 }
 
 /// The decision as text: `pass`, or what it is and its fields.
@@ -150,7 +151,8 @@ fn policies_of_several_levels_are_laid_over_one_another() {
     for (path, method) in [("/partial", "PUT"), ("/inline", "GET"), ("/", "GET")] {
         let request = Request { path: path.into(), ..preflight("http://o") };
         let decision = table.decide(&request, 0);
-        let cors = decision.route.unwrap().filters.cors.as_ref().unwrap();
+        let filters = &decision.route.unwrap().filters;
+        let cors = filters.cors(filters.settings().next()).unwrap();
         let expected = format!(
             "here allow-credentials=true allow-methods={method} allow-origin=http://o expose-headers=x-e max-age=9"
         );

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use model::filter::Settings;
 use serde_json::{Value, json};
 
 /// The lines of `x-role`, in the order of the table's columns.
@@ -89,7 +90,8 @@ fn a_fault_sees_each_line_too() {
         "typed_per_filter_config": { "envoy.filters.http.fault": fault } }]));
     for (lines, aborted) in [(&["guest"][..], false), (&["user"], true), (&["user", "guest"], false), (&["guest", "user"], false)] {
         let request = lines.iter().fold(get("h", "/"), |request, line| request.with("x-role", line));
-        let fault = table.decide(&request, 0).route.unwrap().filters.fault.clone().unwrap();
-        assert_eq!(fault.decide(&request, "c", [0, 0]).abort.is_some(), aborted, "{lines:?}");
+        let decision = table.decide(&request, 0);
+        let Some(Settings::Fault(fault)) = decision.route.unwrap().filters.settings().next() else { panic!() };
+        assert_eq!(fault.decide(&request, Some("c"), [0, 0]).abort.is_some(), aborted, "{lines:?}");
     }
 }

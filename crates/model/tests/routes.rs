@@ -393,6 +393,7 @@ fn a_decision_is_explained_with_names_and_the_object_it_comes_from() {
 #[test]
 fn faults_are_decided_by_two_dice() {
     use model::fault::{Abort, FaultDecision};
+    use model::filter::Settings;
     let fault = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
     let table =
         one_host(json!([{"match": {"prefix": "/"}, "route": {"cluster": "c"}, "typedPerFilterConfig": {
@@ -402,12 +403,12 @@ fn faults_are_decided_by_two_dice() {
             "headers": [{"name": "end-user", "stringMatch": {"exact": "jason"}}]}}}]));
     let request = get("h", "/");
     let route = table.decide(&request, 0).route.unwrap();
-    let faulty = route.filters.fault.as_ref().unwrap();
-    assert_eq!(faulty.decide(&request, "c", [0, 0]), FaultDecision::default());
+    let Some(Settings::Fault(faulty)) = route.filters.settings().next() else { panic!() };
+    assert_eq!(faulty.decide(&request, Some("c"), [0, 0]), FaultDecision::default());
     let jason = get("h", "/").with("end-user", "jason");
     let delay = Some(std::time::Duration::from_secs(7));
-    assert_eq!(faulty.decide(&jason, "c", [9, 0]), FaultDecision { delay, abort: Some(Abort::Status(555)) });
-    assert_eq!(faulty.decide(&jason, "c", [9, 500_000]), FaultDecision { delay, abort: None });
+    assert_eq!(faulty.decide(&jason, Some("c"), [9, 0]), FaultDecision { delay, abort: Some(Abort::Status(555)) });
+    assert_eq!(faulty.decide(&jason, Some("c"), [9, 500_000]), FaultDecision { delay, abort: None });
 }
 
 /// reliability.md's table: RetryStateImpl of Envoy, and Istio's default policy.

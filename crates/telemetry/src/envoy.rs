@@ -266,6 +266,11 @@ stats! {
     Counter rq_redirect "rq_redirect" "Requests redirected by the route.";
     Counter rq_total "rq_total" "Requests routed.";
     Histogram downstream_rq_time "downstream_rq_time" "Time to the end of the response, in milliseconds.";
+    Counter cors_origin_valid "cors.origin_valid" "Requests of an origin their route allows.";
+    Counter cors_origin_invalid "cors.origin_invalid" "Requests of an origin their route does not allow.";
+    Counter fault_delays_injected "fault.delays_injected" "Requests delayed by a fault.";
+    Counter fault_aborts_injected "fault.aborts_injected" "Requests answered by a fault.";
+    Counter fault_faults_overflow "fault.faults_overflow" "Faults not injected for the limit of active faults.";
     => downstream_rq "downstream_rq" DOWNSTREAM_RQ;
 }
 

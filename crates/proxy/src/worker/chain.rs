@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use model::http_connection::{HttpConnection, HttpFilter, PeerMetadata, Underscores};
+use model::filter::{Filter, HttpFilter, PeerMetadata};
+use model::http_connection::{HttpConnection, Underscores};
 use model::http1::HeaderCase;
 use model::listener::Direction;
 use model::network::{NetworkAction, TcpProxy};
@@ -40,9 +41,8 @@ pub struct HttpChain {
     pub peer_metadata: Option<PeerMetadata>,
     /// A log asks for response fields.
     pub logs_response: bool,
-    pub fault: bool,
-    pub cors: bool,
-    pub grpc_web: bool,
+    /// Those that have something to do with requests, in their order.
+    pub filters: Rc<[Filter]>,
     pub own: Arc<telemetry::istio::Peer>,
 }
 
@@ -120,7 +120,7 @@ impl Chains {
     /// Names once what a chain asks for and does not get.
     fn warn(&self, chain: &model::FilterChain, listener: &model::Listener) {
         let stats = match &chain.action {
-            NetworkAction::Http(settings) => settings.filters.iter().find_map(|filter| match filter {
+            NetworkAction::Http(settings) => settings.filters.iter().find_map(|filter| match &filter.kind {
                 HttpFilter::Stats(config) => Some(&**config),
                 _ => None,
             }),
@@ -168,7 +168,7 @@ impl Chains {
         stats: Rc<ListenerStats>,
         telemetry: &mut Telemetry,
     ) -> HttpChain {
-        let config = settings.filters.iter().find_map(|filter| match filter {
+        let config = settings.filters.iter().find_map(|filter| match &filter.kind {
             HttpFilter::Stats(config) => Some(config),
             _ => None,
         });
@@ -200,14 +200,12 @@ impl Chains {
             istio: config.map(|config| reporter(listener, config.server_gateway)),
             host_fallback: listener.direction == Direction::Outbound
                 && config.is_some_and(|config| !config.disable_host_header_fallback),
-            peer_metadata: settings.filters.iter().find_map(|filter| match filter {
+            peer_metadata: settings.filters.iter().find_map(|filter| match &filter.kind {
                 HttpFilter::PeerMetadata(config) => Some(*config),
                 _ => None,
             }),
             logs_response: settings.access_logs.iter().any(asks_for_response),
-            fault: settings.filters.iter().any(|filter| matches!(filter, HttpFilter::Fault)),
-            cors: settings.filters.iter().any(|filter| matches!(filter, HttpFilter::Cors)),
-            grpc_web: settings.filters.iter().any(|filter| matches!(filter, HttpFilter::GrpcWeb)),
+            filters: super::filters::of_chain(&settings.filters),
             own: self.own.clone(),
             settings,
         }

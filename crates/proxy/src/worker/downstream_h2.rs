@@ -204,7 +204,7 @@ impl Worker {
             return;
         }
         let held =
-            exchange.phase == Phase::Delayed && exchange.wake == Deadline::NEVER && exchange.must_end_first();
+            exchange.phase == Phase::Unended;
         exchange.request_done = end;
         if end {
             exchange.request_ended = now;

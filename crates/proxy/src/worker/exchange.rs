@@ -273,10 +273,10 @@ pub struct Exchange {
     pub web: Option<Box<super::grpc_web::GrpcWeb>>,
     /// The key made here for a WebSocket whose client did not have to send one.
     pub websocket_key: Option<wire::websocket::Key>,
-    /// What the response tells a browser.
-    pub cors: Option<Box<super::route::CorsAnswer>>,
-    /// The fault to answer with, once a delay is over.
-    pub abort: Option<model::fault::Abort>,
+    /// Position in the chain of the filter that has the request.
+    pub filter_at: u8,
+    /// What filters remember of it.
+    pub filter_state: Option<Box<super::filters::FilterState>>,
     /// The client's connection can not be used any more.
     pub broken: bool,
     /// A CONNECT that ends here: its bytes go to the host without any HTTP.
@@ -291,8 +291,10 @@ pub struct Exchange {
 pub enum Phase {
     #[default]
     Request,
-    /// An injected delay.
-    Delayed,
+    /// Whatever the filter that has it waits for.
+    Filters,
+    /// The end of a request that says it has no body (`must_end_first`).
+    Unended,
     /// A connection of the pool.
     Queued,
     /// The time of the next attempt.
@@ -461,8 +463,8 @@ impl Exchange {
             grpc_status,
             web,
             websocket_key,
-            cors,
-            abort,
+            filter_at,
+            filter_state,
             broken,
             terminates,
             tunnel,
@@ -540,8 +542,8 @@ impl Exchange {
         *grpc_status = Default::default();
         *web = Default::default();
         *websocket_key = Default::default();
-        *cors = Default::default();
-        *abort = Default::default();
+        *filter_at = Default::default();
+        *filter_state = Default::default();
         *broken = Default::default();
         *terminates = Default::default();
         *tunnel = Default::default();

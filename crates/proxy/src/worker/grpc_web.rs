@@ -54,6 +54,15 @@ struct Foreign {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotBase64(&'static str);
 
+impl NotBase64 {
+    pub fn details(self) -> &'static str {
+        self.0
+    }
+}
+
+/// What its client is told.
+pub(super) const NOT_BASE64: &[u8] = b"Bad gRPC-web request, invalid base64 data.";
+
 impl GrpcWeb {
     /// If the request is gRPC-Web.
     pub fn of(exchange: &Exchange, limits: &wire::h1::Limits) -> Option<GrpcWeb> {
@@ -252,18 +261,15 @@ fn frames_itself(head: &Head<'_>) -> bool {
 }
 
 impl Worker {
-    /// A request may be gRPC-Web. What has come of its body, as the host is to get it.
-    pub(super) fn begin_web<'b>(
+    /// A request may be gRPC-Web. What has come of its body, as the host is to get it, if that is something else.
+    pub(super) fn begin_web(
         &mut self,
         exchange: &mut Exchange,
         http: &HttpChain,
-        body: &'b [u8],
-    ) -> Result<std::borrow::Cow<'b, [u8]>, NotBase64> {
-        exchange.web = http.grpc_web.then(|| GrpcWeb::of(exchange, &http.limits)).flatten().map(Box::new);
-        match self.decode_web(exchange, body, &[])? {
-            Some(decoded) => Ok(decoded.into()),
-            None => Ok(body.into()),
-        }
+        body: &[u8],
+    ) -> Result<Option<Vec<u8>>, NotBase64> {
+        exchange.web = GrpcWeb::of(exchange, &http.limits).map(Box::new);
+        self.decode_web(exchange, body, &[])
     }
 
     /// Part of a request's body, if it leaves in another form than it came.
@@ -288,8 +294,7 @@ impl Worker {
             exchange.details = bad.0.into();
             return self.abort_exchange(id, exchange);
         }
-        const WHY: &[u8] = b"Bad gRPC-web request, invalid base64 data.";
-        self.reply(id, exchange, &Reply::new(400, WHY, Flags::NONE, bad.0));
+        self.reply(id, exchange, &Reply::new(400, NOT_BASE64, Flags::NONE, bad.0));
     }
 
     /// The head of a gRPC-Web response (it lies in `self.response`, over `bytes`) that has to wait for its body: true if

@@ -9,6 +9,7 @@ use wire::{Reject, h1::Version};
 use super::Worker;
 use super::connection::{Conn, Reading};
 use super::exchange::{Exchange, ExchangeId};
+use super::filters::{Edit, filters_out};
 use crate::net::sockets::Key;
 
 /// An answer of ours.
@@ -187,9 +188,10 @@ impl Worker {
                 model::http_connection::ServerHeader::PassThrough => {}
             }
         }
-        if let Some(cors) = &exchange.cors {
-            cors.write(&mut out);
-        }
+        filters_out(&exchange, self.shared.introduction.as_ref(), &mut |edit| match edit {
+            Edit::Set(name, value) => push_field(&mut out, name.as_bytes(), value),
+            Edit::Remove(_) => {}
+        });
         let body = if no_body { b"" } else { body };
         exchange.sent = body.len() as u64;
         self.send_reply(&mut exchange, &mut out, lines, body);

@@ -29,6 +29,7 @@ mod dispatch;
 mod downstream;
 mod downstream_h2;
 pub mod exchange;
+mod filters;
 mod finish;
 mod flush;
 mod forward;

@@ -107,13 +107,7 @@ impl Worker {
         match self.admit(key, &http, &mut exchange) {
             Ok(()) => {
                 self.keep_for_replay(&mut exchange, &[], &[]);
-                if !http.grpc_web {
-                    return self.route(key, id, exchange, &http, body);
-                }
-                match self.begin_web(&mut exchange, &http, body) {
-                    Ok(body) => self.route(key, id, exchange, &http, &body),
-                    Err(bad) => self.refuse_web(id, exchange, bad),
-                }
+                self.route(key, id, exchange, &http, body);
             }
             Err(reject) => {
                 let flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::NONE);
@@ -250,29 +244,10 @@ impl Worker {
         if let Some(via) = &forwarded.via {
             edits.append_to_list(&head, HeaderId::Via, via.as_bytes());
         }
-        self.learn_peer(key, http, exchange);
         exchange.obeyed = Obeyed::read(exchange);
         let head = exchange.request.request(&exchange.head);
         remove_sent(&mut exchange.edits, &head, ROUTER);
         exchange.edge = edge;
-    }
-
-    /// Istio's metadata exchange: remembered for the connection, not passed on.
-    fn learn_peer(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) {
-        let Some(config) = http.peer_metadata else { return };
-        let head = exchange.request.request(&exchange.head);
-        let told = head.known(HeaderId::XEnvoyPeerMetadata);
-        if told.is_none() && head.known(HeaderId::XEnvoyPeerMetadataId).is_none() {
-            return;
-        }
-        exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadata);
-        exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadataId);
-        if let (true, Some(told)) = (config.from_downstream, told)
-            && let Some(peer) = self.peers.learn(told)
-            && let Some(down) = self.client(key)
-        {
-            down.peer = Some(peer);
-        }
     }
 }
 

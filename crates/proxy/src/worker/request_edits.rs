@@ -1,51 +1,60 @@
 //! What configuration does to a request's head on its way to the host, once for all attempts.
 
+use model::RequestView;
 use model::headers::{HeaderPlans, HowSet};
 use model::listener::Direction;
 use model::rewrite::HostRewrite;
-use model::route::{Forward, RouteDecision, Verdict};
-use model::{RequestView, RouteTable};
+use model::route::{Action, Forward};
 use wire::HeaderId;
 
 use super::Worker;
 use super::connection::Origin;
 use super::exchange::Exchange;
-use super::route::Routed;
+use super::route::{Routed, table};
 use super::view::TemplateValues;
 use crate::net::sockets::Key;
 
+/// A rewritten path longer than this is refused: what a request's path grows to by captures put in several times is as long
+/// as the client wants, and the configuration did not mean that.
+const LONGEST_PATH: usize = 256 * 1024;
+
+/// The rewritten path is longer than any may be.
+pub(super) struct TooLong;
+
 impl Worker {
     /// What the configuration does to the request's head, once for all attempts.
-    pub(super) fn edit_request(
-        &mut self,
-        key: Key,
-        exchange: &mut Exchange,
-        table: &RouteTable,
-        decision: &RouteDecision<'_>,
-    ) {
+    pub(super) fn edit_request(&mut self, key: Key, exchange: &mut Exchange) -> Result<(), TooLong> {
         let unix_nanos = self.clock.unix_nanos(exchange.started);
-        let Some(down) = self.client(key) else { return };
-        let plans = table.request_headers(decision);
+        let Some(down) = self.client(key) else { return Ok(()) };
+        let Some(routed) = &exchange.route else { return Ok(()) };
+        // Held apart from the exchange, which is changed.
+        let (http, snapshot, place, split) =
+            (routed.http.clone(), routed.snapshot().clone(), routed.place(), routed.split());
+        let Some(table) = table(&http, &snapshot) else { return Ok(()) };
+        let plans = table.request_headers_at(place, split);
         if !plans.is_empty() {
             apply_request_plans(exchange, &down.origin, plans, unix_nanos);
         }
-        let Some(route) = decision.route else { return };
-        let model::route::Action::Forward(forward) = &route.action else { return };
-        let suppress = down.http.settings.router.suppress_envoy_headers;
+        let Some((_, route)) = table.resolve(place) else { return Ok(()) };
+        let Action::Forward(forward) = &route.action else { return Ok(()) };
+        let suppress = http.settings.router.suppress_envoy_headers;
         if let Some(operation) = &route.operation
-            && down.http.settings.tracing.is_some()
+            && http.settings.tracing.is_some()
             && down.origin.listener.direction == Direction::Outbound
         {
             let head = exchange.request.request(&exchange.head);
             exchange.edits.set_known(&head, HeaderId::XEnvoyDecoratorOperation, operation.as_bytes());
         }
-        rewrite_host(exchange, forward, decision, suppress);
+        rewrite_host(exchange, forward, split, suppress);
         if exchange.head_view().is_connect() {
             // No path to rewrite; the target is the host.
-            return;
+            return Ok(());
         }
-        let new_path = forward.path.apply(&route.rule, exchange.path()).map(|path| path.into_owned());
-        if let Some(new_path) = new_path {
+        let new_path = forward.path.apply(&route.rule, exchange.path());
+        if new_path.as_ref().is_some_and(|path| path.len() > LONGEST_PATH) {
+            return Err(TooLong);
+        }
+        if let Some(new_path) = new_path.map(|path| path.into_owned()) {
             let old = exchange.path().to_vec();
             let head = exchange.request.request(&exchange.head);
             if !suppress {
@@ -55,6 +64,7 @@ impl Worker {
             exchange.path = new_path;
             exchange.path_changed = true;
         }
+        Ok(())
     }
 }
 
@@ -104,11 +114,8 @@ pub(super) fn apply_set(
     }
 }
 
-fn rewrite_host(exchange: &mut Exchange, forward: &Forward, decision: &RouteDecision<'_>, suppress: bool) {
-    let split_host = match decision.verdict {
-        Verdict::Forward { split, .. } => forward.split(split).and_then(|split| split.host.clone()),
-        _ => None,
-    };
+fn rewrite_host(exchange: &mut Exchange, forward: &Forward, split: Option<u16>, suppress: bool) {
+    let split_host = forward.split(split).and_then(|split| split.host.clone());
     let new: Option<Vec<u8>> = match (&split_host, &forward.host) {
         (Some(host), _) | (None, HostRewrite::Literal(host)) => Some(host.as_bytes().to_vec()),
         (None, HostRewrite::Header(name)) => exchange.header(name).map(|value| value.into_owned()),

@@ -11,6 +11,7 @@ use wire::{HeaderId, Reject};
 use super::Worker;
 use super::connection::{Conn, Reading};
 use super::exchange::{Deadline, Exchange, ExchangeId, Framing, Phase};
+use super::filters::{Edit, filters_out};
 use super::local_reply::{Reply, Reset};
 use super::request_edits::apply_set;
 use super::view::TemplateValues;
@@ -273,15 +274,11 @@ impl Worker {
         }
         exchange.edit_web_response(&head, edits);
         exchange.edit_websocket(&head, edits);
-        if let Some(cors) = &exchange.cors {
-            cors.each(|name, value| edits.set(&head, name, value));
-        }
-        if head.known(HeaderId::XEnvoyPeerMetadata).is_some()
-            || head.known(HeaderId::XEnvoyPeerMetadataId).is_some()
-        {
-            edits.remove_known(&head, HeaderId::XEnvoyPeerMetadata);
-            edits.remove_known(&head, HeaderId::XEnvoyPeerMetadataId);
-        }
+        filters_out(exchange, self.shared.introduction.as_ref(), &mut |edit| match edit {
+            Edit::Set(name, value) => edits.set(&head, name.as_bytes(), value),
+            Edit::Remove(id) if head.known(id).is_some() => edits.remove_known(&head, id),
+            Edit::Remove(_) => {}
+        });
         if !settings.router.suppress_envoy_headers
             && let Some(millis) = exchange.service_millis
         {

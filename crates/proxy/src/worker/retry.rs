@@ -154,10 +154,10 @@ impl Worker {
             .and_then(|status| u16::try_from(status).ok());
         self.observe(exchange, Fared::Answered(counted_status(status, grpc_status, exchange)));
         let head = self.response.response(bytes);
-        let has_policy =
-            exchange.route.as_ref().and_then(Routed::forward).is_some_and(|forward| forward.retry.is_some());
+        let forward = exchange.route.as_ref().and_then(Routed::forward);
+        let policy = forward.and_then(|forward| forward.retry.as_ref())?;
         // Nearly every response: nothing to decide.
-        if !has_policy || (status < 400 && head.known(HeaderId::GrpcStatus).is_none()) {
+        if status < 400 && head.known(HeaderId::GrpcStatus).is_none() && !policy.may_retry_success() {
             return None;
         }
         let outcome = Outcome::Response {
@@ -262,7 +262,8 @@ impl Worker {
     pub(super) fn wake(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.take(id) else { return };
         match exchange.phase {
-            Phase::Delayed => self.after_delay(id, exchange, &[]),
+            Phase::Filters => self.filters_in(id, exchange, &[]),
+            Phase::Unended => self.send_on(id, exchange, &[]),
             Phase::BackOff => self.attempt(id, exchange, &[]),
             _ => self.exchanges.put_back(id, exchange),
         }

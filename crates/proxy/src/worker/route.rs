@@ -1,14 +1,10 @@
 //! Step 5: where a request goes, decided by the model, done here.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
-use model::cors::CorsDecision;
-use model::fault::Abort;
 use model::headers::HeaderPlans;
 use model::http_connection::RouteSource;
-use model::route::{Forward, RouteDecision, Verdict};
+use model::route::{Action, Forward, RouteDecision, Verdict};
 use model::upgrade::Upgrade;
 use model::{ClusterRef, RequestView, RoutePlace, RouteTable, VirtualHost};
 use telemetry::Flags;
@@ -16,6 +12,7 @@ use telemetry::Flags;
 use super::chain::HttpChain;
 use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::Reply;
+use super::request_edits::TooLong;
 use super::{Current, Worker};
 use crate::net::sockets::Key;
 
@@ -28,10 +25,20 @@ pub struct Routed {
     pub http: Rc<HttpChain>,
     snapshot: Rc<Current>,
     place: RoutePlace,
+    verdict: Kept,
     split: Option<u16>,
     /// Of a route that names its cluster by a header.
     named: Option<ClusterRef>,
     pub replay_limit: usize,
+}
+
+/// A verdict as it can be kept: what it leads to is found by the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// What the route at the place says.
+    Route,
+    TlsRedirect,
+    NoRoute,
 }
 
 impl Routed {
@@ -41,6 +48,19 @@ impl Routed {
 
     fn found(&self) -> Option<(&VirtualHost, &model::Route)> {
         self.table()?.resolve(self.place)
+    }
+
+    pub fn place(&self) -> RoutePlace {
+        self.place
+    }
+
+    pub fn split(&self) -> Option<u16> {
+        self.split
+    }
+
+    /// Whether the route sends requests on.
+    pub fn forwards(&self) -> bool {
+        self.forward().is_some()
     }
 
     pub fn route(&self) -> Option<&model::Route> {
@@ -83,52 +103,16 @@ impl Routed {
 }
 
 /// The routes of a chain; `None` while they have not arrived.
-fn table<'a>(http: &'a HttpChain, snapshot: &'a model::Snapshot) -> Option<&'a RouteTable> {
+pub(super) fn table<'a>(http: &'a HttpChain, snapshot: &'a model::Snapshot) -> Option<&'a RouteTable> {
     match &http.settings.routes {
         RouteSource::Inline(table) => Some(table),
         RouteSource::Rds { id, .. } => snapshot.route_table(*id).map(|table| &**table),
     }
 }
 
-/// What a cross-origin answer says beside the response itself.
-pub struct CorsAnswer {
-    fields: Vec<(&'static str, Vec<u8>)>,
-}
-
-impl CorsAnswer {
-    fn new(fields: Vec<model::cors::CorsField<'_>>) -> CorsAnswer {
-        CorsAnswer { fields: fields.into_iter().map(|(name, value)| (name, value.into_owned())).collect() }
-    }
-
-    pub fn write(&self, out: &mut Vec<u8>) {
-        for (name, value) in &self.fields {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value);
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-
-    pub fn each(&self, mut set: impl FnMut(&[u8], &[u8])) {
-        for (name, value) in &self.fields {
-            set(name.as_bytes(), value);
-        }
-    }
-}
-
-/// What the decision leads to, in values that outlive its borrow.
-enum Next {
-    Forward { abort: Option<Abort>, delay: Option<Duration> },
-    Redirect { status: u16, location: Vec<u8> },
-    Respond { status: u16, body: Arc<[u8]> },
-    Preflight(CorsAnswer),
-    NoRoute,
-    NoCluster { status: u16 },
-    UpgradeRefused,
-}
-
 impl Worker {
-    /// Decides and does. `body`: what has come of it and is not kept yet.
+    /// Decides where the request goes, lets the filters have it, and does as the route says. `body`: what has come of it and
+    /// is not kept yet.
     pub(super) fn route(
         &mut self,
         key: Key,
@@ -137,89 +121,115 @@ impl Worker {
         http: &Rc<HttpChain>,
         body: &[u8],
     ) {
-        let snapshot = self.snapshot.clone();
-        let shard = &self.telemetry.shard;
-        shard.inc(http.stats.rq_total);
+        self.telemetry.shard.inc(http.stats.rq_total);
         if exchange.redirect_to_path {
-            shard.inc(http.stats.downstream_rq_redirected_with_normalized_path);
+            self.telemetry.shard.inc(http.stats.downstream_rq_redirected_with_normalized_path);
             let location = std::mem::take(&mut exchange.path);
             self.redirect(id, exchange, 307, &location, "path_normalized_redirect");
             return;
         }
-        let decided =
-            table(http, &snapshot).map(|table| (table, table.decide(&*exchange, self.random.next_u64())));
-        let next = match &decided {
-            Some((_, decision)) => {
-                if let Verdict::Forward { forward, cluster, .. } = decision.verdict {
-                    self.warn_of(forward, cluster);
-                }
-                exchange.route = Some(routed(http, &snapshot, decision, &exchange));
-                match upgrade(http, &exchange, decision) {
-                    Some(Upgrade::Refused) => Next::UpgradeRefused,
-                    found => {
-                        exchange.terminates = found == Some(Upgrade::Terminate);
-                        self.filters(http, &mut exchange, decision)
-                    }
-                }
-            }
-            None => Next::NoRoute,
-        };
-        match next {
-            Next::Forward { abort, delay } => {
-                exchange.edit_web_request();
-                if let Some((table, decision)) = &decided {
-                    self.edit_request(key, &mut exchange, table, decision);
-                }
-                exchange.abort = abort;
-                self.limit_time(&mut exchange, http);
-                match delay {
-                    Some(delay) => {
-                        exchange.flags.insert(Flags::DELAY_INJECTED);
-                        exchange.phase = Phase::Delayed;
-                        exchange.wake = Deadline(self.now.after(delay));
-                        self.keep_for_replay(&mut exchange, body, &[]);
-                        self.hold_back(&mut exchange, 0);
-                        self.arm(&mut exchange);
-                        self.exchanges.put_back(id, exchange);
-                    }
-                    None => self.after_delay(id, exchange, body),
-                }
-            }
-            Next::Redirect { status, location } => {
-                self.telemetry.shard.inc(http.stats.rq_redirect);
-                self.redirect(id, exchange, status, &location, "direct_response");
-            }
-            Next::Respond { status, body } => {
-                self.telemetry.shard.inc(http.stats.rq_direct_response);
-                self.reply(id, exchange, &Reply::new(status, &body, Flags::NONE, "direct_response"));
-            }
-            Next::Preflight(answer) => {
-                exchange.cors = Some(Box::new(answer));
-                self.reply(id, exchange, &Reply::new(200, b"", Flags::NONE, "cors_response"));
-            }
-            Next::NoRoute => {
-                self.telemetry.shard.inc(http.stats.no_route);
-                self.reply(id, exchange, &Reply::new(404, b"", Flags::NO_ROUTE_FOUND, "route_not_found"));
-            }
-            Next::UpgradeRefused => {
-                self.telemetry.shard.inc(http.stats.downstream_rq_ws_on_non_ws_route);
-                if exchange.stream.is_none()
-                    && let Some(client) = self.client(key)
-                {
-                    // What follows may be bytes of the other protocol, made to look like a request.
-                    client.last = true;
-                }
-                self.reply(id, exchange, &Reply::new(403, b"", Flags::NONE, "upgrade_failed"));
-            }
-            Next::NoCluster { status } => {
-                self.telemetry.shard.inc(http.stats.no_cluster);
-                self.reply(
-                    id,
-                    exchange,
-                    &Reply::new(status, b"", Flags::NO_CLUSTER_FOUND, "cluster_not_found"),
-                );
+        match self.decide_route(http, &mut exchange) {
+            Some(Upgrade::Refused) => self.refuse_upgrade(key, id, exchange, http),
+            found => {
+                exchange.terminates = found == Some(Upgrade::Terminate);
+                self.limit_stream(&mut exchange, http);
+                self.filters_in(id, exchange, body);
             }
         }
+    }
+
+    /// The route of the request as it stands, and what becomes of it if it asks for another protocol. A filter that changes
+    /// what routes match on may ask for it again.
+    fn decide_route(&mut self, http: &Rc<HttpChain>, exchange: &mut Exchange) -> Option<Upgrade> {
+        let snapshot = self.snapshot.clone();
+        let Some(table) = table(http, &snapshot) else {
+            exchange.route = Some(Routed::nowhere(http, &snapshot));
+            return None;
+        };
+        let decision = table.decide(&*exchange, self.random.next_u64());
+        if let Verdict::Forward { forward, cluster, .. } = decision.verdict {
+            self.warn_of(forward, cluster);
+        }
+        exchange.route = Some(routed(http, &snapshot, &decision, exchange));
+        upgrade(http, exchange, &decision)
+    }
+
+    /// The filters have let the request pass: what its route says is done.
+    pub(super) fn act(&mut self, id: ExchangeId, exchange: Box<Exchange>, body: &[u8]) {
+        let Some(routed) = &exchange.route else { return };
+        let (http, snapshot, verdict) = (routed.http.clone(), routed.snapshot.clone(), routed.verdict);
+        let found = table(&http, &snapshot).and_then(|table| table.resolve(routed.place));
+        let shard = &self.telemetry.shard;
+        let route = match (verdict, found) {
+            (Kept::TlsRedirect, _) => {
+                shard.inc(http.stats.rq_redirect);
+                let location = [b"https://", exchange.host(), exchange.path()].concat();
+                return self.redirect(id, exchange, 301, &location, "direct_response");
+            }
+            (Kept::Route, Some((_, route))) => route,
+            (Kept::NoRoute | Kept::Route, _) => {
+                shard.inc(http.stats.no_route);
+                let reply = Reply::new(404, b"", Flags::NO_ROUTE_FOUND, "route_not_found");
+                return self.reply(id, exchange, &reply);
+            }
+        };
+        match &route.action {
+            Action::Redirect(redirect) => {
+                shard.inc(http.stats.rq_redirect);
+                let mut location = vec![];
+                redirect.location(&route.rule, &*exchange, &mut location);
+                self.redirect(id, exchange, redirect.status, &location, "direct_response");
+            }
+            Action::Respond(response) => {
+                shard.inc(http.stats.rq_direct_response);
+                let reply = Reply::new(response.status, &response.body, Flags::NONE, "direct_response");
+                self.reply(id, exchange, &reply);
+            }
+            Action::Forward(forward) => {
+                let known = routed.cluster().is_some_and(|cluster| snapshot.cluster(cluster.id).is_some());
+                if !known {
+                    shard.inc(http.stats.no_cluster);
+                    let status = forward.cluster_not_found;
+                    let reply = Reply::new(status, b"", Flags::NO_CLUSTER_FOUND, "cluster_not_found");
+                    return self.reply(id, exchange, &reply);
+                }
+                self.prepare(id, exchange, body);
+            }
+        }
+    }
+
+    /// Makes the request what its host is to get. Time counts from here: what filters took is not the route's.
+    fn prepare(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
+        let key = exchange.down;
+        let Some(http) = exchange.route.as_ref().map(|routed| routed.http.clone()) else { return };
+        if let Err(TooLong) = self.edit_request(key, &mut exchange) {
+            let reply = Reply::new(414, b"", Flags::NONE, "path_rewrite_too_long");
+            return self.reply(id, exchange, &reply);
+        }
+        self.limit_time(&mut exchange, &http);
+        self.send_on(id, exchange, body);
+    }
+
+    /// To its host, as soon as it is known to be whole where that must be known.
+    pub(super) fn send_on(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
+        if !exchange.must_end_first() {
+            return self.attempt(id, exchange, body);
+        }
+        exchange.phase = Phase::Unended;
+        exchange.wake = Deadline::NEVER;
+        self.arm(&mut exchange);
+        self.exchanges.put_back(id, exchange);
+    }
+
+    fn refuse_upgrade(&mut self, key: Key, id: ExchangeId, exchange: Box<Exchange>, http: &HttpChain) {
+        self.telemetry.shard.inc(http.stats.downstream_rq_ws_on_non_ws_route);
+        if exchange.stream.is_none()
+            && let Some(client) = self.client(key)
+        {
+            // What follows may be bytes of the other protocol, made to look like a request.
+            client.last = true;
+        }
+        self.reply(id, exchange, &Reply::new(403, b"", Flags::NONE, "upgrade_failed"));
     }
 
     /// Names once what a route asks for and does not get yet.
@@ -227,92 +237,6 @@ impl Worker {
         if !forward.mirrors.is_empty() {
             self.shared
                 .warn_once("mirrored requests (request_mirror_policies) are not sent yet", &cluster.name);
-        }
-    }
-
-    /// Fault and CORS, in Istio's order, and what the route says.
-    fn filters(&mut self, http: &HttpChain, exchange: &mut Exchange, decision: &RouteDecision<'_>) -> Next {
-        // Envoy: a route that redirects or answers by itself has no policy.
-        let forwards = matches!(decision.verdict, Verdict::Forward { .. } | Verdict::ForwardByHeader { .. });
-        let cors = decision.route.and_then(|route| route.filters.cors.as_ref());
-        if let Some(cors) = cors.filter(|_| http.cors && forwards) {
-            match cors.decide(&*exchange, self.random.next_u64()) {
-                CorsDecision::Pass | CorsDecision::Foreign => {}
-                CorsDecision::Preflight { fields, .. } => return Next::Preflight(CorsAnswer::new(fields)),
-                CorsDecision::Actual { fields } => {
-                    let answer = CorsAnswer::new(fields);
-                    exchange.cors = Some(Box::new(answer));
-                }
-            }
-        }
-        match decision.verdict {
-            Verdict::NoVirtualHost | Verdict::NoRoute => Next::NoRoute,
-            Verdict::Redirect(redirect) => {
-                let mut location = vec![];
-                if let Some(route) = decision.route {
-                    redirect.location(&route.rule, &*exchange, &mut location);
-                }
-                Next::Redirect { status: redirect.status, location }
-            }
-            Verdict::TlsRedirect => {
-                let location = [b"https://", exchange.host(), exchange.path()].concat();
-                Next::Redirect { status: 301, location }
-            }
-            Verdict::Respond(response) => {
-                Next::Respond { status: response.status, body: response.body.clone() }
-            }
-            Verdict::Forward { .. } | Verdict::ForwardByHeader { .. } => {
-                let Some(routed) = &exchange.route else { return Next::NoRoute };
-                let not_found = routed.forward().map_or(503, |forward| forward.cluster_not_found);
-                let Some(cluster) =
-                    routed.cluster().filter(|cluster| routed.snapshot.cluster(cluster.id).is_some())
-                else {
-                    return Next::NoCluster { status: not_found };
-                };
-                let fault =
-                    decision.route.and_then(|route| route.filters.fault.as_ref()).filter(|_| http.fault);
-                let decided = match fault {
-                    Some(fault) => {
-                        let dice = [self.random.next_u64(), self.random.next_u64()];
-                        fault.decide(&*exchange, &cluster.name, dice)
-                    }
-                    None => model::fault::FaultDecision::default(),
-                };
-                Next::Forward { abort: decided.abort, delay: decided.delay }
-            }
-        }
-    }
-
-    /// The delay (if any) is over: answer with a fault, or send.
-    pub(super) fn after_delay(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
-        if exchange.must_end_first() {
-            exchange.phase = Phase::Delayed;
-            exchange.wake = Deadline::NEVER;
-            self.arm(&mut exchange);
-            self.exchanges.put_back(id, exchange);
-            return;
-        }
-        match exchange.abort.take() {
-            None => self.attempt(id, exchange, body),
-            Some(Abort::Status(status)) => {
-                let reply =
-                    Reply::new(status, b"fault filter abort", Flags::FAULT_INJECTED, "fault_filter_abort");
-                self.reply(id, exchange, &reply);
-            }
-            Some(Abort::Grpc(status)) => {
-                exchange.grpc_status = u8::try_from(status).ok();
-                let text = status.to_string();
-                let headers: [(&str, &[u8]); 3] = [
-                    ("content-type", b"application/grpc"),
-                    ("grpc-status", text.as_bytes()),
-                    ("grpc-message", b"fault filter abort"),
-                ];
-                let reply = Reply {
-                    headers: &headers,
-                    ..Reply::new(200, b"", Flags::FAULT_INJECTED, "fault_filter_abort")
-                };
-                self.reply(id, exchange, &reply);
-            }
         }
     }
 
@@ -351,12 +275,32 @@ fn upgrade(http: &HttpChain, exchange: &Exchange, decision: &RouteDecision<'_>) 
     Some(http.settings.upgrade(forward, protocol))
 }
 
+impl Routed {
+    /// While the routes have not arrived.
+    fn nowhere(http: &Rc<HttpChain>, snapshot: &Rc<Current>) -> Routed {
+        Routed {
+            http: http.clone(),
+            snapshot: snapshot.clone(),
+            place: RoutePlace { virtual_host: u32::MAX, route: u32::MAX },
+            verdict: Kept::NoRoute,
+            split: None,
+            named: None,
+            replay_limit: 0,
+        }
+    }
+}
+
 fn routed(
     http: &Rc<HttpChain>,
     snapshot: &Rc<Current>,
     decision: &RouteDecision<'_>,
     exchange: &Exchange,
 ) -> Routed {
+    let verdict = match decision.verdict {
+        Verdict::NoVirtualHost | Verdict::NoRoute => Kept::NoRoute,
+        Verdict::TlsRedirect => Kept::TlsRedirect,
+        _ => Kept::Route,
+    };
     let (split, named, retries) = match decision.verdict {
         Verdict::Forward { split, forward, .. } => (split, None, forward.retry.is_some()),
         Verdict::ForwardByHeader { header, forward } => {
@@ -373,6 +317,7 @@ fn routed(
         http: http.clone(),
         snapshot: snapshot.clone(),
         place: decision.place,
+        verdict,
         split,
         named,
         replay_limit: if retries { limit } else { limit.min(16 * 1024) },

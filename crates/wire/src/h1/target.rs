@@ -58,7 +58,7 @@ impl<'a> Target<'a> {
                     (Scheme::Http, target.get(b"http://".len()..))
                 } else if starts_with_ignore_case(target, b"https://") {
                     if !secure {
-                        return Err(Reject::malformed(Side::Request, details::HTTPS_ON_PLAINTEXT));
+                        return Err(Reject::with_status(Side::Request, 403, details::HTTPS_ON_PLAINTEXT));
                     }
                     (Scheme::Https, target.get(b"https://".len()..))
                 } else {
