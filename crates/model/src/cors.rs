@@ -108,7 +108,8 @@ impl Cors {
     /// This policy, and for whatever it does not say the one around it. How often it applies is this policy's alone.
     #[must_use]
     pub(crate) fn over(&self, around: &Cors) -> Cors {
-        let text = |own: &Arc<str>, other: &Arc<str>| if own.is_empty() { other.clone() } else { own.clone() };
+        let text =
+            |own: &Arc<str>, other: &Arc<str>| if own.is_empty() { other.clone() } else { own.clone() };
         Cors {
             origins: if self.origins.is_empty() { &around.origins } else { &self.origins }.clone(),
             allow_methods: text(&self.allow_methods, &around.allow_methods),

@@ -55,8 +55,7 @@ fn walk(message: &Message, bytes: &[u8], depth: usize) -> Compiled<()> {
     let is_optional = |field: protobuf::Field<'_>| {
         Some(field.number) == message.is_optional && field.whole.last() != Some(&0)
     };
-    let lenient =
-        message.is_optional.is_some() && protobuf::fields(bytes).flatten().any(is_optional);
+    let lenient = message.is_optional.is_some() && protobuf::fields(bytes).flatten().any(is_optional);
     for (position, field) in protobuf::fields(bytes).enumerate() {
         let Ok(field) = field else { return refuse!("does not decode as {}", message.name) };
         let Some(known) = message.fields.get(&field.number) else {

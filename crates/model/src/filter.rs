@@ -111,10 +111,7 @@ pub enum Settings {
 }
 
 impl RouteFilters {
-    pub(crate) fn compile(
-        configs: &BTreeMap<String, xds::Any>,
-        names: &mut Names,
-    ) -> Compiled<RouteFilters> {
+    pub(crate) fn compile(configs: &BTreeMap<String, xds::Any>, names: &mut Names) -> Compiled<RouteFilters> {
         let mut told = Vec::new();
         for (name, any) in configs {
             let field = format!("typed_per_filter_config[{name}]");

@@ -83,6 +83,10 @@ pub(crate) fn socket_address(socket: &xds::core::SocketAddress) -> Compiled<Plac
         None => 0,
     };
     let Ok(port) = u16::try_from(port) else { return refuse!("{port} is no port") };
+    if socket.address.contains('%') {
+        // Its scope is this machine's alone, and a resolver would take it for a name.
+        return refuse!("{:?}: scoped addresses are not supported", socket.address);
+    }
     match socket.address.parse::<IpAddr>() {
         Ok(ip) => Ok(Place::Ip(SocketAddr::new(ip, port))),
         Err(_) if socket.address.is_empty() => refuse!("the address is empty"),

@@ -51,7 +51,9 @@ fn preflight(origin: &'static str) -> Request {
 
 #[test]
 fn a_wildcard_written_as_an_exact_match_is_any_origin() {
-    for star in [json!({ "exact": "*" }), json!({ "prefix": "*" }), json!({ "safe_regex": { "regex": ".+" } })] {
+    for star in
+        [json!({ "exact": "*" }), json!({ "prefix": "*" }), json!({ "safe_regex": { "regex": ".+" } })]
+    {
         let fields = json!({ "allow_origin_string_match": [star], "allow_methods": "GET" });
         with_cors(json!({ "typed_per_filter_config": policy(fields) }), |cors| {
             assert_eq!(decided(cors, &from("http://o")), "sent allow-origin=http://o");
@@ -146,7 +148,8 @@ fn policies_of_several_levels_are_laid_over_one_another() {
         { "match": { "prefix": "/inline" }, "route": { "cluster": "c", "cors": { "allow_methods": "PATCH" } } },
         { "match": { "prefix": "/" }, "route": { "cluster": "c" } },
     ]);
-    let host = json!({ "name": "v", "domains": ["*"], "routes": routes, "typed_per_filter_config": policy(around) });
+    let host =
+        json!({ "name": "v", "domains": ["*"], "routes": routes, "typed_per_filter_config": policy(around) });
     let table = table(json!({ "name": "r", "virtual_hosts": [host] }));
     for (path, method) in [("/partial", "PUT"), ("/inline", "GET"), ("/", "GET")] {
         let request = Request { path: path.into(), ..preflight("http://o") };

@@ -30,20 +30,59 @@ const LINES: &[&[&str]] = &[
 
 /// A matcher and what it says of each column: as it is, with `treat_missing_header_as_empty`, with `invert_match`, with both.
 const ENVOY: &[(&str, [&str; 4])] = &[
-    (r#"{"exact_match": "admin"}"#, ["nnynyyynnnnnnynnnn", "nnynyyynnnnnnynnnn", "nynynnnyyyyyynyyyy", "yynynnnyyyyyynyyyy"]),
-    (r#"{"string_match": {"exact": "admin"}}"#, ["nnynyyynnnnnnynnnn", "nnynyyynnnnnnynnnn", "nynynnnyyyyyynyyyy", "yynynnnyyyyyynyyyy"]),
-    (r#"{"string_match": {"exact": "user,admin"}}"#, ["nnnnnnnynnnnnnnnnn", "nnnnnnnynnnnnnnnnn", "nyyyyyynyyyyyyyyyy", "yyyyyyynyyyyyyyyyy"]),
-    (r#"{"string_match": {"prefix": "adm"}}"#, ["nnynyyynnnnnnynnnn", "nnynyyynnnnnnynnnn", "nynynnnyyyyyynyyyy", "yynynnnyyyyyynyyyy"]),
-    (r#"{"string_match": {"suffix": "min"}}"#, ["nnynyyyynnnnnynnnn", "nnynyyyynnnnnynnnn", "nynynnnnyyyyynyyyy", "yynynnnnyyyyynyyyy"]),
-    (r#"{"string_match": {"contains": "dmi"}}"#, ["nnynyyyynnnnnynnnn", "nnynyyyynnnnnynnnn", "nynynnnnyyyyynyyyy", "yynynnnnyyyyynyyyy"]),
-    (r#"{"string_match": {"safe_regex": {"regex": "a.*n"}}}"#, ["nnynyyynnnnnnynnnn", "nnynyyynnnnnnynnnn", "nynynnnyyyyyynyyyy", "yynynnnyyyyyynyyyy"]),
-    (r#"{"string_match": {"safe_regex": {"regex": ".*"}}}"#, ["nyyyyyyyyyyyyyyyyy", "yyyyyyyyyyyyyyyyyy", "nnnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnn"]),
-    (r#"{"range_match": {"start": "1", "end": "10"}}"#, ["nnnnnnnnnyyyynnyny", "nnnnnnnnnyyyynnyny", "nyyyyyyyynnnnyynyn", "yyyyyyyyynnnnyynyn"]),
-    (r#"{"present_match": true}"#, ["nyyyyyyyyyyyyyyyyy", "yyyyyyyyyyyyyyyyyy", "ynnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnn"]),
-    (r#"{"present_match": false}"#, ["ynnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnn", "nyyyyyyyyyyyyyyyyy", "yyyyyyyyyyyyyyyyyy"]),
+    (
+        r#"{"exact_match": "admin"}"#,
+        ["nnynyyynnnnnnynnnn", "nnynyyynnnnnnynnnn", "nynynnnyyyyyynyyyy", "yynynnnyyyyyynyyyy"],
+    ),
+    (
+        r#"{"string_match": {"exact": "admin"}}"#,
+        ["nnynyyynnnnnnynnnn", "nnynyyynnnnnnynnnn", "nynynnnyyyyyynyyyy", "yynynnnyyyyyynyyyy"],
+    ),
+    (
+        r#"{"string_match": {"exact": "user,admin"}}"#,
+        ["nnnnnnnynnnnnnnnnn", "nnnnnnnynnnnnnnnnn", "nyyyyyynyyyyyyyyyy", "yyyyyyynyyyyyyyyyy"],
+    ),
+    (
+        r#"{"string_match": {"prefix": "adm"}}"#,
+        ["nnynyyynnnnnnynnnn", "nnynyyynnnnnnynnnn", "nynynnnyyyyyynyyyy", "yynynnnyyyyyynyyyy"],
+    ),
+    (
+        r#"{"string_match": {"suffix": "min"}}"#,
+        ["nnynyyyynnnnnynnnn", "nnynyyyynnnnnynnnn", "nynynnnnyyyyynyyyy", "yynynnnnyyyyynyyyy"],
+    ),
+    (
+        r#"{"string_match": {"contains": "dmi"}}"#,
+        ["nnynyyyynnnnnynnnn", "nnynyyyynnnnnynnnn", "nynynnnnyyyyynyyyy", "yynynnnnyyyyynyyyy"],
+    ),
+    (
+        r#"{"string_match": {"safe_regex": {"regex": "a.*n"}}}"#,
+        ["nnynyyynnnnnnynnnn", "nnynyyynnnnnnynnnn", "nynynnnyyyyyynyyyy", "yynynnnyyyyyynyyyy"],
+    ),
+    (
+        r#"{"string_match": {"safe_regex": {"regex": ".*"}}}"#,
+        ["nyyyyyyyyyyyyyyyyy", "yyyyyyyyyyyyyyyyyy", "nnnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnn"],
+    ),
+    (
+        r#"{"range_match": {"start": "1", "end": "10"}}"#,
+        ["nnnnnnnnnyyyynnyny", "nnnnnnnnnyyyynnyny", "nyyyyyyyynnnnyynyn", "yyyyyyyyynnnnyynyn"],
+    ),
+    (
+        r#"{"present_match": true}"#,
+        ["nyyyyyyyyyyyyyyyyy", "yyyyyyyyyyyyyyyyyy", "ynnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnn"],
+    ),
+    (
+        r#"{"present_match": false}"#,
+        ["ynnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnn", "nyyyyyyyyyyyyyyyyy", "yyyyyyyyyyyyyyyyyy"],
+    ),
     (r#"{}"#, ["nyyyyyyyyyyyyyyyyy", "yyyyyyyyyyyyyyyyyy", "ynnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnn"]),
-    (r#"{"string_match": {"exact": ""}}"#, ["nynnnnnnnnnnnyynnn", "yynnnnnnnnnnnyynnn", "nnyyyyyyyyyyynnyyy", "nnyyyyyyyyyyynnyyy"]),
-    (r#"{"exact_match": ""}"#, ["nyyyyyyyyyyyyyyyyy", "yyyyyyyyyyyyyyyyyy", "nnnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnn"]),
+    (
+        r#"{"string_match": {"exact": ""}}"#,
+        ["nynnnnnnnnnnnyynnn", "yynnnnnnnnnnnyynnn", "nnyyyyyyyyyyynnyyy", "nnyyyyyyyyyyynnyyy"],
+    ),
+    (
+        r#"{"exact_match": ""}"#,
+        ["nyyyyyyyyyyyyyyyyy", "yyyyyyyyyyyyyyyyyy", "nnnnnnnnnnnnnnnnnn", "nnnnnnnnnnnnnnnnnn"],
+    ),
 ];
 
 #[test]
@@ -52,7 +91,8 @@ fn each_line_of_a_header_is_matched_by_itself() {
         let matcher: Value = serde_json::from_str(matcher).unwrap();
         let settings = [(false, false), (true, false), (false, true), (true, true)];
         for ((empty, invert), answer) in settings.into_iter().zip(answers) {
-            let more = json!({ "name": "x-role", "treat_missing_header_as_empty": empty, "invert_match": invert });
+            let more =
+                json!({ "name": "x-role", "treat_missing_header_as_empty": empty, "invert_match": invert });
             let rule = json!({ "prefix": "/", "headers": [merged(more, matcher.clone())] });
             let table = one_host(json!([{ "name": "hit", "match": rule, "route": { "cluster": "c" } }]));
             assert_eq!(answer.len(), LINES.len());
@@ -68,11 +108,19 @@ fn each_line_of_a_header_is_matched_by_itself() {
 /// Envoy keeps the lines of these as one value, joined; asked name by name with the lines `1` and `2`.
 #[test]
 fn the_lines_of_an_inline_header_are_one_value() {
-    for (name, joined) in
-        [("user-agent", true), ("authorization", true), ("origin", true), ("x-forwarded-for", true), ("accept-language", false), ("cookie", false), ("x-user-id", false), ("forwarded", false)]
-    {
+    for (name, joined) in [
+        ("user-agent", true),
+        ("authorization", true),
+        ("origin", true),
+        ("x-forwarded-for", true),
+        ("accept-language", false),
+        ("cookie", false),
+        ("x-user-id", false),
+        ("forwarded", false),
+    ] {
         let holds = |value: &str| {
-            let rule = json!({ "prefix": "/", "headers": [{ "name": name, "string_match": { "exact": value } }] });
+            let rule =
+                json!({ "prefix": "/", "headers": [{ "name": name, "string_match": { "exact": value } }] });
             let table = one_host(json!([{ "name": "hit", "match": rule, "route": { "cluster": "c" } }]));
             table.decide(&get("h", "/").with(name, "1").with(name, "2"), 0).route.is_some()
         };
@@ -88,10 +136,14 @@ fn a_fault_sees_each_line_too() {
         "headers": [{ "name": "x-role", "string_match": { "exact": "guest" }, "invert_match": true }] });
     let table = one_host(json!([{ "match": { "prefix": "/" }, "route": { "cluster": "c" },
         "typed_per_filter_config": { "envoy.filters.http.fault": fault } }]));
-    for (lines, aborted) in [(&["guest"][..], false), (&["user"], true), (&["user", "guest"], false), (&["guest", "user"], false)] {
+    for (lines, aborted) in
+        [(&["guest"][..], false), (&["user"], true), (&["user", "guest"], false), (&["guest", "user"], false)]
+    {
         let request = lines.iter().fold(get("h", "/"), |request, line| request.with("x-role", line));
         let decision = table.decide(&request, 0);
-        let Some(Settings::Fault(fault)) = decision.route.unwrap().filters.settings().next() else { panic!() };
+        let Some(Settings::Fault(fault)) = decision.route.unwrap().filters.settings().next() else {
+            panic!()
+        };
         assert_eq!(fault.decide(&request, Some("c"), [0, 0]).abort.is_some(), aborted, "{lines:?}");
     }
 }

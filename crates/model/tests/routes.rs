@@ -407,7 +407,10 @@ fn faults_are_decided_by_two_dice() {
     assert_eq!(faulty.decide(&request, Some("c"), [0, 0]), FaultDecision::default());
     let jason = get("h", "/").with("end-user", "jason");
     let delay = Some(std::time::Duration::from_secs(7));
-    assert_eq!(faulty.decide(&jason, Some("c"), [9, 0]), FaultDecision { delay, abort: Some(Abort::Status(555)) });
+    assert_eq!(
+        faulty.decide(&jason, Some("c"), [9, 0]),
+        FaultDecision { delay, abort: Some(Abort::Status(555)) }
+    );
     assert_eq!(faulty.decide(&jason, Some("c"), [9, 500_000]), FaultDecision { delay, abort: None });
 }
 

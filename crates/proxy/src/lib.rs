@@ -36,6 +36,7 @@ pub mod runtime;
 pub mod static_config;
 mod table;
 mod telemetry_sink;
+mod unheeded;
 mod upstream;
 mod worker;
 

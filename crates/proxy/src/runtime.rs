@@ -238,6 +238,7 @@ impl ProxyHandle {
             if state.listening.contains_key(&name) {
                 continue;
             }
+            crate::unheeded::listener(&self.inner.shared, listener);
             match self.open(listener) {
                 Ok(addresses) => {
                     state.listening.insert(name, addresses);

@@ -77,8 +77,7 @@ fn an_outsiders_forwarded_proto_says_nothing() {
     for told in ["https", "HTTPS", "", "wss"] {
         let mut client = proxy.client();
         let mut ask = |target: &str, name: &str| {
-            client
-                .ask(&format!("GET {target} HTTP/1.1\r\nhost: {name}\r\nx-forwarded-proto: {told}\r\n\r\n"))
+            client.ask(&format!("GET {target} HTTP/1.1\r\nhost: {name}\r\nx-forwarded-proto: {told}\r\n\r\n"))
         };
         assert_eq!(ask("/scheme", "a").body, "http");
         assert_eq!(ask("/redirect", "a").header("location"), Some("http://a/x"));
@@ -137,7 +136,11 @@ fn each_line_of_a_header_is_matched_by_itself() {
         ("x-role: user,admin\r\n", 200),
         ("x-role:\r\nx-role: admin\r\n", 403),
     ] {
-        assert_eq!(client.ask(&format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n")).status, status, "{lines:?}");
+        assert_eq!(
+            client.ask(&format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n")).status,
+            status,
+            "{lines:?}"
+        );
     }
 }
 
@@ -152,7 +155,8 @@ fn each_line_of_a_response_is_matched_by_itself() {
     let policy = json!({ "retry_on": "retriable-headers", "num_retries": 1,
         "retriable_headers": [{ "name": "x-again", "string_match": { "exact": "yes" } }],
         "retry_back_off": { "base_interval": "0.001s" } });
-    let routes = json!([{ "match": { "prefix": "/" }, "route": { "cluster": "up", "retry_policy": policy } }]);
+    let routes =
+        json!([{ "match": { "prefix": "/" }, "route": { "cluster": "up", "retry_policy": policy } }]);
     let proxy = Proxy::start(http_listener(http(routes)), &[cluster("up", &[host.address])]);
     assert_eq!(proxy.get("/").status, 200);
     assert_eq!(host.requests.lock().unwrap().len(), 2);
@@ -173,8 +177,12 @@ fn a_wildcard_written_as_an_exact_origin_allows_any() {
     let proxy = Proxy::start(http_listener(http(routes)), &[cluster("up", &[host.address])]);
     let mut client = proxy.client();
     let answer = client.ask("GET / HTTP/1.1\r\nhost: a\r\norigin: https://page.test\r\n\r\n");
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some("https://page.test")));
-    let preflight = "HTTP/1.1\r\nhost: a\r\norigin: https://page.test\r\naccess-control-request-method: POST\r\n\r\n";
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (200, Some("https://page.test"))
+    );
+    let preflight =
+        "HTTP/1.1\r\nhost: a\r\norigin: https://page.test\r\naccess-control-request-method: POST\r\n\r\n";
     let answer = client.ask(&format!("OPTIONS /x {preflight}"));
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("access-control-allow-methods"), Some("POST,GET"));

@@ -179,16 +179,24 @@ async fn answer(inner: &Arc<Inner>, request: Request<Incoming>) -> Response<Full
     }
 }
 
-/// The Host of a request to the admin server is an address, `localhost`, or none.
-fn from_here(request: &Request<Incoming>) -> bool {
-    let Some(host) = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()) else {
-        return true;
+/// Whether a request is meant for the admin server: it has one Host, which is an address or `localhost`, and so is the
+/// authority of its target if that has one.
+fn from_here<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(one), None) => one.to_str().ok(),
+        _ => None,
     };
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let name = name.map_or(host, |(name, _)| name);
-    name == "localhost"
-        || name.is_empty()
-        || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+    let target = request.uri().authority().map(|authority| authority.as_str());
+    host.is_some_and(is_here) && target.is_none_or(is_here)
+}
+
+/// Whether an authority is an address or `localhost`, with or without a port.
+fn is_here(authority: &str) -> bool {
+    let port = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = port.map_or(authority, |(name, _)| name);
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn page(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
@@ -199,4 +207,37 @@ fn page(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<By
     headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, max-age=0"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page in a browser, by a name of its own that was made to point here, must not command the proxy.
+    #[test]
+    fn a_request_is_for_here_only_by_an_address_of_here() {
+        let rows: [(&str, &[&str], bool); 16] = [
+            ("/stats", &["127.0.0.1:15000"], true),
+            ("/stats", &["localhost"], true),
+            ("/stats", &["LOCALHOST:15000"], true),
+            ("/stats", &["[::1]:15000"], true),
+            ("/stats", &["10.0.0.7"], true),
+            ("/stats", &[], false),
+            ("/stats", &[""], false),
+            ("/stats", &["evil.test"], false),
+            ("/stats", &["evil.test:15000"], false),
+            ("/stats", &["localhost.evil.test"], false),
+            ("/stats", &["127.0.0.1", "evil.test"], false),
+            ("/stats", &["evil.test", "127.0.0.1"], false),
+            ("/stats", &["127.0.0.1", "127.0.0.1"], false),
+            ("http://evil.test/stats", &["127.0.0.1"], false),
+            ("http://127.0.0.1:15000/stats", &["127.0.0.1:15000"], true),
+            ("http://127.0.0.1/stats", &["evil.test"], false),
+        ];
+        for (target, hosts, here) in rows {
+            let request =
+                hosts.iter().fold(Request::get(target), |request, host| request.header("host", *host));
+            assert_eq!(from_here(&request.body(()).unwrap()), here, "{target} {hosts:?}");
+        }
+    }
 }

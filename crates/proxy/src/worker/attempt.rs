@@ -247,7 +247,9 @@ impl Worker {
     fn original_destination(&mut self, config: &model::Cluster, exchange: &Exchange) -> Option<SocketAddr> {
         let told = config.original_dst.header.as_ref().and_then(|name| {
             let head = exchange.head_view();
-            std::str::from_utf8(exchange.edits.value(&head, name.as_bytes())?).ok()?.parse().ok()
+            let text = std::str::from_utf8(exchange.edits.value(&head, name.as_bytes())?).ok()?;
+            // A scope is this machine's alone; nobody else can mean it.
+            text.parse().ok().filter(|_| !text.contains('%'))
         });
         let mut address = match told {
             Some(address) => address,

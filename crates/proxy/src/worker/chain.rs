@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use model::filter::{Filter, HttpFilter, PeerMetadata};
 use model::http_connection::{HttpConnection, Underscores};
-use model::http1::HeaderCase;
 use model::listener::Direction;
 use model::network::{NetworkAction, TcpProxy};
 use telemetry::envoy::{EnvoyStats, HttpStats, ListenerStats, TcpStats};
@@ -98,7 +97,7 @@ impl Chains {
         }
         self.next += 1;
         let stats = self.listener(listener);
-        self.warn(chain, listener);
+        crate::unheeded::chain(&self.shared, chain, &listener.name);
         let handler = match &chain.action {
             NetworkAction::Http(settings) => {
                 Handler::Http(Rc::new(self.http(settings.clone(), listener, stats, telemetry)))
@@ -115,50 +114,6 @@ impl Chains {
         };
         self.made.insert(address, (chain.clone(), handler.clone()));
         handler
-    }
-
-    /// Names once what a chain asks for and does not get.
-    fn warn(&self, chain: &model::FilterChain, listener: &model::Listener) {
-        let stats = match &chain.action {
-            NetworkAction::Http(settings) => settings.filters.iter().find_map(|filter| match &filter.kind {
-                HttpFilter::Stats(config) => Some(&**config),
-                _ => None,
-            }),
-            _ => chain.filters.stats.as_deref(),
-        };
-        if stats.is_some_and(|config| !config.metrics.is_empty()) {
-            let what = "istio.stats counts its metrics with their usual labels: overrides of metrics and tags are \
-                not applied";
-            self.shared.warn_once(what, &listener.name);
-        }
-        let NetworkAction::Http(settings) = &chain.action else { return };
-        let http1 = &settings.http1;
-        let told = [
-            (
-                http1.header_case == HeaderCase::Proper,
-                "proper_case_words: names of headers are sent as they came",
-            ),
-            (
-                !http1.allow_absolute_url,
-                "allow_absolute_url: requests in absolute form are taken all the same",
-            ),
-            (
-                http1.default_host_for_http_10.is_some(),
-                "default_host_for_http_10: a request without Host is refused all the same",
-            ),
-            (
-                http1.stream_error_on_invalid_message,
-                "stream_error_on_invalid_http_message: after an invalid HTTP/1 request the connection is closed",
-            ),
-            (
-                settings.router.respect_expected_timeout,
-                "respect_expected_rq_timeout: x-envoy-expected-rq-timeout-ms of clients is not honoured",
-            ),
-        ];
-        let told = told.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what);
-        for what in told.chain(crate::http2::unheeded(&settings.http2)) {
-            self.shared.warn_once(what, &listener.name);
-        }
     }
 
     fn http(

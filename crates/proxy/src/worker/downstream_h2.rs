@@ -10,7 +10,7 @@ use wire::text::list_has;
 
 use super::Worker;
 use super::connection::{Client, Conn, DownstreamH2};
-use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
+use super::exchange::{Exchange, ExchangeId, Phase};
 use crate::clock::Time;
 use crate::net::sockets::Key;
 
@@ -203,8 +203,7 @@ impl Worker {
             exchange.held += bytes.len();
             return;
         }
-        let held =
-            exchange.phase == Phase::Unended;
+        let held = exchange.phase == Phase::Unended;
         exchange.request_done = end;
         if end {
             exchange.request_ended = now;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use telemetry::Flags;
-use wire::text::{http_date, push_u64};
+use wire::text::push_u64;
 use wire::{Reject, h1::Version};
 
 use super::Worker;
@@ -178,7 +178,8 @@ impl Worker {
         if !body.is_empty() && !reply.headers.iter().any(|(name, _)| *name == "content-type") {
             out.extend_from_slice(b"content-type: text/plain\r\n");
         }
-        push_field(&mut out, b"date", &http_date(self.clock.unix_nanos(self.now) / 1_000_000_000));
+        let date = self.date(self.clock.unix_nanos(self.now));
+        push_field(&mut out, b"date", &date);
         if let Some(client) = self.client(key) {
             match &client.http.settings.server_header {
                 model::http_connection::ServerHeader::Overwrite(name)

@@ -340,7 +340,7 @@ impl Worker {
     }
 
     /// The date as text, made once a second.
-    fn date(&mut self, unix_nanos: u64) -> [u8; 29] {
+    pub(super) fn date(&mut self, unix_nanos: u64) -> [u8; 29] {
         let second = unix_nanos / 1_000_000_000;
         if self.date.0 != second {
             self.date = (second, http_date(second));

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use model::view::any_of;
 use model::retry::{NoRetry, Outcome, Retry, decide};
+use model::view::any_of;
 use telemetry::Flags;
 use wire::HeaderId;
 

@@ -10,7 +10,31 @@ use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::route::Routed;
 
 impl Worker {
-    /// The route's timeouts.
+    /// The limits of the stream as a whole: they run while filters have the request, too.
+    pub(super) fn limit_stream(&mut self, exchange: &mut Exchange, http: &HttpChain) {
+        let timeouts = &http.settings.timeouts;
+        let forward = exchange.route.as_ref().and_then(Routed::forward);
+        let grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(grpc_timeout);
+        let duration = match forward {
+            Some(forward) => forward.stream_duration(timeouts.max_stream_duration, grpc),
+            None => timeouts.max_stream_duration,
+        };
+        exchange.idle_timeout = match forward.and_then(|forward| forward.idle_timeout) {
+            Some(idle) => Some(idle).filter(|idle| !idle.is_zero()),
+            None => timeouts.stream_idle,
+        };
+        if let Some(duration) = duration {
+            exchange.duration_deadline = Deadline(exchange.started.after(duration));
+        }
+        if let Some(timeout) = timeouts.request {
+            exchange.request_deadline = Deadline(exchange.started.after(timeout));
+        }
+        if let Some(idle) = exchange.idle_timeout {
+            exchange.idle_deadline = Deadline(self.now.after(idle));
+        }
+    }
+
+    /// The route's timeouts, which run from when the filters have let the request pass.
     pub(super) fn limit_time(&mut self, exchange: &mut Exchange, http: &HttpChain) {
         let Some(forward) = exchange.route.as_ref().and_then(Routed::forward) else { return };
         let mut timeout = forward.timeout;
@@ -23,12 +47,6 @@ impl Worker {
         let from_client = grpc.is_some() && timeout == grpc;
         let settings = &http.settings.timeouts;
         let duration = forward.stream_duration(settings.max_stream_duration, grpc);
-        if let Some(duration) = duration {
-            exchange.duration_deadline = Deadline(exchange.started.after(duration));
-        }
-        if let Some(timeout) = settings.request {
-            exchange.request_deadline = Deadline(exchange.started.after(timeout));
-        }
         match exchange.obeyed.timeout_millis {
             Some(0) => timeout = None,
             Some(millis) => timeout = Some(Duration::from_millis(millis)),
@@ -42,10 +60,6 @@ impl Worker {
         exchange.per_try_timeout = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
         exchange.per_try_idle_timeout = forward.retry.as_ref().and_then(|policy| policy.per_try_idle_timeout);
         exchange.route_timeout = timeout;
-        exchange.idle_timeout = match forward.idle_timeout {
-            Some(idle) => Some(idle).filter(|idle| !idle.is_zero()),
-            None => http.settings.timeouts.stream_idle,
-        };
         let expected = exchange.per_try_timeout.or(timeout);
         if let (Some(_), Some(duration)) = (grpc, duration) {
             // Envoy: the host is told how long it has, not how long the client had asked for.
@@ -55,9 +69,6 @@ impl Worker {
         }
         if exchange.request_done {
             self.start_route_timeout(exchange);
-        }
-        if let Some(idle) = exchange.idle_timeout {
-            exchange.idle_deadline = Deadline(self.now.after(idle));
         }
         if !http.settings.router.suppress_envoy_headers
             && let Some(expected) = expected

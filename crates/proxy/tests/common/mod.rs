@@ -27,10 +27,10 @@ pub fn http(routes: Value) -> Value {
         "route_config": { "name": "routes", "virtual_hosts": [
             { "name": "all", "domains": ["*"], "routes": routes, "include_request_attempt_count": true } ] },
         "http_filters": [
-            { "name": "fault", "typed_config": typed("envoy.extensions.filters.http.fault.v3.HTTPFault", json!({})) },
-            { "name": "cors", "typed_config": typed("envoy.extensions.filters.http.cors.v3.Cors", json!({})) },
+            { "name": "envoy.filters.http.fault", "typed_config": typed("envoy.extensions.filters.http.fault.v3.HTTPFault", json!({})) },
+            { "name": "envoy.filters.http.cors", "typed_config": typed("envoy.extensions.filters.http.cors.v3.Cors", json!({})) },
             { "name": "istio.stats", "typed_config": typed("stats.PluginConfig", json!({})) },
-            { "name": "router", "typed_config": typed("envoy.extensions.filters.http.router.v3.Router", json!({})) } ],
+            { "name": "envoy.filters.http.router", "typed_config": typed("envoy.extensions.filters.http.router.v3.Router", json!({})) } ],
     })
 }
 

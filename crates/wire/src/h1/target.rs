@@ -42,14 +42,19 @@ impl<'a> Target<'a> {
         }
         if method == b"CONNECT" {
             return match Authority::parse(target) {
-                Some(Authority { port: Some(_), .. }) => {
-                    Ok(Target { form: TargetForm::Authority, path: b"", authority: Some(target), scheme: None })
-                }
+                Some(Authority { port: Some(_), .. }) => Ok(Target {
+                    form: TargetForm::Authority,
+                    path: b"",
+                    authority: Some(target),
+                    scheme: None,
+                }),
                 _ => Err(INVALID),
             };
         }
         match target {
-            [b'/', ..] => Ok(Target { form: TargetForm::Origin, path: target, authority: None, scheme: None }),
+            [b'/', ..] => {
+                Ok(Target { form: TargetForm::Origin, path: target, authority: None, scheme: None })
+            }
             b"*" if method == b"OPTIONS" => {
                 Ok(Target { form: TargetForm::Asterisk, path: target, authority: None, scheme: None })
             }
@@ -71,7 +76,12 @@ impl<'a> Target<'a> {
                 if !matches!(path, [] | [b'/', ..]) {
                     return Err(INVALID);
                 }
-                Ok(Target { form: TargetForm::Absolute, path, authority: Some(authority), scheme: Some(scheme) })
+                Ok(Target {
+                    form: TargetForm::Absolute,
+                    path,
+                    authority: Some(authority),
+                    scheme: Some(scheme),
+                })
             }
         }
     }
