@@ -7,6 +7,14 @@ use wire::h2::{AbuseLimits, Config};
 /// before.
 const MAX_QUEUED: usize = 64 * 1024 * 1024;
 
+/// While more than this waits for a client's socket, bodies wait in their streams.
+const OUTPUT_MARK: usize = 256 * 1024;
+/// While more than this waits for a client's socket, nothing is taken from what the client sends: heads, small answers and
+/// acknowledgements have filled what bodies had left, and whatever is taken adds to it.
+pub const UNREAD_MARK: usize = OUTPUT_MARK + 64 * 1024;
+/// Taking goes on when no more than this waits.
+pub const READ_AGAIN_MARK: usize = 64 * 1024;
+
 /// `limits`: what a head may be.
 pub fn codec_config(settings: &Http2Settings, limits: &wire::h1::Limits) -> Config {
     let defaults = Config::default();
@@ -23,6 +31,7 @@ pub fn codec_config(settings: &Http2Settings, limits: &wire::h1::Limits) -> Conf
         underscores: limits.underscores,
         extended_connect: settings.allow_connect,
         max_queued: MAX_QUEUED,
+        output_high_water: OUTPUT_MARK,
         keepalive_interval: settings.keepalive.interval,
         keepalive_timeout: settings.keepalive.timeout,
         abuse: AbuseLimits {

@@ -66,7 +66,7 @@ fn a_spent_budget_refuses_requests_and_nothing_else() {
         }
         answer.status == 503
     });
-    // The connection that is refused a request is kept, and those under way are not cut.
+    // Who is refused a request is told to go; requests under way are not cut.
     assert_eq!(neighbour.ask("GET /small HTTP/1.1\r\nhost: a\r\n\r\n").status, 503);
     assert!(proxy.count("envoy_http_downstream_rq_overload_close", &[]) >= 2);
     let before = settled(&sent);

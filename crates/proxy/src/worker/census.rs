@@ -22,11 +22,11 @@ impl Worker {
         let of_conn = |conn: &Conn| match conn {
             Conn::Downstream(down) => down.inbox.capacity(),
             Conn::Upstream(up) => up.inbox.capacity(),
-            Conn::DownstreamH2(down) => down.codec.output().len(),
+            Conn::DownstreamH2(down) => down.codec.output().len() + down.held.capacity(),
             Conn::UpstreamH2(up) => up.codec.output().len(),
             Conn::Inspecting(inspecting) => inspecting.bytes.capacity(),
             Conn::TcpDownstream(session) => session.early.capacity(),
-            Conn::TcpUpstream(_) | Conn::Lingering | Conn::Vacant => 0,
+            Conn::TcpUpstream(_) | Conn::Lingering(_) | Conn::Vacant => 0,
         };
         let each = self.conns.iter().map(|(key, conn)| of_conn(conn) + self.sockets.backlog(key));
         Census {

@@ -91,9 +91,7 @@ impl Worker {
                     let _ = answer.send(reports.collect());
                 }
                 Command::Active(answer) => {
-                    let tcp =
-                        self.conns.iter().filter(|(_, conn)| matches!(conn, Conn::TcpDownstream(_))).count();
-                    let _ = answer.send(self.exchanges.active() + tcp);
+                    let _ = answer.send(self.undelivered());
                 }
                 Command::Flush(answer) => {
                     self.telemetry.flush();
@@ -141,7 +139,7 @@ impl Worker {
                     let stats = client.http.stats.clone();
                     self.telemetry.shard.inc(stats.downstream_cx_drain_close);
                 }
-                self.close_downstream(key);
+                self.end_downstream(key);
             }
         }
     }

@@ -7,10 +7,14 @@ use std::sync::Arc;
 use wire::h1::BodyReader;
 
 use super::exchange::ExchangeId;
+use super::h2_timers::H2Timers;
+use super::inbox::Inbox;
+use super::linger::Linger;
 use super::tcp::TcpSession;
 use crate::clock::Time;
-use crate::net::sockets::Key;
+use crate::net::sockets::{Key, high_water};
 use crate::peer::Peer;
+use crate::telemetry_sink::Telemetry;
 use crate::upstream::HostRef;
 
 /// The owner of a socket. An idle connection owns nothing but its box.
@@ -32,9 +36,8 @@ pub enum Conn {
     TcpDownstream(Box<TcpSession>),
     /// The other end of one.
     TcpUpstream(Key),
-    /// All is said; what the peer still sends is thrown away until it ends or a moment has passed, so that our last
-    /// words are not lost to a reset.
-    Lingering,
+    /// All is said; what the peer still sends is thrown away until it ends or a moment has passed.
+    Lingering(Linger),
 }
 
 /// The owners of all sockets, in the places their sockets have. A key of a socket that is gone finds nothing.
@@ -144,9 +147,31 @@ impl Conn {
 }
 
 impl Client {
+    /// Bytes that may wait for the client before nothing more is read for it.
+    pub fn bound(&self) -> usize {
+        high_water(self.origin.listener.buffer_limit)
+    }
+
+    /// Takes no request after the present one if the connection has lasted as long as it may (Envoy:
+    /// `max_connection_duration`). True: that has just been found, and is counted.
+    pub fn retire_if_old(&mut self, now: Time, telemetry: &Telemetry) -> bool {
+        let old = !self.last && self.age_limit().is_some_and(|limit| limit <= now);
+        if old {
+            self.last = true;
+            telemetry.shard.inc(self.http.stats.downstream_cx_max_duration_reached);
+        }
+        old
+    }
+
+    /// When it will be too old.
+    pub fn age_limit(&self) -> Option<Time> {
+        let longest = self.http.settings.timeouts.max_connection_duration;
+        longest.map(|longest| self.origin.started.after(longest))
+    }
+
     /// Counts a request; the last that is allowed ends the connection.
     pub fn begin_request(&mut self) {
-        self.requests += 1;
+        self.requests = self.requests.saturating_add(1);
         let most = self.http.settings.limits.max_requests_per_connection;
         self.last |= most.is_some_and(|most| self.requests >= most);
     }
@@ -160,7 +185,7 @@ pub struct Downstream {
     /// The body of the request being read.
     pub body: BodyReader,
     /// Bytes of an unfinished head, or of requests sent ahead.
-    pub inbox: Vec<u8>,
+    pub inbox: Inbox,
     /// How much of the inbox was tried as a head in vain.
     pub tried: usize,
     /// When the first byte of the head being read came.
@@ -171,8 +196,10 @@ pub struct Downstream {
 pub struct DownstreamH2 {
     pub client: Client,
     pub codec: wire::h2::Connection,
-    /// When a stream last began or ended.
-    pub used: Time,
+    pub timers: H2Timers,
+    /// What came while too much waited for the client to read it ([`crate::http2::UNREAD_MARK`]). Nothing more is read, nor
+    /// is this handled, until the client has read.
+    pub held: Vec<u8>,
     /// It is among those to be flushed at the end of this turn.
     pub flush: bool,
     /// When the head being read was first seen to be incomplete.

@@ -32,7 +32,8 @@ impl Worker {
                 let down = *down;
                 self.tcp_from_host(down, key, bytes);
             }
-            Some(Conn::Lingering | Conn::Vacant) | None => {}
+            Some(Conn::Lingering(_)) => self.linger_bytes(key, bytes.len()),
+            Some(Conn::Vacant) | None => {}
         }
     }
 
@@ -49,7 +50,7 @@ impl Worker {
                 self.tcp_host_ended(down, key);
             }
             Some(Conn::Inspecting(_)) => self.inspect_ended(key),
-            Some(Conn::Lingering | Conn::Vacant) | None => self.sockets.close(key),
+            Some(Conn::Lingering(_) | Conn::Vacant) | None => self.sockets.close(key),
         }
     }
 
@@ -69,7 +70,7 @@ impl Worker {
                 self.tcp_host_broken(down, key, error);
             }
             Some(Conn::Inspecting(_)) => self.inspect_ended(key),
-            Some(Conn::Lingering | Conn::Vacant) | None => self.sockets.close(key),
+            Some(Conn::Lingering(_) | Conn::Vacant) | None => self.sockets.close(key),
         }
     }
 }

@@ -6,6 +6,7 @@ use wire::h2::PREFACE;
 
 use super::Worker;
 use super::connection::{Client, Conn, Downstream, Reading};
+use super::inbox::Inbox;
 use crate::net::sockets::Key;
 
 /// Requests sent ahead of their turn are kept up to this many bytes; then the client is not read.
@@ -19,7 +20,7 @@ impl Worker {
             client,
             state: Reading::Head,
             exchange: None,
-            inbox: vec![],
+            inbox: Inbox::default(),
             tried: 0,
             head_began: None,
         };
@@ -30,26 +31,30 @@ impl Worker {
     /// Bytes came (none: kept ones may be read on).
     pub(super) fn downstream_bytes(&mut self, key: Key, bytes: &[u8]) {
         let Some(down) = self.downstream(key) else { return };
-        if down.inbox.is_empty() {
+        let mut kept = std::mem::take(&mut down.inbox);
+        if kept.is_empty() {
             let used = self.cut(key, bytes);
-            if let (Some(rest @ [_, ..]), Some(down)) = (bytes.get(used..), self.downstream(key)) {
-                down.inbox = rest.to_vec();
-            }
+            kept.push(bytes.get(used..).unwrap_or_default());
         } else {
-            let mut kept = std::mem::take(&mut down.inbox);
-            kept.extend_from_slice(bytes);
-            let used = self.cut(key, &kept);
-            if used < kept.len()
-                && let Some(down) = self.downstream(key)
-            {
-                kept.drain(..used);
-                down.inbox = kept;
-            }
+            kept.push(bytes);
+            let used = self.cut(key, kept.rest());
+            kept.take(used);
         }
-        if let Some(Conn::Downstream(down)) = self.conns.get(key)
-            && down.reading_ahead()
-        {
+        let Some(down) = self.downstream(key) else { return };
+        down.inbox = kept;
+        if down.reading_ahead() || self.client_is_unread(key) {
             self.sockets.pause(key);
+        }
+    }
+
+    /// More waits for the client than it may: no next request is begun, whose answer would wait too, until it has read
+    /// ([`Worker::drained`]).
+    fn client_is_unread(&self, key: Key) -> bool {
+        match self.conns.get(key) {
+            Some(Conn::Downstream(down)) if down.state == Reading::Head => {
+                self.sockets.backlog(key) > self.ration().min(down.client.bound())
+            }
+            _ => false,
         }
     }
 
@@ -59,7 +64,9 @@ impl Worker {
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
             let Some(down) = self.downstream(key) else { return bytes.len() };
-            match down.state {
+            let state = down.state;
+            match state {
+                Reading::Head if self.client_is_unread(key) => return at,
                 Reading::Head => match self.cut_head(key, rest) {
                     0 => return at,
                     used => at += used,
@@ -265,6 +272,14 @@ impl Worker {
         }
     }
 
+    /// The connection ends between two requests: closed as soon as the last answer is written.
+    pub(super) fn end_downstream(&mut self, key: Key) {
+        if let Some(client) = self.conns.get(key).and_then(Conn::client) {
+            client.http.closed(&self.telemetry);
+        }
+        self.close_written(key);
+    }
+
     pub(super) fn close_downstream(&mut self, key: Key) {
         if let Some(client) = self.conns.get(key).and_then(Conn::client) {
             client.http.closed(&self.telemetry);
@@ -277,14 +292,20 @@ impl Worker {
         let Some(down) = self.downstream(key) else { return };
         down.state = Reading::Head;
         down.exchange = None;
-        let kept = !down.inbox.is_empty();
         self.arm_downstream(key);
-        if kept {
+        self.read_client_next(key);
+    }
+
+    /// The client's next request may be read, what was kept of it first, once the client has read what waits for it.
+    pub(super) fn read_client_next(&mut self, key: Key) {
+        if self.client_is_unread(key) {
+            self.sockets.pause(key);
+            return;
+        }
+        if self.downstream(key).is_some_and(|down| !down.inbox.is_empty()) {
             self.continued.push(key);
         }
-        if self.sockets.is_paused(key) && self.sockets.resume(key) {
-            self.read_later(key);
-        }
+        self.read_on(key);
     }
 }
 

@@ -1,7 +1,5 @@
 //! A client's HTTP/2 connection: its frames cut into requests.
 
-use std::time::Duration;
-
 use model::http_connection::Codec;
 use telemetry::Flags;
 use wire::HeaderId;
@@ -11,11 +9,10 @@ use wire::text::list_has;
 use super::Worker;
 use super::connection::{Client, Conn, DownstreamH2};
 use super::exchange::{Exchange, ExchangeId, Phase};
+use super::h2_timers::{Due, H2Limits, H2Timers, RELEASE_AFTER};
 use crate::clock::Time;
+use crate::http2::{READ_AGAIN_MARK, UNREAD_MARK};
 use crate::net::sockets::Key;
-
-/// An idle connection gives back its memory after this long.
-pub(super) const RELEASE_AFTER: Duration = Duration::from_secs(2);
 
 impl Worker {
     pub(super) fn start_h2(&mut self, key: Key, client: Client) {
@@ -25,8 +22,9 @@ impl Worker {
 
     fn serve_h2(&mut self, key: Key, client: Client, codec: Connection) {
         self.telemetry.shard.inc(client.http.stats.downstream_cx_http2_total);
+        let timers = H2Timers::new(client.origin.started);
         let down =
-            DownstreamH2 { client, codec, used: self.now, flush: false, head_began: None, ending: false };
+            DownstreamH2 { client, codec, timers, held: vec![], flush: false, head_began: None, ending: false };
         self.put(key, Conn::DownstreamH2(Box::new(down)));
         self.flush_later(key);
         self.arm_h2_client(key);
@@ -90,11 +88,18 @@ impl Worker {
         self.flush_later(key);
     }
 
-    /// Goes through what happened on the connection, and in `bytes`.
+    /// Goes through what happened on the connection, and in `bytes`. While too much waits for the client to read it, the
+    /// bytes are kept and the socket is not read: nothing is begun whose answer would wait too.
     pub(super) fn h2_client_events(&mut self, key: Key, mut bytes: &[u8]) {
         let mut scratch = self.scratch.take().unwrap_or_default();
         let now = self.now.as_duration();
         while let Some(Conn::DownstreamH2(down)) = self.conns.get_mut(key) {
+            if !bytes.is_empty() && (!down.held.is_empty() || down.codec.output().len() > UNREAD_MARK) {
+                down.held.extend_from_slice(bytes);
+                bytes = &[];
+                self.sockets.pause(key);
+                continue;
+            }
             let event = match down.codec.next(&mut bytes, &mut scratch, now) {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
@@ -148,7 +153,7 @@ impl Worker {
         }
         let now = self.now;
         let Some(down) = self.h2_client(key) else { return };
-        down.used = now;
+        down.timers.stream_began(now);
         down.client.begin_request();
         // Over the edge nobody is a proxy of ours.
         let mesh = !down.client.http.settings.forwarded.use_remote_address;
@@ -260,12 +265,8 @@ impl Worker {
             }
         }
         self.h2_give_up(key);
-        if let Some(down) = self.h2_client(key) {
-            down.ending = true;
-        }
         self.sockets.pause(key);
-        // Nobody is waited for who does not read them.
-        self.sockets.set_deadline(key, self.now.after(RELEASE_AFTER));
+        self.end_h2_client_by(key);
         self.flush_later(key);
     }
 
@@ -289,15 +290,39 @@ impl Worker {
     pub(super) fn h2_client_flushed(&mut self, key: Key) {
         let now = self.now;
         let Some(down) = self.h2_client(key) else { return };
-        let empty = down.codec.output().is_empty();
-        if empty && (down.ending || down.codec.is_drained()) {
-            down.client.http.clone().closed(&self.telemetry);
-            self.linger(key);
-        } else if down.codec.open_streams() == 0 {
-            down.used = now;
-            let deadline = now.after(RELEASE_AFTER).min(down.head_deadline());
-            self.sockets.set_deadline(key, deadline);
+        let (waiting, open) = (down.codec.output().len(), down.codec.open_streams());
+        if waiting == 0 && (down.ending || down.codec.is_drained()) {
+            let http = down.client.http.clone();
+            http.closed(&self.telemetry);
+            return self.linger_for(key, http.settings.timeouts.delayed_close);
         }
+        down.timers.streams(now, open);
+        let read_again = !down.held.is_empty() && !down.ending && waiting <= READ_AGAIN_MARK;
+        if open == 0 {
+            self.arm_h2_client(key);
+        }
+        if read_again {
+            self.h2_read_again(key);
+        }
+    }
+
+    /// The client has read: what it sent meanwhile is handled, and more is read if it reads on.
+    fn h2_read_again(&mut self, key: Key) {
+        let Some(down) = self.h2_client(key) else { return };
+        let held = std::mem::take(&mut down.held);
+        self.h2_client_bytes(key, &held);
+        if self.h2_client(key).is_some_and(|down| down.held.is_empty() && !down.ending) {
+            self.read_on(key);
+        }
+    }
+
+    /// The connection ends when its last words are sent, or soon: nobody is waited for who does not read them.
+    fn end_h2_client_by(&mut self, key: Key) {
+        if let Some(down) = self.h2_client(key) {
+            down.ending = true;
+            down.held = vec![];
+        }
+        self.sockets.set_deadline(key, self.now.after(RELEASE_AFTER));
     }
 
     /// No request is taken any more; those under way go on.
@@ -312,59 +337,58 @@ impl Worker {
 
     /// Sets the timer to the earliest thing that may end.
     fn arm_h2_client(&mut self, key: Key) {
-        let now = self.now;
         let Some(down) = self.h2_client(key) else { return };
-        let timeouts = &down.client.http.settings.timeouts;
-        let mut deadline = down.codec.deadline().map_or(Time::NEVER, |at| Time::default().after(at));
-        if let Some(idle) = timeouts.idle {
-            let since = if down.codec.open_streams() == 0 { down.used } else { now };
-            deadline = deadline.min(since.after(idle));
+        if down.ending {
+            return;
         }
-        deadline = deadline.min(down.head_deadline());
-        if let Some(longest) = timeouts.max_connection_duration {
-            deadline = deadline.min(down.client.origin.started.after(longest).max(now));
-        }
+        let deadline = down.codec.deadline().map_or(Time::NEVER, |at| Time::default().after(at));
+        let deadline = deadline.min(down.timers.deadline(down.limits())).min(down.head_deadline());
         self.sockets.set_deadline(key, deadline);
     }
 
     pub(super) fn h2_client_timeout(&mut self, key: Key) {
         let now = self.now;
-        let Some(down) = self.h2_client(key) else { return };
+        let Some(Conn::DownstreamH2(down)) = self.conns.get_mut(key) else { return };
         if down.ending {
             self.close_downstream(key);
             return;
         }
-        let timeouts = down.client.http.settings.timeouts;
-        let stats = down.client.http.stats.clone();
-        if let Err(error) = down.codec.poll_timeouts(now.as_duration()) {
+        let http = down.client.http.clone();
+        let polled = down.codec.poll_timeouts(now.as_duration());
+        let shard = &self.telemetry.shard;
+        // Envoy's tx_flush_timeout; here among the resets this side sends.
+        shard.add(http.stats.downstream_rq_tx_reset, down.codec.take_unflushed());
+        if let Err(error) = polled {
             self.h2_client_failed(key, &error);
             return;
         }
         if down.head_deadline() <= now {
             // Nothing else can be understood before the rest of it: the connection ends, not the request alone.
             down.codec.leave_now(ErrorCode::ENHANCE_YOUR_CALM);
-            down.ending = true;
-            self.telemetry.shard.inc(stats.downstream_rq_header_timeout);
+            shard.inc(http.stats.downstream_rq_header_timeout);
             self.h2_give_up(key);
             self.sockets.pause(key);
+            self.end_h2_client_by(key);
             self.flush_later(key);
             return;
         }
-        if down.codec.open_streams() == 0 {
-            if timeouts.idle.is_some_and(|idle| now.since(down.used) >= idle) {
-                down.codec.leave_now(ErrorCode::NO_ERROR);
-                self.telemetry.shard.inc(stats.downstream_cx_idle_timeout);
-                self.flush_later(key);
-                return;
+        down.timers.streams(now, down.codec.open_streams());
+        let limits = down.limits();
+        while let Some(due) = down.timers.due(now, limits) {
+            match due {
+                Due::Release => down.codec.release_memory(),
+                Due::TooOld => {
+                    down.codec.shutdown();
+                    shard.inc(http.stats.downstream_cx_max_duration_reached);
+                }
+                Due::Idle => {
+                    down.codec.leave_now(ErrorCode::NO_ERROR);
+                    shard.inc(http.stats.downstream_cx_idle_timeout);
+                    self.end_h2_client_by(key);
+                    self.flush_later(key);
+                    return;
+                }
             }
-            if now.since(down.used) >= RELEASE_AFTER {
-                down.codec.release_memory();
-            }
-        }
-        let old = timeouts.max_connection_duration;
-        if old.is_some_and(|longest| now.since(down.client.origin.started) >= longest) {
-            down.codec.shutdown();
-            self.telemetry.shard.inc(stats.downstream_cx_max_duration_reached);
         }
         self.flush_later(key);
         self.arm_h2_client(key);
@@ -374,20 +398,32 @@ impl Worker {
     pub(super) fn finish_stream(&mut self, key: Key, stream: Stream, exchange: &Exchange) {
         let (now, draining) = (self.now, self.draining);
         let Some(down) = self.h2_client(key) else { return };
-        down.used = now;
+        let mut armed = false;
         if exchange.broken {
             down.codec.reset(stream, ErrorCode::INTERNAL_ERROR);
         } else {
             down.codec.finish(stream);
+            // The exchange and its deadlines end here; what the client's window keeps back has one of its own.
+            if let Some(idle) = exchange.idle_timeout {
+                armed = down.codec.flush_by(stream, now.after(idle).as_duration());
+            }
         }
         if down.client.last || draining {
             down.codec.shutdown();
+        }
+        if armed {
+            self.arm_h2_client(key);
         }
         self.flush_later(key);
     }
 }
 
 impl DownstreamH2 {
+    fn limits(&self) -> H2Limits {
+        let timeouts = &self.client.http.settings.timeouts;
+        H2Limits { idle: timeouts.idle, longest: timeouts.max_connection_duration }
+    }
+
     /// When the head being read must be complete.
     fn head_deadline(&self) -> Time {
         let timeouts = &self.client.http.settings.timeouts;

@@ -121,7 +121,11 @@ impl Exchanges {
     pub fn kept(&self) -> usize {
         let exchanges = self.places.iter().filter_map(|(_, place)| place.as_ref());
         exchanges
-            .map(|exchange| exchange.head.capacity() + exchange.replay.capacity() + exchange.early.capacity())
+            .map(|exchange| {
+                let parts = [&exchange.head, &exchange.replay, &exchange.early, &exchange.trailers];
+                let kept: usize = parts.into_iter().map(Vec::capacity).sum();
+                kept + exchange.path.capacity() + exchange.response_head.capacity()
+            })
             .sum()
     }
 

@@ -42,9 +42,9 @@ impl Worker {
         if broken {
             self.close_downstream(key);
         } else if down.client.last || !request_done || draining {
-            down.client.http.clone().closed(&self.telemetry);
-            // Whoever still sends would meet a reset that takes our answer with it.
-            self.linger(key);
+            let http = down.client.http.clone();
+            http.closed(&self.telemetry);
+            self.linger_for(key, http.settings.timeouts.delayed_close);
         } else {
             self.next_request(key);
         }

@@ -258,9 +258,8 @@ impl Worker {
     pub(super) fn drained(&mut self, key: Key) {
         match self.conns.get(key) {
             Some(Conn::Downstream(down)) => {
-                if let Some(id) = down.exchange
-                    && let Some(mut exchange) = self.exchanges.take(id)
-                {
+                let Some(id) = down.exchange else { return self.read_client_next(key) };
+                if let Some(mut exchange) = self.exchanges.take(id) {
                     self.read_host_on(&mut exchange);
                     self.exchanges.put_back(id, exchange);
                 }

@@ -186,7 +186,7 @@ impl Worker {
         shard.inc(stats.downstream_cx_destroy);
         shard.shift(stats.downstream_cx_active, -1);
         self.log_connection(origin, details, flags);
-        self.put(key, Conn::Lingering);
+        self.put(key, Conn::Vacant);
         self.sockets.close(key);
     }
 }

@@ -8,7 +8,7 @@ use super::connection::Conn;
 use crate::clock::Time;
 use crate::net::sockets::HIGH_WATER;
 
-/// How often all that is held is counted while requests come. In between, no more can be added than the network brings
+/// How often all that is held is counted while anything happens. In between, no more can be added than the network brings
 /// in so short a time.
 const COUNT_EVERY: Duration = Duration::from_millis(10);
 /// For each connection, of which there may be many: counting takes no more than one percent of the time.
@@ -36,15 +36,36 @@ impl Budget {
 }
 
 impl Worker {
-    /// Whether a request must be refused for lack of memory.
+    /// Counts anew what is held, if it is time to. Called in every turn: what comes without requests (long bodies, TCP)
+    /// counts too.
     #[inline]
-    pub(super) fn is_out_of_memory(&mut self) -> bool {
+    pub(super) fn count_memory(&mut self) {
         if self.now >= self.budget.next {
             let connections = u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
             self.budget.next = self.now.after(COUNT_EVERY + COUNT_EACH * connections);
             self.budget.held = self.count_held();
         }
+    }
+
+    /// Whether a request or a connection must be refused for lack of memory.
+    #[inline]
+    pub(super) fn is_out_of_memory(&mut self) -> bool {
+        self.count_memory();
         self.budget.is_spent()
+    }
+
+    /// How much is still on its way through this worker: exchanges, sessions, and connections with bytes that their peers
+    /// have not yet been sent. What stops a worker waits until it is nothing.
+    pub(super) fn undelivered(&self) -> usize {
+        let waiting = self.conns.iter().filter(|(key, conn)| match conn {
+            Conn::TcpDownstream(_) | Conn::Lingering(_) => true,
+            // Their exchanges are counted; what is left is the answer of one that has ended.
+            Conn::Downstream(down) => down.exchange.is_none() && self.sockets.backlog(*key) > 0,
+            Conn::DownstreamH2(down) => down.codec.open_streams() > 0 || !down.codec.output().is_empty(),
+            Conn::Upstream(_) | Conn::UpstreamH2(_) | Conn::TcpUpstream(_) => false,
+            Conn::Inspecting(_) | Conn::Vacant => false,
+        });
+        self.exchanges.active() + waiting.count()
     }
 
     /// How much may wait for a peer before nothing more is read for it.
@@ -57,10 +78,11 @@ impl Worker {
         let connections = self.conns.iter().map(|(_, conn)| match conn {
             Conn::Downstream(down) => down.inbox.capacity(),
             Conn::Upstream(up) => up.inbox.capacity(),
-            Conn::DownstreamH2(down) => down.codec.memory(),
+            Conn::DownstreamH2(down) => down.codec.memory() + down.held.capacity(),
             Conn::UpstreamH2(up) => up.codec.memory(),
             Conn::Inspecting(inspecting) => inspecting.bytes.capacity(),
-            Conn::TcpDownstream(_) | Conn::TcpUpstream(_) | Conn::Lingering | Conn::Vacant => 0,
+            Conn::TcpDownstream(session) => session.early.capacity(),
+            Conn::TcpUpstream(_) | Conn::Lingering(_) | Conn::Vacant => 0,
         });
         self.sockets.kept() + self.exchanges.kept() + connections.sum::<usize>()
     }

@@ -34,7 +34,10 @@ mod finish;
 mod flush;
 mod forward;
 mod grpc_web;
+mod h2_timers;
+mod inbox;
 mod inspect;
+mod linger;
 mod local_reply;
 pub mod memory;
 mod pool;
@@ -59,7 +62,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
 use slab::Slab;
 use wire::h1::{Edits, HeadStorage};
@@ -82,8 +84,6 @@ use exchange::{ExchangeId, Exchanges};
 /// The token of the waker; listening sockets follow. Those of connections are their keys' words, which are larger.
 pub const WAKER: u64 = 0;
 const FIRST_LISTENER: u64 = 1;
-/// How long a peer may take to read our last words: Envoy's delayed_close_timeout.
-const LINGER: Duration = Duration::from_secs(1);
 /// The configuration in use. Counted within the worker alone, so that no request touches a counter other threads write.
 pub struct Current(Arc<model::Snapshot>);
 

@@ -174,7 +174,7 @@ impl Worker {
         if linger {
             self.linger(key);
         } else {
-            self.put(key, Conn::Lingering);
+            self.put(key, Conn::Vacant);
             self.sockets.close(key);
         }
         self.closed_by_us(host, busy);
@@ -186,7 +186,7 @@ impl Worker {
         let host = up.host.clone();
         let busy = up.codec.open_streams() > 0;
         host.shared.borrow_mut().retain(|shared| *shared != key);
-        self.put(key, Conn::Lingering);
+        self.put(key, Conn::Vacant);
         self.sockets.close(key);
         self.closed_by_us(host, busy);
     }

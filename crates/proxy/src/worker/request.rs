@@ -101,6 +101,10 @@ impl Worker {
             let headers: [(&str, &[u8]); 1] = [("x-envoy-local-overloaded", b"true")];
             let flags = Flags::OVERLOAD_MANAGER_TERMINATED;
             let reply = Reply::new(503, b"envoy overloaded", flags, "overload");
+            // The client is not to fill memory with refusals.
+            if let Some(client) = self.client(key) {
+                client.last = true;
+            }
             self.reply(id, exchange, &Reply { headers: &headers, ..reply });
             return;
         }

@@ -320,15 +320,14 @@ impl Worker {
         }
         // The client's connection ends here: because it asked, because its request is not even whole, or because the
         // end of the body can be told in no other way.
+        down.retire_if_old(self.now, &self.telemetry);
         let until_close =
             head.framing() == BodyFraming::UntilClose || exchange.response_framing == Framing::Unchunk;
         let ends = exchange.head_view().version() == Version::Http10
             || (until_close && exchange.response_framing != Framing::Chunk);
         down.last |= draining || ends;
-        if exchange.response_framing == Framing::Chunk
-            && (!from_h2 || head.framing() != BodyFraming::Chunked)
-            && head.known(HeaderId::TransferEncoding).is_none()
-        {
+        // A head that is framed as chunked says so by itself, whichever way it came: said here as well it would stand twice.
+        if exchange.response_framing == Framing::Chunk && head.framing() != BodyFraming::Chunked {
             edits.append_known(HeaderId::TransferEncoding, b"chunked");
         }
         if exchange.response_framing == Framing::Unchunk {
@@ -373,9 +372,7 @@ impl Worker {
             down.body = BodyReader::request(BodyFraming::Tunnel, &limits);
             down.state = Reading::Body;
             down.client.last = true;
-            if !down.inbox.is_empty() {
-                self.continued.push(exchange.down);
-            }
+            self.read_client_next(exchange.down);
         }
     }
 
@@ -423,6 +420,7 @@ impl Worker {
         exchange.counted.host = None;
         exchange.up = None;
         let request_done = exchange.request_done;
+        let asked_for_tunnel = exchange.has_head() && exchange.asks_for_tunnel();
         if let Some(stream) = exchange.up_stream.take() {
             self.forget_stream(key, stream, true);
         } else {
@@ -430,7 +428,8 @@ impl Worker {
                 Some(up) => {
                     up.exchange = None;
                     up.reading = Reading::Head;
-                    up.keep_alive && request_done
+                    // A host that did not switch protocols may not have read what followed the request that asked for it.
+                    up.keep_alive && request_done && !asked_for_tunnel
                 }
                 None => false,
             };

@@ -89,6 +89,13 @@ impl Worker {
             early: bytes.to_vec(),
         };
         self.put(key, Conn::TcpDownstream(Box::new(session)));
+        if self.is_out_of_memory() {
+            if let Some(session) = self.session(key) {
+                session.flags.insert(Flags::OVERLOAD_MANAGER_TERMINATED);
+            }
+            self.finish_tcp(key, true);
+            return;
+        }
         let snapshot = self.snapshot.clone();
         let state = self.clusters.get(&snapshot, cluster.id, self.now);
         let Some(state) = state else {
@@ -244,19 +251,18 @@ impl Worker {
         let Some(session) = self.session(key) else { return };
         session.received += bytes.len() as u64;
         let bound = high_water(session.cluster.as_ref().and_then(|c| c.config.borrow().buffer_limit));
-        match session.up {
+        let waiting = match session.up {
             Some(up) if !session.connecting => {
                 self.sockets.send(up, bytes, &[]);
-                if self.sockets.backlog(up) > bound {
-                    self.sockets.pause(key);
-                }
+                self.sockets.backlog(up)
             }
             _ => {
                 session.early.extend_from_slice(bytes);
-                if session.early.len() > bound {
-                    self.sockets.pause(key);
-                }
+                session.early.len()
             }
+        };
+        if waiting > self.ration().min(bound) {
+            self.sockets.pause(key);
         }
         self.touch_tcp(key);
     }
@@ -266,7 +272,7 @@ impl Worker {
         session.sent += bytes.len() as u64;
         let bound = high_water(session.origin.listener.buffer_limit);
         self.sockets.send(down, bytes, &[]);
-        if self.sockets.backlog(down) > bound {
+        if self.sockets.backlog(down) > self.ration().min(bound) {
             self.sockets.pause(up);
         }
         self.touch_tcp(down);
@@ -377,10 +383,7 @@ impl Worker {
         session.connecting = false;
         session.slot = None;
         if let Some(up) = session.up.take() {
-            self.put(up, Conn::Lingering);
-            if self.sockets.close_when_written(up) {
-                self.sockets.close(up);
-            }
+            self.close_written(up);
         }
     }
 
@@ -389,7 +392,7 @@ impl Worker {
         self.report_tcp(key);
         self.drop_tcp_upstream(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Conn::TcpDownstream(session) = std::mem::replace(conn, Conn::Lingering) else { return };
+        let Conn::TcpDownstream(session) = std::mem::take(conn) else { return };
         let shard = &self.telemetry.shard;
         let stats = &session.tcp.stats;
         shard.add(stats.downstream_cx_rx_bytes_total, session.received);
@@ -406,8 +409,10 @@ impl Worker {
         if broken && session.flags.contains(Flags::UPSTREAM_CONNECTION_TERMINATION) {
             // What the client has is not all there was.
             self.sockets.reset(key);
-        } else if self.sockets.close_when_written(key) || broken {
+        } else if broken {
             self.sockets.close(key);
+        } else {
+            self.close_written(key);
         }
     }
 }

@@ -31,8 +31,9 @@ impl Worker {
                 }
             },
         }
-        if let Some(longest) = timeouts.max_connection_duration {
-            earlier(down.client.origin.started.after(longest).max(now));
+        // Once it is known that no request follows, the connection ends with what is under way.
+        if let (Some(limit), false) = (down.client.age_limit(), down.client.last) {
+            earlier(limit);
         }
         self.sockets.set_deadline(key, deadline);
     }
@@ -63,6 +64,7 @@ impl Worker {
     }
 
     pub(super) fn expire(&mut self) {
+        self.count_memory();
         let mut expired = std::mem::take(&mut self.expired);
         self.sockets.expired(self.now, &mut expired);
         for key in expired.drain(..) {
@@ -77,11 +79,8 @@ impl Worker {
                     let down = *down;
                     self.tcp_connect_timeout(down, key);
                 }
-                // As Envoy's delayed_close_timeout: a slow reader is waited for as long as it reads.
-                Some(Conn::Lingering) if self.sockets.has_moved(key) => {
-                    self.sockets.set_deadline(key, self.now.after(super::LINGER));
-                }
-                Some(Conn::Lingering | Conn::Vacant) | None => self.sockets.close(key),
+                Some(Conn::Lingering(_)) => self.linger_timeout(key),
+                Some(Conn::Vacant) | None => self.sockets.close(key),
             }
             self.settle();
         }
@@ -97,10 +96,16 @@ impl Worker {
 
     fn downstream_timeout(&mut self, key: Key) {
         let now = self.now;
-        let Some(down) = self.downstream(key) else { return };
+        let Some(Conn::Downstream(down)) = self.conns.get_mut(key) else { return };
         if let Some(id) = down.exchange {
             self.exchange_timeout(id);
             return;
+        }
+        if down.client.retire_if_old(now, &self.telemetry) {
+            return match down.head_began {
+                Some(_) => self.arm_downstream(key),
+                None => self.end_downstream(key),
+            };
         }
         let timeouts = down.client.http.settings.timeouts;
         let stats = down.client.http.stats.clone();

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::connection::Conn;
-use super::{FIRST_LISTENER, LINGER, WAKER, Worker};
+use super::{FIRST_LISTENER, WAKER, Worker};
 use crate::net::network::Event;
 use crate::net::sockets::{Key, Writable};
 
@@ -238,20 +238,6 @@ impl Worker {
         let mut buffer = vec![0; SHARED_READ];
         while let Ok(length @ 1..) = self.sockets.receive(key, &mut buffer) {
             self.bytes(key, buffer.get(..length).unwrap_or_default());
-        }
-    }
-
-    /// Says the last words and waits a moment for the peer to have read them.
-    pub(super) fn linger(&mut self, key: Key) {
-        self.sockets.shutdown_write(key);
-        self.put(key, Conn::Lingering);
-        if self.sockets.read_ended(key) && self.sockets.close_when_written(key) {
-            self.sockets.close(key);
-            return;
-        }
-        self.sockets.set_deadline(key, self.now.after(LINGER));
-        if self.sockets.resume(key) {
-            self.read_later(key);
         }
     }
 }

@@ -10,8 +10,8 @@ use wire::{HeaderId, Reject, reject::Side};
 
 use super::Worker;
 use super::connection::{Conn, UpstreamH2};
-use super::downstream_h2::RELEASE_AFTER;
 use super::exchange::{ExchangeId, Framing, Phase};
+use super::h2_timers::RELEASE_AFTER;
 use super::local_reply::Reset;
 use super::retry::Unprocessed;
 use crate::clock::Time;

@@ -49,6 +49,9 @@ pub struct Connection {
     pub(super) events: VecDeque<Happened>,
     pub(super) out: Vec<u8>,
     pub(super) out_at: usize,
+    /// The earliest [`Connection::flush_by`] of any stream, or earlier: a stream that has ended since is not looked for.
+    pub(super) flush_by: Option<Duration>,
+    pub(super) unflushed: u64,
     pub(super) abuse: Abuse,
     pub(super) timers: Timers,
     pub(super) settings_seen: bool,
@@ -182,6 +185,8 @@ impl Connection {
             events: VecDeque::new(),
             out,
             out_at: 0,
+            flush_by: None,
+            unflushed: 0,
             abuse: Abuse::default(),
             timers: Timers { created: now, heard: now, pinged: None },
             settings_seen: false,
@@ -299,6 +304,7 @@ impl Connection {
         {
             self.leave_now(ErrorCode::NO_ERROR);
         }
+        self.reset_unflushed();
         if let Some(interval) = self.config.keepalive_interval
             && self.timers.pinged.is_none()
             && since(self.timers.heard) >= interval
@@ -331,7 +337,7 @@ impl Connection {
             Leaving::Announced(at) => Some(at + self.config.drain_grace),
             _ => None,
         };
-        [begin, settings, pong, ping, drain].into_iter().flatten().min()
+        [begin, settings, pong, ping, drain, self.flush_by].into_iter().flatten().min()
     }
 
     /// Asks the peer for a sign of life: [`super::Event::Pong`].

@@ -1,5 +1,7 @@
 //! Sending: heads, bodies within the windows, trailers, resets.
 
+use std::time::Duration;
+
 use crate::{
     HeaderId,
     h1::{Edits, RequestHead, ResponseHead, ResponseTo, Scheme},
@@ -326,6 +328,41 @@ impl Connection {
             entry.enough = true;
             self.close_if_ended(stream);
         }
+    }
+
+    /// A deadline for the queue of a stream whose owner has no more to say and waits for nothing: if the peer's windows have
+    /// not let it out by then, the stream is reset with CANCEL (Envoy: `stream_flush_timeout`) by
+    /// [`Connection::poll_timeouts`], and no event follows. True: [`Connection::deadline`] is earlier than before. Without
+    /// effect on a stream that has nothing queued.
+    pub fn flush_by(&mut self, stream: Stream, deadline: Duration) -> bool {
+        let Some(entry) = self.streams.get(stream).filter(|entry| entry.queued() > 0) else { return false };
+        entry.flush_by = Some(deadline);
+        let earlier = self.flush_by.is_none_or(|earliest| deadline < earliest);
+        if earlier {
+            self.flush_by = Some(deadline);
+        }
+        earlier
+    }
+
+    /// Resets the streams whose [`Connection::flush_by`] has passed.
+    pub(super) fn reset_unflushed(&mut self) {
+        let now = self.now;
+        if self.flush_by.is_none_or(|earliest| earliest > now) {
+            return;
+        }
+        let waiting = self.streams.iter().filter_map(|(stream, entry)| entry.flush_by.map(|by| (stream, by)));
+        let (late, waiting): (Vec<_>, Vec<_>) = waiting.partition(|(_, by)| *by <= now);
+        self.flush_by = waiting.into_iter().map(|(_, by)| by).min();
+        for (stream, _) in late {
+            self.unflushed += 1;
+            self.reset(stream, ErrorCode::CANCEL);
+        }
+    }
+
+    /// How many streams were reset because the peer made no room for what was queued, since this was last asked (Envoy:
+    /// `http2.tx_flush_timeout`).
+    pub fn take_unflushed(&mut self) -> u64 {
+        std::mem::take(&mut self.unflushed)
     }
 
     /// So many bytes of a stream's body are dealt with: the peer may send as many more. Bytes of a stream that is

@@ -52,6 +52,8 @@ pub(super) struct Entry {
     pub enough: bool,
     /// The owner's data did not fit: it is told when it does again.
     pub blocked: bool,
+    /// When the stream is reset if the peer has not made room for all of the queue.
+    pub flush_by: Option<Duration>,
     /// What a response will be to; at a server no more than whether it will be to an upgrade.
     pub to: ResponseTo,
     /// What an extended CONNECT asked for (client).
@@ -90,6 +92,7 @@ impl Entry {
         (self.waiting, self.blocked, self.enough) = (false, false, false);
         (self.held, self.released) = (0, 0);
         self.body_left = None;
+        self.flush_by = None;
         self.queue_at = 0;
         self.to = ResponseTo::default();
         if self.queue.capacity() > 0 {
