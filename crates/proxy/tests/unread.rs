@@ -5,6 +5,7 @@ mod common;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::*;
@@ -12,6 +13,12 @@ use proxy::ProxyOptions;
 use serde_json::{Value, json};
 
 const MIB: usize = 1 << 20;
+
+/// What is measured is the whole process: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What this process, proxy included, has resident.
 fn resident() -> usize {
@@ -43,7 +50,8 @@ fn push(stream: &mut TcpStream, mut piece: impl FnMut() -> Vec<u8>, most: usize)
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     return (sent + at, bytes[at..].to_vec());
                 }
-                Err(error) => panic!("after {} bytes: {error}", sent + at),
+                // Sent away.
+                Err(_) => return (sent + at, vec![]),
             }
         }
         sent += bytes.len();
@@ -65,10 +73,11 @@ fn proxy(host: SocketAddr) -> Proxy {
 /// once the client reads, all is answered.
 #[test]
 fn an_http1_client_that_pipelines_and_does_not_read_is_not_read() {
+    let _alone = alone();
     let host = Host::saying("ok");
     let proxy = proxy(host.address);
     for path in ["/direct", "/redirect", "/none", "/host"] {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(200));
         let piece = request.repeat(65536 / request.len());
         let before = resident();
         let mut client = proxy.client();
@@ -151,6 +160,7 @@ impl Frames {
 /// C2, HTTP/2: answers without a body end their streams at once, so that no limit on streams counts them.
 #[test]
 fn an_http2_client_that_asks_and_does_not_read_is_not_read() {
+    let _alone = alone();
     let host = Host::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let proxy = proxy(host.address);
     for path in ["/redirect", "/none", "/direct", "/host"] {
@@ -166,13 +176,15 @@ fn an_http2_client_that_asks_and_does_not_read_is_not_read() {
             (0..1000).flat_map(|_| {
                 asked += 1;
                 id += 2;
-                get(id - 2, path)
+                get(id - 2, &format!("{path}?{}", "y".repeat(100)))
             }).collect()
         };
         let (sent, rest) = push(&mut stream, more, 20 * MIB);
         let grown = resident().saturating_sub(before);
         println!("{path}: {sent} bytes taken, {} KiB more resident", grown / 1024);
-        assert!(grown < 4 * MIB, "{path}: {grown} bytes more resident, {sent} bytes sent");
+        // The host's threads are in this process too, up to one for each stream.
+        let most = if path == "/host" { 16 * MIB } else { 4 * MIB };
+        assert!(grown < most, "{path}: {grown} bytes more resident, {sent} bytes sent");
         let mut reader = stream.try_clone().unwrap();
         reader.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(None).unwrap();
@@ -180,10 +192,14 @@ fn an_http2_client_that_asks_and_does_not_read_is_not_read() {
         let (mut frames, mut chunk) = (Frames::default(), vec![0; 65536]);
         // Some may have been refused for their number; none is forgotten.
         while frames.ended + frames.of(3) < asked {
-            let length = reader.read(&mut chunk).expect("an answer");
+            let length = reader.read(&mut chunk);
+            // Bodies keep their streams open while nobody reads: who opens ever more of them is sent away.
+            if path == "/direct" && !matches!(length, Ok(1..)) {
+                break;
+            }
+            let length = length.expect("an answer");
             assert!(length > 0, "{path}: ended after {} of {asked}", frames.ended);
             frames.take(&chunk[..length]);
-            // Bodies keep their streams open while nobody reads: who opens ever more of them is sent away.
             if path == "/direct" && frames.of(7) > 0 {
                 break;
             }
@@ -204,6 +220,7 @@ fn with(mut manager: Value, key: &str, value: Value) -> Value {
 /// `stream_flush_timeout`, which is `stream_idle_timeout` where it is not set).
 #[test]
 fn finished_answers_nobody_takes_are_reset_after_the_streams_idle_time() {
+    let _alone = alone();
     let body = "x".repeat(32 * 1024);
     let host = Host::answering(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
     let manager = with(http(to("a")), "stream_idle_timeout", json!("2s"));
@@ -254,6 +271,7 @@ fn idle_client(address: SocketAddr) -> TcpStream {
 /// C7: an idle HTTP/2 connection is closed after its idle time, wherever its memory was given back in between.
 #[test]
 fn idle_http2_connections_are_closed_after_the_idle_time() {
+    let _alone = alone();
     let manager = with(http(json!([])), "common_http_protocol_options", json!({ "idle_timeout": "3s" }));
     let proxy = Proxy::start(http_listener(manager), &[]);
     let mut clients: Vec<_> = (0..50).map(|_| idle_client(proxy.address)).collect();
@@ -275,6 +293,7 @@ fn idle_http2_connections_are_closed_after_the_idle_time() {
 /// C7: connections without streams cause no wake-ups of their own; what is left is the timer wheel's tick.
 #[test]
 fn idle_http2_connections_wake_nobody() {
+    let _alone = alone();
     let proxy = Proxy::with(
         http_listener(http(json!([]))),
         &[],
@@ -293,6 +312,7 @@ fn idle_http2_connections_wake_nobody() {
 /// C8: what is too old is told so once, over HTTP/2 with a stream that stays, and over HTTP/1 with a head that does.
 #[test]
 fn a_connection_reaches_its_longest_duration_once() {
+    let _alone = alone();
     let host = Host::start(|connection| {
         connection.request();
         connection.say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello");
