@@ -72,7 +72,9 @@ fn a_spent_budget_refuses_requests_and_nothing_else() {
     let before = settled(&sent);
     let mut piece = vec![0; 1 << 20];
     for client in &mut stalled {
-        std::io::Read::read_exact(&mut client.stream, &mut piece).unwrap();
+        // The last of them may have been refused already.
+        let read = std::io::Read::read_exact(&mut client.stream, &mut piece);
+        assert!(read.is_ok() || piece.starts_with(b"HTTP/1.1 503"), "{read:?}");
     }
     eventually("those under way go on", || sent.load(SeqCst) > before);
     drop(stalled);
