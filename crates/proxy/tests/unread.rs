@@ -173,11 +173,13 @@ fn an_http2_client_that_asks_and_does_not_read_is_not_read() {
         let mut id = 1;
         let mut asked = 0;
         let more = || {
-            (0..1000).flat_map(|_| {
-                asked += 1;
-                id += 2;
-                get(id - 2, &format!("{path}?{}", "y".repeat(100)))
-            }).collect()
+            (0..1000)
+                .flat_map(|_| {
+                    asked += 1;
+                    id += 2;
+                    get(id - 2, &format!("{path}?{}", "y".repeat(100)))
+                })
+                .collect()
         };
         let (sent, rest) = push(&mut stream, more, 20 * MIB);
         let grown = resident().saturating_sub(before);

@@ -23,8 +23,15 @@ impl Worker {
     fn serve_h2(&mut self, key: Key, client: Client, codec: Connection) {
         self.telemetry.shard.inc(client.http.stats.downstream_cx_http2_total);
         let timers = H2Timers::new(client.origin.started);
-        let down =
-            DownstreamH2 { client, codec, timers, held: vec![], flush: false, head_began: None, ending: false };
+        let down = DownstreamH2 {
+            client,
+            codec,
+            timers,
+            held: vec![],
+            flush: false,
+            head_began: None,
+            ending: false,
+        };
         self.put(key, Conn::DownstreamH2(Box::new(down)));
         self.flush_later(key);
         self.arm_h2_client(key);
