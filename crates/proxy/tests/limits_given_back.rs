@@ -165,7 +165,8 @@ fn a_host_that_matches_tls_gets_no_plain_byte() {
     for _ in 0..10 {
         let mut client = proxy.client();
         client.say("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // It may have been ended already, for the host that was picked.
+        let _ = client.stream.shutdown(std::net::Shutdown::Write);
         client.rest();
     }
     assert_eq!(mesh.connections.load(SeqCst), 0, "nobody connected to the host that wants TLS");

@@ -1,6 +1,7 @@
 //! The transport of a worker: sockets over a network (the kernel's, or one that is given), timers, listening sockets.
 //! Knows no protocol.
 
+mod acknowledged;
 pub mod kernel;
 pub mod listen;
 pub mod network;

@@ -30,6 +30,10 @@ pub trait Connection: Send {
     fn take_error(&self) -> io::Result<Option<io::Error>>;
     /// `SO_LINGER` of zero: closing sends a reset.
     fn reset_when_closed(&self);
+    /// Bytes the peer has acknowledged, and one for the SYN; `None` where nobody knows.
+    fn acknowledged(&self) -> Option<u64> {
+        None
+    }
     fn local_address(&self) -> io::Result<SocketAddr>;
     fn peer_address(&self) -> io::Result<SocketAddr>;
     /// `SO_ORIGINAL_DST`.
@@ -137,6 +141,14 @@ impl Stream {
                 let _ = socket.set_linger(Some(std::time::Duration::ZERO));
             }
             Stream::Given(stream) => stream.reset_when_closed(),
+        }
+    }
+
+    /// Bytes the peer has acknowledged, and one for the SYN; `None` where nobody knows.
+    pub fn acknowledged(&self) -> Option<u64> {
+        match self {
+            Stream::Kernel(socket) => super::acknowledged::acknowledged(socket),
+            Stream::Given(stream) => stream.acknowledged(),
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Sockets {
 
 struct Socket {
     stream: Stream,
+    /// Bytes the system has taken to send.
+    written: u64,
     outbox: Option<Box<Outbox>>,
     timer: Timer,
     flags: Flags,
@@ -131,6 +133,7 @@ impl Sockets {
         self.clients += usize::from(client);
         Ok(self.slots.insert(Socket {
             stream,
+            written: 0,
             outbox: None,
             timer: Timer::default(),
             flags: Flags { connecting, client, ..Flags::default() },
@@ -271,6 +274,7 @@ impl Sockets {
                 return;
             }
         };
+        socket.written += sent as u64;
         if sent < total {
             let outbox = socket.outbox.get_or_insert_default();
             let from_body = sent.saturating_sub(head.len());
@@ -289,7 +293,10 @@ impl Sockets {
             return 0;
         }
         match socket.stream.write(bytes, &[], &mut self.joined) {
-            Ok(sent) => sent,
+            Ok(sent) => {
+                socket.written += sent as u64;
+                sent
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => {
                 socket.flags.broken = true;
@@ -306,6 +313,22 @@ impl Sockets {
             .filter_map(|(_, socket)| socket.outbox.as_ref())
             .map(|outbox| outbox.bytes.capacity())
             .sum()
+    }
+
+    /// Bytes the system has taken to send so far.
+    pub fn written(&self, key: Key) -> u64 {
+        self.slots.get(key).map_or(0, |socket| socket.written)
+    }
+
+    /// Bytes the peer has acknowledged, and one for the SYN; `None` where nobody knows.
+    pub fn acknowledged(&self, key: Key) -> Option<u64> {
+        self.slots.get(key)?.stream.acknowledged()
+    }
+
+    /// Whether nothing has come on a connection from which nothing is expected: neither its end nor bytes nobody asked
+    /// for.
+    pub fn is_quiet(&mut self, key: Key) -> bool {
+        matches!(self.receive(key, &mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Bytes waiting to be written.
@@ -345,6 +368,7 @@ impl Sockets {
             match socket.stream.write(rest, &[], &mut self.joined) {
                 Ok(sent) => {
                     outbox.at += sent;
+                    socket.written += sent as u64;
                     socket.flags.moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

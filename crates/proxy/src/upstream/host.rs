@@ -15,6 +15,7 @@ use model::http2::Http2Settings;
 use model::transport::UpstreamTransport;
 use telemetry::istio::Peer;
 
+use super::idle::IdleLimit;
 use super::outlier::HostHealth;
 use super::{ClusterConfig, ClusterCore};
 use crate::clock::Time;
@@ -43,6 +44,8 @@ pub struct HostPool {
     pub cluster: Rc<ClusterCore>,
     /// Kept-alive connections without a request, the most recently used last.
     pub idle: RefCell<Vec<Key>>,
+    /// How long the host keeps those.
+    pub idle_limit: Cell<IdleLimit>,
     /// HTTP/2 connections.
     pub shared: RefCell<Vec<Key>>,
     /// Requests waiting for one.
@@ -108,6 +111,7 @@ impl HostPool {
             key,
             cluster: cluster.clone(),
             idle: RefCell::default(),
+            idle_limit: Cell::default(),
             shared: RefCell::default(),
             queue: RefCell::default(),
             connections: Cell::new(0),

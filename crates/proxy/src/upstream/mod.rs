@@ -5,6 +5,7 @@
 //! | `mod.rs` | clusters by number, brought up to date with the configuration as they are used |
 //! | `cluster.rs` | one cluster: its settings and counts, its hosts, the plan by which they are picked |
 //! | `host.rs` | one host: what is said of it, and the pool of connections to it |
+//! | `idle.rs` | how long a host keeps idle connections, as it was learned |
 //! | `counted.rs` | guards for what is counted while it lasts: connections, requests, what waits |
 //! | `breaker.rs` | what may be under way at once, over all workers |
 //! | `outlier.rs` | hosts left out for failing, over all workers |
@@ -17,6 +18,7 @@ pub mod connect;
 pub mod counted;
 pub mod dns;
 mod host;
+mod idle;
 pub mod outlier;
 
 use std::cell::Cell;

@@ -329,6 +329,7 @@ impl Worker {
             match exchange.up_stream.take() {
                 Some(stream) => self.forget_stream(key, stream, false),
                 None if self.forget_upgrade(key, id) => {}
+                None if self.upstream(key).is_some_and(|up| up.exchange != Some(id)) => {}
                 None => self.discard_upstream(key),
             }
         }

@@ -257,6 +257,10 @@ pub struct Upstream {
     pub local: Option<SocketAddr>,
     /// Bytes of the current response have come.
     pub answered: bool,
+    /// Bytes sent on it before the current request.
+    pub sent_before: u64,
+    /// Since when it has been without a request.
+    pub idle_since: Time,
     /// When connecting is given up, or the idle connection is closed.
     pub deadline: Time,
     /// How much of the inbox was tried as a head in vain.

@@ -221,8 +221,8 @@ pub struct Exchange {
     /// Hosts tried, to be avoided by the next attempt.
     pub tried: Vec<HostRef>,
     pub attempts: u32,
-    /// A connection that died in the pool was replaced once.
-    pub replaced: bool,
+    /// How often it was sent on another connection, because the host had closed the one it was on unasked.
+    pub replaced: u8,
     pub counted: Counted,
 
     // When what is given up.

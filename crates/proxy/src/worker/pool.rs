@@ -19,14 +19,31 @@ impl Worker {
     pub(super) fn kept_connection(&mut self, host: &HostRef) -> Option<Key> {
         loop {
             let key = host.idle.borrow_mut().pop()?;
-            if self.sockets.is_open(key)
-                && !self.sockets.hung_up(key)
-                && matches!(self.conns.get(key), Some(Conn::Upstream(up)) if up.exchange.is_none())
-            {
+            if self.is_fit(key, host) {
                 self.sockets.set_deadline(key, Time::NEVER);
                 return Some(key);
             }
+            // It is of no use to anybody: closed here, so that it is not forgotten.
+            self.discard_upstream(key);
         }
+    }
+
+    /// Whether a kept connection may carry a request: its host has not closed it, as far as can be known, and is not about
+    /// to.
+    fn is_fit(&mut self, key: Key, host: &HostRef) -> bool {
+        if !self.sockets.is_open(key) || self.sockets.hung_up(key) {
+            return false;
+        }
+        let Some(Conn::Upstream(up)) = self.conns.get(key) else { return false };
+        if up.exchange.is_some() {
+            return false;
+        }
+        let idle = self.now.since(up.idle_since);
+        let limit = host.idle_limit.get();
+        if limit.retire_after(self.now).is_some_and(|limit| idle >= limit) {
+            return false;
+        }
+        !limit.look(idle) || self.sockets.is_quiet(key)
     }
 
     /// An HTTP/2 connection that takes one request more; also one not made yet, so that a host met for the first time is
@@ -103,6 +120,8 @@ impl Worker {
             local,
             answered: false,
             deadline,
+            sent_before: 0,
+            idle_since: self.now,
             tried: 0,
             introduced: false,
             keep_alive: true,
@@ -144,8 +163,10 @@ impl Worker {
                 return;
             }
         }
-        let deadline = config.idle_timeout.map_or(Time::NEVER, |idle| now.after(idle));
+        let idle = config.idle_timeout.into_iter().chain(host.idle_limit.get().retire_after(now)).min();
+        let deadline = idle.map_or(Time::NEVER, |idle| now.after(idle));
         if let Some(up) = self.upstream(key) {
+            up.idle_since = now;
             up.deadline = deadline;
             up.reading = Reading::Head;
         }

@@ -424,19 +424,12 @@ impl Worker {
         if let Some(stream) = exchange.up_stream.take() {
             self.forget_stream(key, stream, true);
         } else {
-            let reusable = match self.upstream(key) {
-                Some(up) => {
-                    up.exchange = None;
-                    up.reading = Reading::Head;
-                    // A host that did not switch protocols may not have read what followed the request that asked for it.
-                    up.keep_alive && request_done && !asked_for_tunnel
-                }
-                None => false,
-            };
-            if reusable {
-                self.pool_upstream(key);
-            } else {
-                self.discard_upstream(key);
+            // Kept or closed by `response_over`, once all that was read of it is used up.
+            if let Some(up) = self.upstream(key) {
+                up.exchange = None;
+                up.reading = Reading::Head;
+                // A host that did not switch protocols may not have read what followed the request that asked for it.
+                up.keep_alive &= request_done && !asked_for_tunnel;
             }
         }
         // A request not yet whole when it is answered: the rest of it has nowhere to go.
@@ -461,10 +454,8 @@ impl Worker {
             }
             self.exchanges.put_back(id, exchange);
         }
-        if let Some(up) = self.upstream(key) {
-            up.keep_alive = false;
-        }
         self.response_complete(key, id);
+        self.discard_upstream(key);
     }
 
     /// The connection (`reset`: or the stream alone) ended in the middle of the response: the client must not take what

@@ -9,6 +9,7 @@ use telemetry::Flags;
 use wire::HeaderId;
 
 use super::Worker;
+use super::connection::Conn;
 use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::{Reply, Reset};
 use super::route::Routed;
@@ -26,6 +27,9 @@ pub(super) enum Unprocessed {
     Maybe,
 }
 
+/// How often a request of which its host has surely seen nothing goes to another connection beside all retries.
+const MOST_REPLACED: u8 = 3;
+
 /// Methods that may be sent twice (RFC 9110 §9.2.2).
 const IDEMPOTENT: &[&[u8]] = &[b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"];
 
@@ -41,31 +45,50 @@ impl Worker {
     }
 
     /// The host closed the connection before it began to answer.
-    pub(super) fn attempt_reset(&mut self, key: Key, id: ExchangeId) {
+    pub(super) fn attempt_reset(&mut self, key: Key, id: ExchangeId, error: Option<io::ErrorKind>) {
         let Some(up) = self.upstream(key) else { return };
-        let kept_alive = up.requests > 1 && !up.answered;
+        let (kept_alive, answered) = (up.requests > 1, up.answered);
         let host = up.host.clone();
         self.telemetry.shard.inc(host.cluster.stats.upstream_cx_destroy_remote_with_active_rq);
         // A host may close a kept-alive connection at any moment (RFC 9112 §9.3.1): the request met a closed door.
-        if kept_alive && self.may_send_elsewhere(id, Unprocessed::Maybe) {
+        let unprocessed =
+            if self.took_nothing(key, error) { Unprocessed::Surely } else { Unprocessed::Maybe };
+        let closed_door = !answered && (kept_alive || unprocessed == Unprocessed::Surely);
+        if closed_door && self.may_send_elsewhere(id, unprocessed) {
             // The others kept for this host may be just as dead: they go first, so that the next is fresh.
             let idle = std::mem::take(&mut *host.idle.borrow_mut());
             for key in idle {
                 self.discard_upstream(key);
             }
-            self.send_elsewhere(id, Unprocessed::Maybe);
+            self.send_elsewhere(id, unprocessed);
             return;
         }
         self.attempt_failed(key, id, Reset::termination(), Outcome::Reset { request_sent: true });
     }
 
+    /// Whether it is sure that the host has not got a byte of the request on this connection, which has ended: none was
+    /// sent, or the host's FIN was on its way before any arrived. An end without error is a FIN, and so is EPIPE (how
+    /// Linux reports a reset that came behind one); it acknowledges all that its host had got. A reset without a FIN says
+    /// nothing of the kind: a host may have read a part.
+    fn took_nothing(&self, key: Key, error: Option<io::ErrorKind>) -> bool {
+        let Some(Conn::Upstream(up)) = self.conns.get(key) else { return false };
+        if self.sockets.written(key) == up.sent_before {
+            return true;
+        }
+        let fin = matches!(error, None | Some(io::ErrorKind::BrokenPipe));
+        // One more than the bytes: the SYN is acknowledged too.
+        fin && self.sockets.acknowledged(key).is_some_and(|taken| taken <= up.sent_before + 1)
+    }
+
     fn may_send_elsewhere(&self, id: ExchangeId, unprocessed: Unprocessed) -> bool {
         self.exchanges.get(id).is_some_and(|exchange| {
             let safe = match unprocessed {
-                Unprocessed::Surely => true,
-                Unprocessed::Maybe => IDEMPOTENT.contains(&exchange.head_view().method()),
+                Unprocessed::Surely => exchange.replaced < MOST_REPLACED,
+                Unprocessed::Maybe => {
+                    exchange.replaced == 0 && IDEMPOTENT.contains(&exchange.head_view().method())
+                }
             };
-            safe && exchange.replayable && !exchange.replaced
+            safe && exchange.replayable
         })
     }
 
@@ -76,7 +99,7 @@ impl Worker {
             return false;
         }
         let Some(mut exchange) = self.exchanges.take(id) else { return false };
-        exchange.replaced = true;
+        exchange.replaced += 1;
         self.abandon_attempt(id, &mut exchange);
         exchange.attempts = exchange.attempts.saturating_sub(1);
         self.attempt(id, exchange, &[]);

@@ -34,6 +34,7 @@ impl Worker {
                 up.reading = Reading::Head;
                 up.requests += 1;
                 up.answered = false;
+                up.sent_before = self.sockets.written(key);
                 exchange.upstream_local = up.local;
                 exchange.upstream_version = Some(Version::Http11);
                 (up.host.clone(), !std::mem::replace(&mut up.introduced, true))

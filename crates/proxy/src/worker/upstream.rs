@@ -55,10 +55,7 @@ impl Worker {
             let rest = bytes.get(at..).unwrap_or_default();
             let Some(up) = self.upstream(key) else { return bytes.len() };
             if up.exchange != Some(id) {
-                // Bytes behind the end of a response belong to nobody.
-                if !rest.is_empty() {
-                    self.discard_upstream(key);
-                }
+                self.response_over(key, rest);
                 return bytes.len();
             }
             if rest.is_empty() {
@@ -74,6 +71,17 @@ impl Worker {
                 Step::Wait => return at,
                 Step::Over => return bytes.len(),
             }
+        }
+    }
+
+    /// A response has ended. Only now that the read it came from is known to be used up may the connection carry
+    /// another request: bytes behind the end of a response belong to nobody, and what follows them can not be told from
+    /// an answer.
+    fn response_over(&mut self, key: Key, rest: &[u8]) {
+        match self.upstream(key) {
+            Some(up) if up.exchange.is_some() => {}
+            Some(up) if up.keep_alive && rest.is_empty() => self.pool_upstream(key),
+            _ => self.discard_upstream(key),
         }
     }
 
@@ -252,9 +260,15 @@ impl Worker {
 
     /// The host has ended its direction (`error`: or the connection broke).
     pub(super) fn upstream_ended(&mut self, key: Key, error: Option<io::ErrorKind>) {
+        let now = self.now;
         let Some(up) = self.upstream(key) else { return };
         let (exchange, connecting) = (up.exchange, up.connecting);
         let Some(id) = exchange else {
+            if error.is_none() && up.requests > 0 {
+                let mut limit = up.host.idle_limit.get();
+                limit.closed(now, up.opened, now.since(up.idle_since));
+                up.host.idle_limit.set(limit);
+            }
             self.discard_upstream(key);
             return;
         };
@@ -284,7 +298,7 @@ impl Worker {
             }
             return;
         }
-        self.attempt_reset(key, id);
+        self.attempt_reset(key, id, error);
     }
 
     /// The connection is made; what waited for it goes out by itself.
