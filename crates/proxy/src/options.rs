@@ -148,6 +148,8 @@ pub struct Shared {
     pub outliers: Outliers,
     pub application: Option<Application>,
     pub source: Option<Source>,
+    /// Where requests of our own are said to come from.
+    pub local_address: Option<IpAddr>,
     pub own: Arc<telemetry::istio::Peer>,
     /// What we tell our peers about us: `x-envoy-peer-metadata` and its id.
     pub introduction: Option<crate::peer::Introduction>,
@@ -193,6 +195,7 @@ impl Shared {
             resolver: Resolver::default(),
             application: options.application.clone(),
             source: options.source,
+            local_address: options.source.map(|source| source.address),
             own: Arc::new(own),
             introduction: crate::peer::Introduction::of(&options.node),
             upstream_limits: wire::h1::Limits { allow_http10: true, ..wire::h1::Limits::default() },

@@ -102,7 +102,9 @@ impl Runtime {
         }
         // Half of the descriptors are left to connections to hosts and to all else, as Envoy's edge guide has it.
         let max_sockets = usize::try_from(files / 2).unwrap_or(usize::MAX) / options.workers.max(1);
-        let shared = Arc::new(Shared::new(&options, mailboxes.clone(), max_sockets, seed()));
+        let mut shared = Shared::new(&options, mailboxes.clone(), max_sockets, seed());
+        shared.local_address = shared.local_address.or_else(local_address);
+        let shared = Arc::new(shared);
         shared
             .resolver
             .start(move || {
@@ -165,6 +167,14 @@ impl Drop for Runtime {
             self.shut_down();
         }
     }
+}
+
+/// The address by which this machine reaches others; a socket that is told its peer finds it without sending anything.
+fn local_address() -> Option<IpAddr> {
+    // TEST-NET-1 (RFC 5737): never an address of ours, so that the default route decides.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
 /// From the system: random numbers need not be secret, but no two proxies should throw the same dice.

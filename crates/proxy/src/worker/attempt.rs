@@ -84,7 +84,7 @@ impl Worker {
     fn target(&mut self, exchange: &Exchange) -> Option<Target> {
         let routed = exchange.route.as_ref()?;
         let cluster = routed.cluster()?.id;
-        let priority = routed.forward()?.priority;
+        let priority = routed.priority()?;
         let newest = self.snapshot.clone();
         let cluster = self
             .clusters

@@ -9,6 +9,7 @@ use model::route::Priority;
 use telemetry::Flags;
 use wire::h1::{BodyReader, Edits, HeadStorage, Scheme, Version};
 use wire::h2::Stream;
+use wire::{BodyFraming, HeaderId};
 
 use crate::clock::Time;
 use crate::net::sockets::{HIGH_WATER, Key};
@@ -124,7 +125,8 @@ impl Exchanges {
             .map(|exchange| {
                 let parts = [&exchange.head, &exchange.replay, &exchange.early, &exchange.trailers];
                 let kept: usize = parts.into_iter().map(Vec::capacity).sum();
-                kept + exchange.path.capacity() + exchange.response_head.capacity()
+                let mirrors = exchange.mirrors.as_ref().map_or(0, |mirrors| mirrors.held());
+                kept + exchange.path.capacity() + exchange.response_head.capacity() + mirrors
             })
             .sum()
     }
@@ -285,6 +287,10 @@ pub struct Exchange {
     pub broken: bool,
     /// A CONNECT that ends here: its bytes go to the host without any HTTP.
     pub terminates: bool,
+    /// It is a request of our own: its client is nobody.
+    pub call: Option<Box<super::call::Call>>,
+    /// What is kept for its copies, until the whole request has come.
+    pub mirrors: Option<Box<super::mirror::Mirroring>>,
     /// The connections have become a byte pipe.
     pub tunnel: bool,
     pub tunnel_host_ended: bool,
@@ -379,8 +385,17 @@ impl Exchange {
     pub fn must_end_first(&self) -> bool {
         self.stream.is_some()
             && !self.request_done
-            && self.head_view().framing() == wire::BodyFraming::None
+            && self.head_view().framing() == BodyFraming::None
             && !self.asks_for_tunnel()
+    }
+
+    /// HTTP/2 says by itself that there is no body; HTTP/1 where one is to be expected (RFC 9110 §8.6).
+    pub fn must_say_no_body(&self) -> bool {
+        let head = self.head_view();
+        head.version() == Version::Http2
+            && head.framing() == BodyFraming::None
+            && !matches!(head.method(), b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"TRACE" | b"CONNECT")
+            && head.known(HeaderId::ContentLength).is_none()
     }
 
     pub fn route_name(&self) -> &str {
@@ -471,6 +486,8 @@ impl Exchange {
             filter_state,
             broken,
             terminates,
+            call,
+            mirrors,
             tunnel,
             tunnel_host_ended,
         } = self;
@@ -550,6 +567,8 @@ impl Exchange {
         *filter_state = Default::default();
         *broken = Default::default();
         *terminates = Default::default();
+        *call = Default::default();
+        *mirrors = Default::default();
         *tunnel = Default::default();
         *tunnel_host_ended = Default::default();
     }

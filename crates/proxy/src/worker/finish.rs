@@ -23,6 +23,9 @@ impl Worker {
     pub(super) fn finish(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
         let key = exchange.down;
         exchange.counted = Counted::default();
+        if let Some(call) = exchange.call.take() {
+            return self.call_ended(id, exchange, &call);
+        }
         if let Some(client) = self.conns.get(key).and_then(Conn::client) {
             let http = client.http.clone();
             self.count(&http, key, &exchange);

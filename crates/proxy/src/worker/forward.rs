@@ -27,6 +27,7 @@ impl Worker {
             Some(decoded) if exchange.stream.is_none() => (decoded.as_slice(), &[][..]),
             Some(decoded) => (decoded.as_slice(), tail),
         };
+        self.keep_for_mirrors(&mut exchange, body, tail);
         self.keep_for_replay(&mut exchange, body, tail);
         if exchange.phase == Phase::Attempt || exchange.phase == Phase::Response {
             let end = exchange.request_done;

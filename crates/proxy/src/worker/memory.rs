@@ -65,7 +65,8 @@ impl Worker {
             Conn::Upstream(_) | Conn::UpstreamH2(_) | Conn::TcpUpstream(_) => false,
             Conn::Inspecting(_) | Conn::Vacant => false,
         });
-        self.exchanges.active() + waiting.count()
+        // Nobody waits for what calls bring.
+        self.exchanges.active().saturating_sub(self.calls.active()) + waiting.count()
     }
 
     /// How much may wait for a peer before nothing more is read for it.

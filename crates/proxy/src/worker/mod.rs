@@ -20,6 +20,7 @@
 
 pub mod accept;
 mod attempt;
+mod call;
 pub mod census;
 pub mod chain;
 pub mod command;
@@ -40,6 +41,7 @@ mod inspect;
 mod linger;
 mod local_reply;
 pub mod memory;
+mod mirror;
 mod pool;
 mod request;
 mod request_edits;
@@ -142,6 +144,8 @@ pub struct Worker {
     expired_exchanges: Vec<ExchangeId>,
     /// Hosts that can take a connection more while requests wait for one.
     roomy: Vec<HostRef>,
+    /// Requests of our own.
+    calls: call::Calls,
     peers: Peers,
     budget: memory::Budget,
     /// The second, and the date it makes.
@@ -194,6 +198,7 @@ impl Worker {
             expired: vec![],
             expired_exchanges: vec![],
             roomy: vec![],
+            calls: call::Calls::default(),
             peers: Peers::default(),
             budget: memory::Budget::new(shared.memory_budget),
             date: (0, wire::text::http_date(0)),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use model::headers::HeaderPlans;
 use model::http_connection::RouteSource;
-use model::route::{Action, Forward, RouteDecision, Verdict};
+use model::route::{Action, Forward, Priority, RouteDecision, Verdict};
 use model::upgrade::Upgrade;
 use model::{ClusterRef, RequestView, RoutePlace, RouteTable, VirtualHost};
 use telemetry::Flags;
@@ -27,7 +27,7 @@ pub struct Routed {
     place: RoutePlace,
     verdict: Kept,
     split: Option<u16>,
-    /// Of a route that names its cluster by a header.
+    /// Of a route that names its cluster by a header, and of a call, which has no route.
     named: Option<ClusterRef>,
     pub replay_limit: usize,
 }
@@ -42,6 +42,26 @@ enum Kept {
 }
 
 impl Routed {
+    /// Where a call goes that `origin` gives rise to: to this cluster, without retries or any other policy of a route.
+    pub fn call(origin: &Routed, cluster: ClusterRef) -> Routed {
+        Routed {
+            named: Some(cluster),
+            replay_limit: usize::MAX,
+            ..Routed::nowhere(&origin.http, &origin.snapshot)
+        }
+    }
+
+    /// `None`: it is not forwarded at all.
+    pub fn priority(&self) -> Option<Priority> {
+        let own = self.forward().map(|forward| forward.priority);
+        own.or_else(|| self.named.is_some().then_some(Priority::Default))
+    }
+
+    /// The cluster whose name is in a header of the request.
+    pub fn cluster_named_by(&self, exchange: &Exchange, header: &str) -> Option<ClusterRef> {
+        named_cluster(&self.snapshot, exchange, header)
+    }
+
     fn table(&self) -> Option<&RouteTable> {
         table(&self.http, &self.snapshot)
     }
@@ -147,9 +167,6 @@ impl Worker {
             return None;
         };
         let decision = table.decide(&*exchange, self.random.next_u64());
-        if let Verdict::Forward { forward, cluster, .. } = decision.verdict {
-            self.warn_of(forward, cluster);
-        }
         exchange.route = Some(routed(http, &snapshot, &decision, exchange));
         upgrade(http, exchange, &decision)
     }
@@ -213,6 +230,7 @@ impl Worker {
     /// To its host, as soon as it is known to be whole where that must be known.
     pub(super) fn send_on(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
         if !exchange.must_end_first() {
+            self.begin_mirrors(&mut exchange, body);
             return self.attempt(id, exchange, body);
         }
         exchange.phase = Phase::Unended;
@@ -230,14 +248,6 @@ impl Worker {
             client.last = true;
         }
         self.reply(id, exchange, &Reply::new(403, b"", Flags::NONE, "upgrade_failed"));
-    }
-
-    /// Names once what a route asks for and does not get yet.
-    fn warn_of(&self, forward: &Forward, cluster: &ClusterRef) {
-        if !forward.mirrors.is_empty() {
-            self.shared
-                .warn_once("mirrored requests (request_mirror_policies) are not sent yet", &cluster.name);
-        }
     }
 
     fn redirect(
@@ -304,10 +314,7 @@ fn routed(
     let (split, named, retries) = match decision.verdict {
         Verdict::Forward { split, forward, .. } => (split, None, forward.retry.is_some()),
         Verdict::ForwardByHeader { header, forward } => {
-            let name = exchange.header(header);
-            let name = name.as_deref().and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
-            let named = snapshot.cluster_id(name).map(|id| ClusterRef { id, name: name.into() });
-            (None, named, forward.retry.is_some())
+            (None, named_cluster(snapshot, exchange, header), forward.retry.is_some())
         }
         _ => (None, None, false),
     };
@@ -322,4 +329,10 @@ fn routed(
         named,
         replay_limit: if retries { limit } else { limit.min(16 * 1024) },
     }
+}
+
+fn named_cluster(snapshot: &Current, exchange: &Exchange, header: &str) -> Option<ClusterRef> {
+    let name = exchange.header(header)?;
+    let name = std::str::from_utf8(&name).ok()?;
+    snapshot.cluster_id(name).map(|id| ClusterRef { id, name: name.into() })
 }

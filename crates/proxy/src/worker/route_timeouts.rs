@@ -90,6 +90,7 @@ impl Worker {
     /// The whole request has come.
     pub(super) fn request_complete(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
+        self.send_mirrors(&mut exchange);
         if !exchange.response_started {
             exchange.request_deadline = Deadline::NEVER;
             self.start_route_timeout(&mut exchange);

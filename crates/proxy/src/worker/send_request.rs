@@ -99,12 +99,7 @@ impl Worker {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         let head = exchange.request.request(&exchange.head);
-        if head.version() == Version::Http2
-            && head.framing() == BodyFraming::None
-            && !matches!(head.method(), b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"TRACE" | b"CONNECT")
-            && head.known(HeaderId::ContentLength).is_none()
-        {
-            // HTTP/2 says by itself that there is no body; HTTP/1 where one is to be expected (RFC 9110 §8.6).
+        if exchange.must_say_no_body() {
             exchange.edits.set_known(&head, HeaderId::ContentLength, b"0");
         }
         if head.is_connect()

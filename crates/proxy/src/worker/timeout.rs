@@ -42,7 +42,7 @@ impl Worker {
     pub(super) fn arm(&mut self, exchange: &mut Exchange) {
         let mut deadline = Time::NEVER;
         exchange.deadlines(&mut |time| deadline = deadline.min(time));
-        if exchange.stream.is_some() {
+        if exchange.stream.is_some() || exchange.call.is_some() {
             self.exchanges.set_deadline(exchange.id, exchange, deadline);
         } else {
             self.sockets.set_deadline(exchange.down, deadline);

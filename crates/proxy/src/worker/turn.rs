@@ -168,7 +168,7 @@ impl Worker {
                 self.downstream_bytes(key, &[]);
             } else if let Some(host) = self.roomy.pop() {
                 self.serve_queue(&host);
-            } else {
+            } else if !self.begin_next_call() {
                 return;
             }
         }
