@@ -68,7 +68,9 @@ fn v2_gets_a_copy_of_what_v1_answers() {
     assert_eq!(header(&copy, "host"), Some("test.local"));
     assert_eq!(header(&copy, "x-envoy-internal"), Some("true"));
     assert_eq!(header(&copy, "x-request-id"), header(&v1.last_request(), "x-request-id"));
-    eventually("counted", || proxy.count("envoy_cluster_upstream_rq", &["\"v2\"", "response_code=\"500\""]) == 1);
+    eventually("counted", || {
+        proxy.count("envoy_cluster_upstream_rq", &["\"v2\"", "response_code=\"500\""]) == 1
+    });
     eventually("the client's request is counted", || proxy.count("istio_requests_total", &[]) > 0);
     assert_eq!(proxy.count("istio_requests_total", &[]), 1, "a copy is no request of a client");
     assert_eq!(proxy.count("envoy_cluster_upstream_rq_active", &["\"v2\""]), 0);
@@ -124,7 +126,9 @@ fn copies_have_the_body_and_the_trailers() {
     let bodies = |whole: &str| whole.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
     let mut client = proxy.client();
     client.ask("POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello");
-    client.ask("POST /b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-t: 1\r\n\r\n");
+    client.ask(
+        "POST /b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-t: 1\r\n\r\n",
+    );
     let mut client = H2Client::connect(proxy.address);
     let stream = client.open("POST", "/c", "te: trailers\r\n", false);
     client.send(stream, b"hel", false);
@@ -135,9 +139,12 @@ fn copies_have_the_body_and_the_trailers() {
     eventually("all copies", || second.lock().unwrap().len() == 4);
     let (first, second) = (first.lock().unwrap().clone(), second.lock().unwrap().clone());
     for path in ["/a", "/b", "/c", "/d"] {
-        let of = |all: &[String]| all.iter().find(|whole| whole.contains(&format!("POST {path} "))).unwrap().clone();
+        let of = |all: &[String]| {
+            all.iter().find(|whole| whole.contains(&format!("POST {path} "))).unwrap().clone()
+        };
         let (original, copy) = (of(&first), of(&second));
-        let joined = |whole: &str| bodies(whole).unwrap_or_default().replace("3\r\nhel\r\n2\r\nlo", "5\r\nhello");
+        let joined =
+            |whole: &str| bodies(whole).unwrap_or_default().replace("3\r\nhel\r\n2\r\nlo", "5\r\nhello");
         assert_eq!(joined(&copy), joined(&original), "{path}");
         assert_eq!(header(&copy, "content-length"), header(&original, "content-length"), "{path}");
         assert_eq!(header(&copy, "transfer-encoding"), header(&original, "transfer-encoding"), "{path}");
@@ -150,13 +157,20 @@ fn copies_have_the_body_and_the_trailers() {
 #[test]
 fn a_share_of_the_requests_is_copied() {
     let (v1, v2, v3) = (Host::saying("v1"), Host::saying("v2"), Host::saying("v3"));
-    let share = |cluster: &str, percent: u32| {
-        json!({ "cluster": cluster, "runtime_fraction": { "default_value": { "numerator": percent } } })
-    };
+    let share = |cluster: &str, percent: u32| json!({ "cluster": cluster, "runtime_fraction": { "default_value": { "numerator": percent } } });
     let proxy = Proxy::start(
-        http_listener(http(to_v1(json!([share("v2", 50), share("v3", 50), share("none", 0), share("gone", 100)])))),
-        &[cluster("v1", &[v1.address]), cluster("v2", &[v2.address]), cluster("v3", &[v3.address]),
-            cluster("none", &[v1.address])],
+        http_listener(http(to_v1(json!([
+            share("v2", 50),
+            share("v3", 50),
+            share("none", 0),
+            share("gone", 100)
+        ])))),
+        &[
+            cluster("v1", &[v1.address]),
+            cluster("v2", &[v2.address]),
+            cluster("v3", &[v3.address]),
+            cluster("none", &[v1.address]),
+        ],
     );
     let mut client = proxy.client();
     for _ in 0..400 {
@@ -164,7 +178,9 @@ fn a_share_of_the_requests_is_copied() {
     }
     let count = |host: &Host| host.requests.lock().unwrap().len();
     let total = |cluster: &str| proxy.count("envoy_cluster_upstream_rq_total", &[&format!("\"{cluster}\"")]);
-    eventually("copies sent are copies received", || total("v2") as usize == count(&v2) && count(&v2) == count(&v3));
+    eventually("copies sent are copies received", || {
+        total("v2") as usize == count(&v2) && count(&v2) == count(&v3)
+    });
     // As the table of Istio's tasks has it: 200, give or take 40.
     assert!((160..=240).contains(&count(&v2)), "{}", count(&v2));
     assert_eq!((count(&v1), total("none")), (400, 0));
@@ -174,9 +190,7 @@ fn a_share_of_the_requests_is_copied() {
 #[test]
 fn mirrors_that_hang_refuse_or_flood_leave_the_original_alone() {
     let v1 = Host::saying("v1");
-    let hangs = Host::start(|connection| {
-        while connection.request().is_some() {}
-    });
+    let hangs = Host::start(|connection| while connection.request().is_some() {});
     let floods = Host::start(|connection| {
         if connection.request().is_some() {
             connection.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -205,14 +219,19 @@ fn mirrors_that_hang_refuse_or_flood_leave_the_original_alone() {
         assert_eq!((answer.status, answer.body.as_str()), (200, "v1"));
     }
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    let active = |cluster: &str| proxy.count("envoy_cluster_upstream_rq_active", &[&format!("\"{cluster}\"")]);
+    let active =
+        |cluster: &str| proxy.count("envoy_cluster_upstream_rq_active", &[&format!("\"{cluster}\"")]);
     // The copies end with the route's timeout, and all they held is given back.
     for cluster in ["hangs", "refuses", "nonsense", "floods", "empty"] {
         eventually(cluster, || active(cluster) == 0);
     }
     let of = |metric: &str, cluster: &str| proxy.count(metric, &[&format!("\"{cluster}\"")]);
     eventually("hanging copies time out", || of("envoy_cluster_upstream_rq_timeout", "hangs") == 50);
-    assert_eq!(of("envoy_cluster_upstream_cx_active", "hangs"), 0, "closed, for half an exchange can not be reused");
+    assert_eq!(
+        of("envoy_cluster_upstream_cx_active", "hangs"),
+        0,
+        "closed, for half an exchange can not be reused"
+    );
     assert_eq!(of("envoy_cluster_upstream_cx_connect_fail", "refuses"), 50);
     assert!(of("envoy_cluster_upstream_rq_pending_overflow", "floods") > 0, "the mirror's own breaker holds");
     assert_eq!(of("envoy_cluster_upstream_rq_timeout", "v1"), 0);

@@ -46,7 +46,8 @@ impl Worker {
         let now = self.now;
         let mut exchange = self.exchanges.blank(Key::NOBODY, now);
         exchange.head = call.head;
-        let parsed = wire::h1::parse_request(&exchange.head, &mut exchange.request, &self.shared.upstream_limits);
+        let parsed =
+            wire::h1::parse_request(&exchange.head, &mut exchange.request, &self.shared.upstream_limits);
         if !matches!(parsed, Ok(Some(length)) if length == exchange.head.len()) {
             // Made here of what was a head before. It holds too much at most: of that no copy is sent.
             self.exchanges.recycle(exchange);

@@ -195,7 +195,8 @@ mod tests {
     /// Envoy: `ShadowWriterImpl`.
     #[test]
     fn a_shadow_has_its_suffix_before_the_port() {
-        for (authority, shadow) in [("a", "a-shadow"), ("a.b:80", "a.b-shadow:80"), ("[::1]:80", "[::1]:80")] {
+        for (authority, shadow) in [("a", "a-shadow"), ("a.b:80", "a.b-shadow:80"), ("[::1]:80", "[::1]:80")]
+        {
             assert_eq!(shadow_of(authority.as_bytes()), shadow.as_bytes(), "{authority}");
         }
     }
