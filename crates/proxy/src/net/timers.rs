@@ -1,7 +1,7 @@
 //! Coarse timers: a wheel of three levels, of ticks of 4 ms, about a second, and about a minute.
 //!
 //! A connection has one deadline, which moves with every request. Moving it later costs nothing: the entry in the
-//! wheel comes down a level, or fires, early, finds that it is not yet time, and is put back. Only moving it earlier than
+//! wheel is reached early, finds that it is not yet time, and is put back. Only moving it earlier than
 //! the entry adds a new one. An entry carries the generation it was made for, so the entries of a slot's former owner fall
 //! away by themselves; they lie at most [`HORIZON`] ahead, which bounds how many there are under churn.
 //!
@@ -68,11 +68,11 @@ impl Level {
         }
     }
 
-    /// Takes a list out into `into`, which is empty.
+    /// Appends what a list holds to `into` and empties it.
     fn take(&mut self, index: u64, into: &mut Vec<Entry>) {
         let index = index as usize & (self.lists.len() - 1);
         if let (Some(list), Some(word)) = (self.lists.get_mut(index), self.occupied.get_mut(index / 64)) {
-            std::mem::swap(list, into);
+            into.append(list);
             *word &= !(1 << (index % 64));
         }
     }
@@ -108,7 +108,9 @@ pub struct Wheel {
     entries: usize,
     /// Counts up with every entry, so that no two have the same.
     generation: u32,
-    expired: Vec<Entry>,
+    /// Where entries are looked at, and the slots of those whose deadline had moved away.
+    reached: Vec<Entry>,
+    not_yet: Vec<u32>,
 }
 
 impl Wheel {
@@ -118,7 +120,8 @@ impl Wheel {
             at: now.0 / TICK,
             entries: 0,
             generation: 0,
-            expired: vec![],
+            reached: vec![],
+            not_yet: vec![],
         }
     }
 
@@ -127,15 +130,14 @@ impl Wheel {
     pub fn set(&mut self, slot: usize, timer: &mut Timer, deadline: Time) {
         timer.deadline = deadline;
         if deadline.0 != u64::MAX && deadline.0 / TICK < timer.scheduled {
-            self.schedule(slot, timer, self.at + 1);
+            self.schedule(slot, timer);
         }
     }
 
-    /// Puts an entry in, due at the tick `first` or later.
     #[cold]
-    fn schedule(&mut self, slot: usize, timer: &mut Timer, first: u64) {
+    fn schedule(&mut self, slot: usize, timer: &mut Timer) {
         // Rounded up: a timer may be late by a tick, never early.
-        let due = (timer.deadline.0.div_ceil(TICK)).clamp(first, self.at + HORIZON);
+        let due = (timer.deadline.0.div_ceil(TICK)).clamp(self.at + 1, self.at + HORIZON);
         let Ok(slot) = u32::try_from(slot) else { return };
         self.generation = self.generation.wrapping_add(1).max(1);
         timer.generation = self.generation;
@@ -172,16 +174,16 @@ impl Wheel {
         if self.at >= target {
             return;
         }
+        let mut reached = std::mem::take(&mut self.reached);
         while let Some(next) = self.next().filter(|next| *next <= target) {
             self.at = next;
-            self.come_down(2, owner, &timers);
-            self.come_down(1, owner, &timers);
-            let mut expired = std::mem::take(&mut self.expired);
-            if let Some(finest) = self.levels.first_mut() {
-                finest.take(next, &mut expired);
+            for (level, span) in self.levels.iter_mut().zip(&SPANS) {
+                if next.is_multiple_of(*span) {
+                    level.take(next / span, &mut reached);
+                }
             }
-            self.entries -= expired.len();
-            for entry in expired.drain(..) {
+            self.entries -= reached.len();
+            for entry in reached.drain(..) {
                 let slot = entry.slot as usize;
                 let Some(timer) = timers(owner, slot).filter(|t| t.generation == entry.generation) else {
                     continue;
@@ -191,39 +193,19 @@ impl Wheel {
                     timer.deadline = Time::NEVER;
                     fire(owner, self, slot);
                 } else if timer.deadline != Time::NEVER {
-                    self.schedule(slot, timer, self.at + 1);
+                    self.not_yet.push(entry.slot);
                 }
             }
-            self.expired = expired;
         }
+        self.reached = reached;
         self.at = target;
-    }
-
-    /// At the beginning of a list of this level, its entries come down to lower ones. Those whose deadline has moved
-    /// away meanwhile go up again instead, and nobody is woken for them in between.
-    fn come_down<T>(
-        &mut self,
-        level: usize,
-        owner: &mut T,
-        timers: &impl Fn(&mut T, usize) -> Option<&mut Timer>,
-    ) {
-        let Some(span) = SPANS.get(level).filter(|span| self.at.is_multiple_of(**span)) else { return };
-        let mut entries = std::mem::take(&mut self.expired);
-        if let Some(level) = self.levels.get_mut(level) {
-            level.take(self.at / span, &mut entries);
-        }
-        for entry in entries.drain(..) {
-            self.entries -= 1;
-            let slot = entry.slot as usize;
-            let Some(timer) = timers(owner, slot).filter(|t| t.generation == entry.generation) else {
-                continue;
-            };
-            timer.scheduled = u64::MAX;
-            if timer.deadline != Time::NEVER {
-                self.schedule(slot, timer, self.at);
+        // Put in again as seen from now: from a list on the way they would be met once for every span of a long silence.
+        while let Some(slot) = self.not_yet.pop() {
+            let slot = slot as usize;
+            if let Some(timer) = timers(owner, slot) {
+                self.set(slot, timer, timer.deadline);
             }
         }
-        self.expired = entries;
     }
 
     /// How long a worker may sleep, in nanoseconds; `None` for ever.
