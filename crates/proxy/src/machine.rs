@@ -2,6 +2,7 @@
 //! worker that serves; sockets, time and randomness are all that is exchanged.
 
 pub use crate::clock::{Clock, ManualTime, Time};
+pub use crate::log_writer::{LogWriters, Piece};
 pub use crate::net::network::{Accept, Acceptor, Connect, Connection, Event, Network, Stream, Wake};
 pub use crate::options::Shared;
 pub use crate::worker::census::Census;

@@ -20,6 +20,13 @@ impl Breakers {
         let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         clusters.entry(name.clone()).or_default().clone()
     }
+
+    /// What is taken of each cluster, all in all.
+    pub fn taken(&self) -> Vec<(Arc<str>, u32)> {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |counts: &Counts| counts.counters.iter().flatten().map(|count| count.load(Relaxed)).sum();
+        clusters.iter().map(|(name, counts)| (name.clone(), of(counts))).collect()
+    }
 }
 
 /// What is under way in one cluster.

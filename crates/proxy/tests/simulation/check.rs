@@ -1,0 +1,149 @@
+//! One history from its beginning to its end, and what must be true then.
+
+use std::sync::mpsc::channel;
+
+use proxy::machine::Command;
+
+use crate::coverage::Coverage;
+use crate::history::{ENDED, History, Script};
+use crate::net::SECOND;
+use crate::plan::ClientFault;
+use crate::world::World;
+
+pub struct Outcome {
+    pub wrong: Vec<String>,
+    pub coverage: Coverage,
+    pub trace: u64,
+    pub turns: u64,
+}
+
+pub fn live(history: &History, printed: bool) -> Outcome {
+    let mut world = World::new(history, printed);
+    history.people(&mut world);
+    world.run(ENDED);
+    if world.wrong.is_empty() {
+        all_has_ended(&mut world, history);
+    }
+    if world.wrong.is_empty() {
+        lines_are_written(&mut world);
+    }
+    if world.wrong.is_empty() {
+        world.leave();
+        world.run(ENDED + 20 * SECOND);
+        nothing_is_left(&mut world);
+    }
+    if printed && !world.wrong.is_empty() {
+        for actor in world.actors() {
+            eprintln!("{actor}");
+        }
+    }
+    let trace = world.net.lock().trace.hash();
+    Outcome { wrong: world.wrong, coverage: world.coverage, trace, turns: world.turns }
+}
+
+/// Whatever does not heal is still there, and nobody waits for it any more.
+fn all_has_ended(world: &mut World, history: &History) {
+    let strict = is_strict(history);
+    let interfered = history.script.iter().any(|(_, step)| matches!(step, Script::Drain));
+    for (id, fate) in world.fates.iter().enumerate() {
+        let plan = &world.plans[id];
+        let reads = plan.client != ClientFault::NeverReads;
+        if fate.asked && !fate.ended && reads && !interfered {
+            world.wrong.push(format!("{id} has no end: {plan:?} {fate:?}"));
+        }
+        let safe =
+            ["/h1/", "/h2/", "/hop/", "/direct", "/redirect"].iter().any(|path| plan.path.starts_with(path));
+        let direct = plan.path.starts_with("/direct") || plan.path.starts_with("/redirect");
+        let well = fate.whole && (direct || fate.from_host && fate.status == 200 || plan.path == "/h1/ws");
+        if strict && plan.is_clean() && safe && fate.asked && fate.withheld == 0 && !well {
+            world.wrong.push(format!("{id} was not answered well: {plan:?} {fate:?}"));
+        }
+    }
+    sockets_are_gone(world);
+}
+
+/// Nothing happens in it that may keep a request that nobody disturbs from its answer.
+fn is_strict(history: &History) -> bool {
+    let closes = |plan: &crate::plan::Plan| {
+        plan.host == crate::plan::HostFault::CloseFirst && plan.path.contains("/h2/")
+    };
+    let drains = history.script.iter().any(|(_, step)| matches!(step, Script::Drain));
+    !drains && history.inside.no_descriptors == 0 && !history.plans.iter().any(closes)
+}
+
+fn sockets_are_gone(world: &mut World) {
+    for index in 0..world.machines.len() {
+        let open = world.net.lock().open_of(index);
+        for end in open {
+            let text = world.net.lock().describe(end);
+            world.wrong.push(format!("worker {index} still holds {text}"));
+        }
+        let census = world.machines[index].worker.census();
+        if census.exchanges != 0 {
+            world.wrong.push(format!("worker {index} still has {} exchanges", census.exchanges));
+        }
+    }
+}
+
+/// Each exchange has one line: those a host has seen and those that were answered.
+fn lines_are_written(world: &mut World) {
+    for index in 0..world.machines.len() {
+        world.read_log(index);
+    }
+    let dropped = dropped_lines(world);
+    for (id, fate) in world.fates.iter().enumerate() {
+        let raw = world.plans[id].path == "/raw";
+        let certain = (fate.seen > 0 || fate.status != 0) && !raw;
+        // A client that asks anew has a line for each.
+        if certain && fate.lines == 0 && !dropped || fate.lines > 1 + fate.anew {
+            world
+                .wrong
+                .push(format!("{id} has {} lines in the log: {:?} {fate:?}", fate.lines, world.plans[id]));
+        }
+    }
+}
+
+fn dropped_lines(world: &World) -> bool {
+    let text = metrics(world, 0);
+    text.lines()
+        .any(|line| line.starts_with("filamesh_access_log_dropped_lines_total") && !line.ends_with(" 0"))
+}
+
+fn metrics(world: &World, index: usize) -> String {
+    let mut text = vec![];
+    telemetry::metrics::prometheus(&world.machines[index].shared.registry, &Default::default(), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn nothing_is_left(world: &mut World) {
+    sockets_are_gone(world);
+    for index in 0..world.machines.len() {
+        let text = metrics(world, index);
+        for (cluster, taken) in world.machines[index].shared.breakers.taken() {
+            if taken != 0 {
+                world.wrong.push(format!("worker {index}: {taken} still taken of the breakers of {cluster}"));
+            }
+        }
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some((name, value)) = line.rsplit_once(' ') else { continue };
+            let metric = name.split('{').next().unwrap_or(name);
+            if metric.ends_with("_active") && value != "0" {
+                world.wrong.push(format!("worker {index}: {line}"));
+            }
+        }
+        let machine = &mut world.machines[index];
+        let (answer, answers) = channel();
+        machine.queue.send(Command::Report(answer));
+        machine.worker.turn([proxy::machine::Event {
+            token: proxy::machine::WAKER,
+            readable: true,
+            writable: false,
+            hung_up: false,
+        }]);
+        for host in answers.try_recv().unwrap_or_default() {
+            if host.active != 0 || host.connections != 0 {
+                world.wrong.push(format!("worker {index}: {host:?}"));
+            }
+        }
+    }
+}

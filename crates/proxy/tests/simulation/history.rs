@@ -1,0 +1,245 @@
+//! A history, drawn from a seed: who is there, what each does, what happens to the machine meanwhile.
+
+use crate::client::Client;
+use crate::config::{H1_HOSTS, H2_HOSTS, LIMITED, REFUSING, SWALLOWING, TCP_HOSTS, address};
+use crate::host::{Host, Speaks};
+use crate::net::{Answers, Faults, MILLI, Nanos, Owner, SECOND};
+use crate::plan::{ClientFault, Framing, HostFault, Id, Plan};
+use crate::random::Dice;
+use crate::world::World;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Script {
+    /// One of the configurations.
+    Configure(usize),
+    /// The time of day is set.
+    JumpOfDay(i64),
+    Drain,
+    /// Nobody takes log lines any more, or somebody does again.
+    LogBlocks(bool),
+}
+
+impl Script {
+    pub fn number(self) -> u64 {
+        match self {
+            Script::Configure(which) => which as u64,
+            Script::JumpOfDay(by) => by as u64,
+            Script::Drain => 99,
+            Script::LogBlocks(blocks) => 100 + u64::from(blocks),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Http1,
+    Http2,
+    Raw,
+    /// Asks again and again for small answers and reads none.
+    Flood,
+    WebSocket,
+    Connect,
+}
+
+#[derive(Clone, Debug)]
+pub struct Party {
+    pub kind: Kind,
+    pub begins: Nanos,
+    pub plans: Vec<Id>,
+    pub seed: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct History {
+    pub seed: u64,
+    pub plans: Vec<Plan>,
+    pub parties: Vec<Party>,
+    pub script: Vec<(Nanos, Script)>,
+    pub inside: Faults,
+    pub early: u64,
+    pub faults: bool,
+    pub budget: usize,
+}
+
+/// Everybody has begun by then.
+pub const BEGUN: Nanos = 3 * SECOND;
+/// Everything has ended by then, whatever does not heal: the longest chain of timeouts there is.
+pub const ENDED: Nanos = BEGUN + 120 * SECOND;
+
+impl History {
+    pub fn draw(seed: u64) -> History {
+        let mut dice = Dice::new(seed);
+        let mut plans = vec![];
+        let mut parties = vec![];
+        for _ in 0..dice.between(1, 6) {
+            let kind = match dice.below(12) {
+                0..5 => Kind::Http1,
+                5..8 => Kind::Http2,
+                8..10 => Kind::Raw,
+                10 => Kind::Flood,
+                _ => *dice.pick(&[Kind::WebSocket, Kind::Connect]),
+            };
+            let count = match kind {
+                Kind::Http1 => dice.between(1, 5),
+                Kind::Http2 => dice.between(1, 8),
+                _ => 1,
+            };
+            let mut own = vec![];
+            for _ in 0..count {
+                let id = plans.len();
+                plans.push(draw_plan(&mut dice, id, kind));
+                own.push(id);
+            }
+            parties.push(Party { kind, begins: dice.below(BEGUN), plans: own, seed: dice.next() });
+        }
+        let mut script = vec![];
+        if dice.one_in(3) {
+            for step in 1..=dice.between(1, 4) as usize {
+                script.push((dice.below(BEGUN + 2 * SECOND), Script::Configure(step)));
+            }
+        }
+        if dice.one_in(8) {
+            let by = dice.below(1 << 45) as i64;
+            script.push((dice.below(BEGUN), Script::JumpOfDay(if dice.one_in(2) { by } else { -by })));
+        }
+        if dice.one_in(10) {
+            script.push((dice.below(BEGUN + SECOND), Script::Drain));
+        }
+        if dice.one_in(5) {
+            let from = dice.below(BEGUN);
+            script.push((from, Script::LogBlocks(true)));
+            script.push((from + dice.below(10 * SECOND), Script::LogBlocks(false)));
+        }
+        script.sort_by_key(|(at, _)| *at);
+        let rate = |dice: &mut Dice, often: u64| if dice.one_in(3) { dice.between(2, often) } else { 0 };
+        History {
+            seed,
+            plans,
+            parties,
+            script,
+            inside: Faults {
+                short: rate(&mut dice, 30),
+                would_block: rate(&mut dice, 30),
+                shuffle: dice.one_in(2),
+                no_descriptors: if dice.one_in(8) { dice.between(2, 10) } else { 0 },
+            },
+            early: if dice.one_in(3) { dice.between(2, 20) } else { 0 },
+            faults: true,
+            budget: 256 << 20,
+        }
+    }
+
+    /// The actors of the history, in a world.
+    pub fn people(&self, world: &mut World) {
+        let mut dice = Dice::new(self.seed ^ 0x7079);
+        let mut hosts: Vec<(&str, Speaks, Answers)> = vec![];
+        hosts.extend(H1_HOSTS.map(|at| (at, Speaks::Http1, Answers::Accepts)));
+        hosts.extend(H2_HOSTS.map(|at| (at, Speaks::Http2, Answers::Accepts)));
+        hosts.extend(TCP_HOSTS.map(|at| (at, Speaks::Raw, Answers::Accepts)));
+        hosts.push((LIMITED, Speaks::Http1, Answers::Accepts));
+        hosts.push((REFUSING, Speaks::Http1, Answers::Refuses));
+        hosts.push((SWALLOWING, Speaks::Http1, Answers::Swallows));
+        for (at, speaks, answers) in hosts {
+            let room = *dice.pick(&[4_000, 64 * 1024, 512 * 1024]);
+            let owner = Owner::Actor(world.next_actor());
+            world.net.lock().listen(address(at), owner, answers, room);
+            world.add(Box::new(Host { address: address(at), speaks, dice: dice.fork() }));
+        }
+        for party in &self.parties {
+            let mut dice = Dice::new(party.seed);
+            match party.kind {
+                Kind::Http1 => world.add(Box::new(Client::new(&mut dice, party.plans.clone(), party.begins))),
+                Kind::Http2 => {
+                    world.add(Box::new(crate::h2::Client::new(&mut dice, party.plans.clone(), party.begins)))
+                }
+                Kind::Raw => world.add(Box::new(crate::raw::Client::new(
+                    &mut dice,
+                    party.plans[0],
+                    party.begins,
+                    crate::raw::Way::Plain,
+                ))),
+                Kind::WebSocket => world.add(Box::new(crate::raw::Client::new(
+                    &mut dice,
+                    party.plans[0],
+                    party.begins,
+                    crate::raw::Way::WebSocket,
+                ))),
+                Kind::Connect => world.add(Box::new(crate::raw::Client::new(
+                    &mut dice,
+                    party.plans[0],
+                    party.begins,
+                    crate::raw::Way::Connect,
+                ))),
+                Kind::Flood => world.add(Box::new(crate::flood::Flood::new(&mut dice, party.begins))),
+            }
+        }
+    }
+}
+
+fn draw_plan(dice: &mut Dice, id: Id, kind: Kind) -> Plan {
+    let path = match kind {
+        Kind::Raw | Kind::Connect => "/raw".into(),
+        Kind::WebSocket => "/h1/ws".into(),
+        _ => {
+            let base = *dice.pick(&[
+                "/h1/",
+                "/h1/",
+                "/h2/",
+                "/h2/",
+                "/limited/",
+                "/broken/",
+                "/ejecting/",
+                "/hop/h1/",
+                "/hop/h2/",
+                "/direct",
+                "/redirect",
+            ]);
+            format!("{base}{id}")
+        }
+    };
+    let host = match dice.below(30) {
+        0 => HostFault::ResetFirst,
+        1 => HostFault::CloseFirst,
+        2 => HostFault::ResetWithin,
+        3 => HostFault::CloseWithin,
+        4 => HostFault::TooMuch,
+        5 => HostFault::Garbage,
+        6 => HostFault::Dead,
+        7 => HostFault::Early,
+        8 => HostFault::Unavailable,
+        _ => HostFault::None,
+    };
+    let client = match dice.below(30) {
+        0 => ClientFault::ResetInHead,
+        1 => ClientFault::ResetInBody,
+        2 => ClientFault::ResetWhileWaiting,
+        3 => ClientFault::ResetInResponse,
+        4 => ClientFault::HalfClose,
+        5 => ClientFault::StallInHead,
+        6 => ClientFault::StallInBody,
+        7 => ClientFault::NeverReads,
+        _ => ClientFault::None,
+    };
+    let h2 = path.contains("/h2/");
+    let close = !h2 && dice.one_in(8);
+    Plan {
+        id,
+        path,
+        post: dice.one_in(2),
+        request: dice.size(300_000),
+        request_framing: if dice.one_in(2) { Framing::Chunked } else { Framing::Length },
+        expect: dice.one_in(8),
+        response: dice.size(600_000),
+        response_framing: if close {
+            Framing::Close
+        } else if dice.one_in(2) {
+            Framing::Chunked
+        } else {
+            Framing::Length
+        },
+        trailers: dice.one_in(4),
+        thinks: if dice.one_in(4) { dice.below(500 * MILLI) } else { dice.below(MILLI) },
+        host,
+        client,
+    }
+}

@@ -1,0 +1,654 @@
+//! A network in memory that behaves as the kernel's TCP does to a non-blocking, edge-triggered program: what is sent lies
+//! in the receiver's buffer of limited size, an end of direction and a reset are different things, a short read or write
+//! is followed by an event when there is more, and an event says all that is so when it is taken, not what changed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proxy::machine::Event;
+
+use crate::random::Dice;
+use crate::trace::Trace;
+
+/// Nanoseconds of simulated time.
+pub type Nanos = u64;
+pub const MICRO: Nanos = 1_000;
+pub const MILLI: Nanos = 1_000_000;
+pub const SECOND: Nanos = 1_000_000_000;
+
+/// One end of a connection, by its number; numbers are not used again.
+pub type EndId = usize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Worker(usize),
+    Actor(usize),
+}
+
+/// What the network does that a program must bear, beside what its peers do. Each is legal for a kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// One in so many reads or writes takes less than it could; the event for the rest follows.
+    pub short: u64,
+    /// One in so many says it would block; the event follows.
+    pub would_block: u64,
+    /// Events are told in any order.
+    pub shuffle: bool,
+    /// One in so many connections to be made, or accepted, finds no descriptor left.
+    pub no_descriptors: u64,
+}
+
+/// How an address answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    Accepts,
+    Refuses,
+    /// Nothing comes back, ever.
+    Swallows,
+}
+
+struct Listener {
+    owner: Owner,
+    answers: Answers,
+    token: Option<u64>,
+    backlog: VecDeque<EndId>,
+    signalled: bool,
+    /// Buffers of connections made to it.
+    room: usize,
+}
+
+struct End {
+    owner: Option<Owner>,
+    peer: EndId,
+    local: SocketAddr,
+    remote: SocketAddr,
+    original: Option<SocketAddr>,
+    connecting: bool,
+    inbox: VecDeque<u8>,
+    room: usize,
+    /// The peer has ended its direction.
+    fin: bool,
+    /// We have.
+    shut: bool,
+    /// All of it is over (a reset).
+    dead: bool,
+    error: Option<io::ErrorKind>,
+    closed: bool,
+    reset_when_closed: bool,
+    /// A write came short: there is an event when there is room.
+    wants_room: bool,
+    token: Option<u64>,
+    signalled: bool,
+    /// The owner's worker took so many turns since this became readable and was not read.
+    pub read: u64,
+    pub written: u64,
+}
+
+enum Later {
+    Made(EndId),
+    Refused(EndId),
+    Signal(EndId),
+}
+
+struct Due {
+    at: Nanos,
+    order: u64,
+    what: Later,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+pub struct State {
+    pub now: Nanos,
+    pub faults: Faults,
+    pub dice: Dice,
+    pub trace: Trace,
+    ends: Vec<End>,
+    listeners: BTreeMap<SocketAddr, Listener>,
+    due: BinaryHeap<Reverse<Due>>,
+    order: u64,
+    /// Per worker, what is to be told.
+    ready: Vec<VecDeque<Ready>>,
+    woken: VecDeque<usize>,
+    /// Calls that moved bytes, made or ended something: what counts as having done anything.
+    pub moves: u64,
+    ports: u16,
+}
+
+#[derive(Clone, Copy)]
+enum Ready {
+    End(EndId),
+    Listener(SocketAddr),
+    Waker,
+}
+
+#[derive(Clone)]
+pub struct Net(Arc<Mutex<State>>);
+
+impl Net {
+    pub fn new(workers: usize, faults: Faults, dice: Dice, trace: Trace) -> Net {
+        Net(Arc::new(Mutex::new(State {
+            now: 0,
+            faults,
+            dice,
+            trace,
+            ends: vec![],
+            listeners: BTreeMap::new(),
+            due: BinaryHeap::new(),
+            order: 0,
+            ready: (0..workers).map(|_| VecDeque::new()).collect(),
+            woken: VecDeque::new(),
+            moves: 0,
+            ports: 20_000,
+        })))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn later(&mut self, after: Nanos, what: Later) {
+        self.order += 1;
+        self.due.push(Reverse(Due { at: self.now + after, order: self.order, what }));
+    }
+
+    /// When something happens here by itself.
+    pub fn next_due(&self) -> Option<Nanos> {
+        self.due.peek().map(|due| due.0.at)
+    }
+
+    /// Does what is due.
+    pub fn advance(&mut self, now: Nanos) {
+        self.now = now;
+        while self.due.peek().is_some_and(|due| due.0.at <= now) {
+            let Some(Reverse(due)) = self.due.pop() else { return };
+            match due.what {
+                Later::Made(end) => self.made(end),
+                Later::Refused(end) => {
+                    if !self.ends[end].closed {
+                        self.break_end(end, io::ErrorKind::ConnectionRefused);
+                    }
+                }
+                Later::Signal(end) => self.signal(end),
+            }
+        }
+    }
+
+    fn made(&mut self, end: EndId) {
+        if self.ends[end].closed || self.ends[end].dead {
+            return;
+        }
+        let (peer, to) = (self.ends[end].peer, self.ends[end].remote);
+        let Some(listener) = self.listeners.get_mut(&to).filter(|l| l.answers == Answers::Accepts) else {
+            // Closed meanwhile.
+            return self.break_end(end, io::ErrorKind::ConnectionRefused);
+        };
+        listener.backlog.push_back(peer);
+        self.ends[end].connecting = false;
+        self.ends[peer].connecting = false;
+        self.moves += 1;
+        self.signal(end);
+        self.signal_listener(to);
+    }
+
+    fn signal_listener(&mut self, address: SocketAddr) {
+        let Some(listener) = self.listeners.get_mut(&address) else { return };
+        match listener.owner {
+            Owner::Actor(actor) => self.woken.push_back(actor),
+            Owner::Worker(worker) if listener.token.is_some() && !listener.signalled => {
+                listener.signalled = true;
+                self.ready[worker].push_back(Ready::Listener(address));
+            }
+            Owner::Worker(_) => {}
+        }
+    }
+
+    /// Something about the end has changed.
+    fn signal(&mut self, end: EndId) {
+        let e = &mut self.ends[end];
+        if e.closed {
+            return;
+        }
+        match e.owner {
+            Some(Owner::Actor(actor)) => self.woken.push_back(actor),
+            Some(Owner::Worker(worker)) if e.token.is_some() && !e.signalled => {
+                e.signalled = true;
+                self.ready[worker].push_back(Ready::End(end));
+            }
+            _ => {}
+        }
+    }
+
+    pub fn wake_worker(&mut self, worker: usize) {
+        self.ready[worker].push_back(Ready::Waker);
+    }
+
+    pub fn take_woken(&mut self) -> Option<usize> {
+        self.woken.pop_front()
+    }
+
+    pub fn has_events(&self, worker: usize) -> bool {
+        !self.ready[worker].is_empty()
+    }
+
+    /// What a worker is told now.
+    pub fn events(&mut self, worker: usize, most: usize) -> Vec<Event> {
+        let mut all: Vec<Ready> = vec![];
+        while all.len() < most
+            && let Some(ready) = self.ready[worker].pop_front()
+        {
+            all.push(ready);
+        }
+        if self.faults.shuffle {
+            self.dice.shuffle(&mut all);
+        }
+        let mut events = vec![];
+        for ready in all {
+            let none = Event { token: 0, readable: false, writable: false, hung_up: false };
+            let event = match ready {
+                Ready::Waker => Event { token: proxy::machine::WAKER, readable: true, ..none },
+                Ready::Listener(address) => {
+                    let Some(listener) = self.listeners.get_mut(&address) else { continue };
+                    listener.signalled = false;
+                    let (Some(token), false) = (listener.token, listener.backlog.is_empty()) else {
+                        continue;
+                    };
+                    Event { token, readable: true, ..none }
+                }
+                Ready::End(end) => {
+                    self.ends[end].signalled = false;
+                    let Some(event) = self.event(end) else { continue };
+                    event
+                }
+            };
+            self.trace.note(
+                "event",
+                event.token,
+                u64::from(event.readable) | u64::from(event.writable) << 1 | u64::from(event.hung_up) << 2,
+            );
+            events.push(event);
+        }
+        events
+    }
+
+    /// As epoll_wait and mio put it; `None`: nothing is so any more.
+    fn event(&self, end: EndId) -> Option<Event> {
+        let e = &self.ends[end];
+        if e.closed {
+            return None;
+        }
+        let token = e.token?;
+        let readable = !e.inbox.is_empty() || e.fin || e.dead;
+        let writable = !e.connecting && (e.dead || e.shut || self.free(end) > 0) || e.dead;
+        let hung_up = e.dead || e.fin;
+        (readable || writable || hung_up).then_some(Event { token, readable, writable, hung_up })
+    }
+
+    /// Room for what this end writes.
+    fn free(&self, end: EndId) -> usize {
+        let peer = &self.ends[self.ends[end].peer];
+        if peer.closed { usize::MAX } else { peer.room.saturating_sub(peer.inbox.len()) }
+    }
+
+    fn break_end(&mut self, end: EndId, error: io::ErrorKind) {
+        let e = &mut self.ends[end];
+        if e.dead {
+            return;
+        }
+        e.dead = true;
+        e.connecting = false;
+        e.error = Some(if e.fin && error == io::ErrorKind::ConnectionReset {
+            io::ErrorKind::BrokenPipe
+        } else {
+            error
+        });
+        self.moves += 1;
+        self.signal(end);
+    }
+
+    // Addresses.
+
+    pub fn listen(&mut self, address: SocketAddr, owner: Owner, answers: Answers, room: usize) {
+        let listener =
+            Listener { owner, answers, token: None, backlog: VecDeque::new(), signalled: false, room };
+        self.listeners.insert(address, listener);
+    }
+
+    pub fn answers(&mut self, address: SocketAddr, answers: Answers) {
+        if let Some(listener) = self.listeners.get_mut(&address) {
+            listener.answers = answers;
+        }
+    }
+
+    pub fn listening(&self, worker: usize, port: u64) -> Option<SocketAddr> {
+        let of_worker = |listener: &Listener| listener.owner == Owner::Worker(worker);
+        let mut all = self.listeners.iter().filter(|(_, listener)| of_worker(listener));
+        all.find(|(address, _)| u64::from(address.port()) == port).map(|(address, _)| *address)
+    }
+
+    pub fn watch_listener(&mut self, address: SocketAddr, token: u64) {
+        if let Some(listener) = self.listeners.get_mut(&address) {
+            listener.token = Some(token);
+        }
+        self.signal_listener(address);
+    }
+
+    /// The listening socket is closed: who waits in its queue is reset.
+    pub fn unlisten(&mut self, address: SocketAddr) {
+        let Some(listener) = self.listeners.remove(&address) else { return };
+        for end in listener.backlog {
+            self.close(end);
+        }
+    }
+
+    pub fn accept(&mut self, address: SocketAddr, owner: Owner) -> io::Result<EndId> {
+        if matches!(owner, Owner::Worker(_)) && self.dice.one_in(self.faults.no_descriptors) {
+            // Whoever has none left asks again by itself: no event tells when there are some.
+            return Err(io::Error::from_raw_os_error(24));
+        }
+        let listener = self.listeners.get_mut(&address).ok_or(io::ErrorKind::InvalidInput)?;
+        let end = listener.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        self.ends[end].owner = Some(owner);
+        self.moves += 1;
+        self.trace.note("accept", end as u64, 0);
+        Ok(end)
+    }
+
+    /// Begins a connection; true: it is not made yet. `room`: the receive buffer of this side.
+    pub fn connect(
+        &mut self,
+        owner: Owner,
+        to: SocketAddr,
+        source: Option<SocketAddr>,
+        original: Option<SocketAddr>,
+        room: usize,
+    ) -> io::Result<(EndId, bool)> {
+        let worker = matches!(owner, Owner::Worker(_));
+        if worker && self.dice.one_in(self.faults.no_descriptors) {
+            return Err(io::Error::from_raw_os_error(24));
+        }
+        self.ports = self.ports.wrapping_add(1).max(20_000);
+        let ip = source.map_or(SocketAddr::from(([10, 9, 9, 9], 0)), |source| source).ip();
+        let from = SocketAddr::new(ip, self.ports);
+        let (answers, their_room) = self
+            .listeners
+            .get(&to)
+            .map_or((Answers::Refuses, 1), |listener| (listener.answers, listener.room));
+        let id = self.ends.len();
+        let end = |owner, peer, local, remote, original, room| End {
+            owner,
+            peer,
+            local,
+            remote,
+            original,
+            connecting: true,
+            inbox: VecDeque::new(),
+            room,
+            fin: false,
+            shut: false,
+            dead: false,
+            error: None,
+            closed: false,
+            reset_when_closed: false,
+            wants_room: false,
+            token: None,
+            signalled: false,
+            read: 0,
+            written: 0,
+        };
+        self.ends.push(end(Some(owner), id + 1, from, to, None, room));
+        self.ends.push(end(None, id, to, from, original, their_room));
+        self.trace.note("connect", id as u64, answers as u64);
+        let latency = 20 * MICRO + self.dice.below(200 * MICRO);
+        match answers {
+            Answers::Swallows => {}
+            Answers::Refuses if worker && self.dice.one_in(4) => {
+                self.ends[id].closed = true;
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            Answers::Refuses => self.later(latency, Later::Refused(id)),
+            // Over the loopback a connection can be made at once.
+            Answers::Accepts if self.dice.one_in(4) => {
+                self.made(id);
+                return Ok((id, false));
+            }
+            Answers::Accepts => self.later(latency, Later::Made(id)),
+        }
+        Ok((id, true))
+    }
+
+    // One end.
+
+    pub fn watch(&mut self, end: EndId, worker: usize, token: u64) {
+        self.ends[end].token = Some(token);
+        self.ends[end].owner = Some(Owner::Worker(worker));
+        if self.event(end).is_some() {
+            self.signal(end);
+        }
+    }
+
+    pub fn owned_by(&mut self, end: EndId, actor: usize) {
+        self.ends[end].owner = Some(Owner::Actor(actor));
+    }
+
+    fn is_workers(&self, end: EndId) -> bool {
+        matches!(self.ends[end].owner, Some(Owner::Worker(_)))
+    }
+
+    pub fn read(&mut self, end: EndId, buffer: &mut [u8]) -> io::Result<usize> {
+        let faulty = self.is_workers(end);
+        if faulty && self.dice.one_in(self.faults.would_block) {
+            self.signal_later(end);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let have = self.ends[end].inbox.len();
+        if have > 0 {
+            let mut length = have.min(buffer.len());
+            if faulty && length > 1 && self.dice.one_in(self.faults.short) {
+                length = 1 + self.dice.below(length as u64 - 1) as usize;
+                self.signal_later(end);
+            }
+            let e = &mut self.ends[end];
+            let (front, back) = e.inbox.as_slices();
+            let first = front.len().min(length);
+            buffer[..first].copy_from_slice(&front[..first]);
+            buffer[first..length].copy_from_slice(&back[..length - first]);
+            e.inbox.drain(..length);
+            e.read += length as u64;
+            let peer = e.peer;
+            let roomy = e.room - e.inbox.len() >= e.room / 3;
+            if roomy && std::mem::take(&mut self.ends[peer].wants_room) {
+                self.signal(peer);
+            }
+            self.moves += 1;
+            self.trace.note("read", end as u64, length as u64);
+            return Ok(length);
+        }
+        let e = &mut self.ends[end];
+        if let Some(error) = e.error.take() {
+            self.moves += 1;
+            self.trace.note("read error", end as u64, error as u64);
+            return Err(error.into());
+        }
+        if e.fin || e.dead {
+            self.trace.note("read end", end as u64, 0);
+            return Ok(0);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn signal_later(&mut self, end: EndId) {
+        let after = self.dice.below(100 * MICRO);
+        self.later(after, Later::Signal(end));
+    }
+
+    pub fn write(&mut self, end: EndId, parts: [&[u8]; 2]) -> io::Result<usize> {
+        let faulty = self.is_workers(end);
+        let total = parts[0].len() + parts[1].len();
+        let e = &mut self.ends[end];
+        if let Some(error) = e.error.take() {
+            self.moves += 1;
+            return Err(error.into());
+        }
+        if e.dead || e.shut {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if e.connecting {
+            e.wants_room = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let peer = e.peer;
+        if self.ends[peer].closed {
+            // Taken, and answered by a reset.
+            self.ends[end].written += total as u64;
+            self.trace.note("write in vain", end as u64, total as u64);
+            self.moves += 1;
+            self.break_end(end, io::ErrorKind::ConnectionReset);
+            return Ok(total);
+        }
+        if faulty && self.dice.one_in(self.faults.would_block) {
+            self.signal_later(end);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let free = self.free(end);
+        let mut length = total.min(free);
+        if faulty && length > 1 && self.dice.one_in(self.faults.short) {
+            length = 1 + self.dice.below(length as u64 - 1) as usize;
+            self.signal_later(end);
+        }
+        if length < total && length == free {
+            self.ends[end].wants_room = true;
+        }
+        if length == 0 && total > 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let first = parts[0].len().min(length);
+        let to = &mut self.ends[peer];
+        to.inbox.extend(&parts[0][..first]);
+        to.inbox.extend(&parts[1][..length - first]);
+        self.ends[end].written += length as u64;
+        self.moves += 1;
+        self.trace.note("write", end as u64, length as u64);
+        self.signal(peer);
+        Ok(length)
+    }
+
+    pub fn shutdown(&mut self, end: EndId) -> io::Result<()> {
+        let e = &mut self.ends[end];
+        if e.dead || e.connecting {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if std::mem::replace(&mut e.shut, true) {
+            return Ok(());
+        }
+        let peer = e.peer;
+        self.ends[peer].fin = true;
+        self.moves += 1;
+        self.trace.note("shutdown", end as u64, 0);
+        self.signal(peer);
+        Ok(())
+    }
+
+    pub fn take_error(&mut self, end: EndId) -> Option<io::ErrorKind> {
+        self.ends[end].error.take()
+    }
+
+    pub fn reset_when_closed(&mut self, end: EndId) {
+        self.ends[end].reset_when_closed = true;
+    }
+
+    pub fn close(&mut self, end: EndId) {
+        let e = &mut self.ends[end];
+        if std::mem::replace(&mut e.closed, true) {
+            return;
+        }
+        let reset = e.reset_when_closed || !e.inbox.is_empty();
+        let (peer, was_connecting) = (e.peer, e.connecting);
+        e.inbox = VecDeque::new();
+        self.moves += 1;
+        self.trace.note("close", end as u64, u64::from(reset));
+        if was_connecting || self.ends[end].dead || self.ends[peer].closed {
+            return;
+        }
+        if reset {
+            self.break_end(peer, io::ErrorKind::ConnectionReset);
+        } else {
+            self.ends[peer].fin = true;
+            if std::mem::take(&mut self.ends[peer].wants_room) {
+                // What did not fit goes nowhere now; writing on is answered by a reset.
+            }
+            self.signal(peer);
+        }
+    }
+
+    /// Closes with a reset.
+    pub fn abort(&mut self, end: EndId) {
+        self.reset_when_closed(end);
+        self.close(end);
+    }
+
+    pub fn is_connecting(&self, end: EndId) -> bool {
+        self.ends[end].connecting
+    }
+
+    pub fn addresses(&self, end: EndId) -> (SocketAddr, SocketAddr, Option<SocketAddr>) {
+        let e = &self.ends[end];
+        (e.local, e.remote, e.original)
+    }
+
+    pub fn is_dead(&self, end: EndId) -> bool {
+        self.ends[end].dead
+    }
+
+    /// Bytes a worker has read of the end with this token.
+    pub fn read_of(&self, worker: usize, token: u64) -> Option<u64> {
+        let is = |e: &&End| !e.closed && e.token == Some(token) && e.owner == Some(Owner::Worker(worker));
+        self.ends.iter().find(is).map(|e| e.read)
+    }
+
+    /// Ends a worker holds.
+    pub fn open_of(&self, worker: usize) -> Vec<EndId> {
+        let holds = |e: &End| !e.closed && e.token.is_some() && e.owner == Some(Owner::Worker(worker));
+        self.ends.iter().enumerate().filter(|(_, e)| holds(e)).map(|(id, _)| id).collect()
+    }
+
+    pub fn describe(&self, end: EndId) -> String {
+        let e = &self.ends[end];
+        let peer = &self.ends[e.peer];
+        format!(
+            "end {end} {} -> {} read {} written {} inbox {} fin {} shut {} dead {} peer(closed {} inbox {}/{} owner {:?})",
+            e.local,
+            e.remote,
+            e.read,
+            e.written,
+            e.inbox.len(),
+            e.fin,
+            e.shut,
+            e.dead,
+            peer.closed,
+            peer.inbox.len(),
+            peer.room,
+            peer.owner
+        )
+    }
+}

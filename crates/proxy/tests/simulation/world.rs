@@ -1,0 +1,344 @@
+//! The simulation itself: time goes from one thing that happens to the next; after every turn of a worker it is looked at
+//! what must always hold.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use proxy::machine::{Command, ManualTime, Piece};
+
+use crate::actor::{Actor, Cx, Next};
+use crate::config;
+use crate::coverage::Coverage;
+use crate::history::{History, Script};
+use crate::machine::Machine;
+use crate::net::{Faults, MICRO, Nanos, Net, SECOND};
+use crate::plan::{Fate, Plan};
+use crate::random::Dice;
+use crate::trace::Trace;
+
+/// Events a worker takes in one turn.
+const EVENTS: usize = 256;
+/// What may be kept on account of one connection: the high-water mark, and what was read before that was noticed.
+const LARGEST: usize = 768 * 1024;
+/// Turns in which nobody told anything and nothing was done, in one simulated second: timers that were moved away.
+const IDLE_TURNS: u64 = 60;
+/// Turns somebody readable may wait, beside one for so many others.
+const WAITS: u64 = 4;
+const SERVED_IN_A_TURN: u64 = 8;
+
+pub struct World {
+    pub net: Net,
+    time: Arc<ManualTime>,
+    pub now: Nanos,
+    pub machines: Vec<Machine>,
+    actors: Vec<Option<Box<dyn Actor>>>,
+    wakes: BinaryHeap<Reverse<(Nanos, u64, usize)>>,
+    /// The wake that counts, of each actor.
+    due: Vec<Nanos>,
+    order: u64,
+    pub plans: Vec<Plan>,
+    pub fates: Vec<Fate>,
+    pub coverage: Coverage,
+    pub wrong: Vec<String>,
+    dice: Dice,
+    script: Vec<(Nanos, Script)>,
+    leaving: bool,
+    /// Turns may come early: once in so many sleeps.
+    early: u64,
+    /// Per worker, who has something to read and waits: what it had read, and for how many turns.
+    waiting: Vec<BTreeMap<u64, (u64, u64)>>,
+    futile: u64,
+    pub turns: u64,
+    log_blocks: bool,
+}
+
+impl World {
+    pub fn new(history: &History, printed: bool) -> World {
+        let mut dice = Dice::new(history.seed ^ 0x5eed);
+        let faults = if history.faults { history.inside } else { Faults::default() };
+        let net = Net::new(2, faults, dice.fork(), Trace::new(printed));
+        let time = Arc::new(ManualTime::default());
+        time.of_day.store(1_700_000_000 * SECOND, Relaxed);
+        let machines = vec![
+            Machine::new(0, &net, &time, history.seed, history.budget),
+            Machine::new(1, &net, &time, history.seed ^ 1, history.budget),
+        ];
+        machines[0].configure(&config::ALL.near[0]);
+        machines[0].listen(&net, "main", config::MAIN);
+        machines[0].listen(&net, "raw", config::RAW);
+        machines[1].configure(&config::ALL.far);
+        machines[1].listen(&net, "far", config::FAR);
+        World {
+            net,
+            time,
+            now: 0,
+            machines,
+            actors: vec![],
+            wakes: BinaryHeap::new(),
+            due: vec![],
+            order: 0,
+            plans: history.plans.clone(),
+            fates: vec![Fate::default(); history.plans.len()],
+            coverage: Coverage::default(),
+            wrong: vec![],
+            dice,
+            script: history.script.clone(),
+            leaving: false,
+            early: if history.faults { history.early } else { 0 },
+            waiting: vec![BTreeMap::new(); 2],
+            futile: 0,
+            turns: 0,
+            log_blocks: false,
+        }
+    }
+
+    /// The number the next actor will have.
+    pub fn next_actor(&self) -> usize {
+        self.actors.len()
+    }
+
+    pub fn add(&mut self, actor: Box<dyn Actor>) {
+        self.actors.push(Some(actor));
+        self.due.push(Nanos::MAX);
+        self.wake(self.actors.len() - 1, self.now);
+    }
+
+    fn wake(&mut self, actor: usize, at: Nanos) {
+        if at < self.due[actor] {
+            self.due[actor] = at;
+            self.order += 1;
+            self.wakes.push(Reverse((at, self.order, actor)));
+        }
+    }
+
+    fn step_actor(&mut self, me: usize) {
+        let Some(mut actor) = self.actors[me].take() else { return };
+        let mut born = vec![];
+        let next = actor.step(&mut Cx {
+            now: self.now,
+            me,
+            net: &self.net,
+            plans: &self.plans,
+            fates: &mut self.fates,
+            born: &mut born,
+            next_actor: self.actors.len(),
+            coverage: &mut self.coverage,
+            wrong: &mut self.wrong,
+            leaving: self.leaving,
+        });
+        if next != Next::Done {
+            self.actors[me] = Some(actor);
+        }
+        for (_, actor) in born {
+            self.add(actor);
+        }
+        if let Next::At(at) = next {
+            self.wake(me, at.max(self.now + 1));
+        }
+    }
+
+    fn step_woken(&mut self) {
+        for _ in 0..10_000 {
+            let woken = self.net.lock().take_woken();
+            let Some(actor) = woken else { return };
+            self.step_actor(actor);
+        }
+        self.wrong.push("actors wake one another for ever".into());
+    }
+
+    /// Goes on until this time, or until something is wrong.
+    pub fn run(&mut self, until: Nanos) {
+        while self.wrong.is_empty() {
+            self.step_woken();
+            for machine in &mut self.machines {
+                if machine.looks_at.is_none() && self.net.lock().has_events(machine.index) {
+                    machine.looks_at = Some(self.now + 1 + self.dice.below(30 * MICRO));
+                }
+            }
+            let next = [
+                self.wakes.peek().map(|wake| wake.0.0),
+                self.net.lock().next_due(),
+                self.script.first().map(|(at, _)| *at),
+                self.machines.iter().filter_map(|m| m.looks_at).min(),
+                self.machines.iter().filter_map(|m| m.sleeps_until).min(),
+            ];
+            let Some(next) = next.into_iter().flatten().min().filter(|next| *next <= until) else { break };
+            self.advance(next.max(self.now));
+            while self.script.first().is_some_and(|(at, _)| *at <= self.now) {
+                let (_, step) = self.script.remove(0);
+                self.act(step);
+            }
+            while let Some(Reverse((at, _, actor))) = self.wakes.peek().copied()
+                && at <= self.now
+            {
+                self.wakes.pop();
+                if self.due[actor] == at {
+                    self.due[actor] = Nanos::MAX;
+                    self.step_actor(actor);
+                }
+            }
+            for index in 0..self.machines.len() {
+                let machine = &self.machines[index];
+                if machine.looks_at.is_some_and(|at| at <= self.now)
+                    || machine.sleeps_until.is_some_and(|at| at <= self.now)
+                {
+                    self.turn(index);
+                }
+            }
+        }
+        if self.wrong.is_empty() {
+            self.advance(until);
+        }
+    }
+
+    fn advance(&mut self, to: Nanos) {
+        let by = to - self.now;
+        self.now = to;
+        self.time.monotonic.store(to, Relaxed);
+        self.time.of_day.fetch_add(by, Relaxed);
+        let mut net = self.net.lock();
+        net.trace.now = to;
+        net.advance(to);
+    }
+
+    fn act(&mut self, step: Script) {
+        self.net.lock().trace.note("script", step.number(), 0);
+        match step {
+            Script::Configure(which) => {
+                self.coverage.met("configuration changes");
+                self.machines[0].configure(&config::ALL.near[which % config::ALL.near.len()]);
+            }
+            Script::JumpOfDay(by) => {
+                self.coverage.met("time of day jumps");
+                let now = self.time.of_day.load(Relaxed);
+                self.time.of_day.store(now.saturating_add_signed(by), Relaxed);
+            }
+            Script::LogBlocks(blocks) => {
+                self.coverage.met("log sink blocks");
+                self.log_blocks = blocks;
+            }
+            Script::Drain => {
+                self.coverage.met("listeners drained");
+                self.machines[0].queue.send(Command::Unlisten(None));
+                self.machines[0].queue.send(Command::Drain);
+            }
+        }
+    }
+
+    /// One turn of a worker, and what must hold after each.
+    fn turn(&mut self, index: usize) {
+        let machine = &mut self.machines[index];
+        let (events, before) = {
+            let mut net = self.net.lock();
+            let events = net.events(index, EVENTS);
+            (events, net.moves)
+        };
+        let told = events.len();
+        machine.worker.turn(events);
+        machine.turns += 1;
+        self.turns += 1;
+        machine.looks_at = None;
+        let sleep = machine.worker.sleep();
+        let moved = self.net.lock().moves - before;
+        self.net.lock().trace.note(
+            "turn",
+            index as u64,
+            sleep.map_or(u64::MAX, |sleep| sleep.as_nanos() as u64),
+        );
+        match sleep {
+            None => machine.sleeps_until = None,
+            Some(Duration::ZERO) => {
+                machine.looks_at = Some(self.now + MICRO);
+                machine.sleeps_until = None;
+                self.futile = if moved == 0 { self.futile + 1 } else { 0 };
+                if self.futile > 8 {
+                    self.wrong.push(format!("worker {index} spins: it does not sleep and does nothing"));
+                }
+            }
+            Some(sleep) => {
+                let sleep = sleep.as_nanos() as Nanos;
+                let early = self.dice.one_in(self.early);
+                machine.sleeps_until = Some(self.now + if early { self.dice.below(sleep) } else { sleep });
+            }
+        }
+        if told == 0 && moved == 0 {
+            machine.idle_turns += 1;
+            let seconds = self.now / SECOND + 1;
+            if machine.idle_turns
+                > IDLE_TURNS * seconds + if self.early > 0 { machine.turns / self.early + 10 } else { 0 }
+            {
+                self.wrong.push(format!(
+                    "worker {index} woke {} times for nothing in {seconds} s",
+                    machine.idle_turns
+                ));
+            }
+        }
+        if !self.log_blocks {
+            self.read_log(index);
+        }
+        self.look(index);
+    }
+
+    /// Takes the lines that were written, each about one exchange.
+    pub fn read_log(&mut self, index: usize) {
+        while let Ok(piece) = self.machines[index].log.try_recv() {
+            let Piece::Lines(lines) = piece else { continue };
+            self.net.lock().trace.bytes(&lines);
+            for line in String::from_utf8_lossy(&lines).lines() {
+                // The nearer proxy is the one the clients speak to.
+                if index == 0
+                    && let Some(id) = line.split(' ').next().and_then(|id| id.parse::<usize>().ok())
+                {
+                    self.fates[id].lines += 1;
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, index: usize) {
+        let machine = &self.machines[index];
+        let census = machine.worker.census();
+        if census.largest > LARGEST {
+            self.wrong.push(format!("worker {index} keeps {} bytes for one connection", census.largest));
+        }
+        let net = self.net.lock();
+        let waiting = &mut self.waiting[index];
+        waiting.retain(|token, _| census.waiting.contains(token));
+        let others = census.waiting.len() as u64;
+        for token in &census.waiting {
+            let Some(read) = net.read_of(index, *token) else { continue };
+            let entry = waiting.entry(*token).or_insert((read, 0));
+            if entry.0 == read {
+                entry.1 += 1;
+            } else {
+                *entry = (read, 0);
+            }
+            if entry.1 > WAITS + others / SERVED_IN_A_TURN {
+                self.wrong.push(format!(
+                    "worker {index} lets a connection with something to read wait for {} turns",
+                    entry.1
+                ));
+            }
+        }
+    }
+
+    /// From now on whoever only waits goes.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        for actor in 0..self.actors.len() {
+            self.wake(actor, self.now);
+        }
+    }
+
+    pub fn actors(&self) -> Vec<String> {
+        self.actors
+            .iter()
+            .flatten()
+            .map(|actor| actor.describe())
+            .filter(|text| !text.starts_with("host "))
+            .collect()
+    }
+}
