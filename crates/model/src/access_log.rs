@@ -30,6 +30,16 @@ pub enum AccessLogSink {
     File(Arc<str>),
 }
 
+impl AccessLogSink {
+    pub fn path(&self) -> &str {
+        match self {
+            AccessLogSink::Stdout => "/dev/stdout",
+            AccessLogSink::Stderr => "/dev/stderr",
+            AccessLogSink::File(path) => path,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessLogFormat {

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::access_log::AccessLogSink;
+use telemetry::log_sink::{Handover, count};
 
 /// Pieces (of about 64 KiB) that may wait for a slow disk.
 const QUEUE: usize = 8;
@@ -21,7 +22,7 @@ pub struct LogWriters {
     open: Mutex<HashMap<String, LogFile>>,
 }
 
-/// One worker's way to a log file: a sink that does not block.
+/// One worker's way to a log file: a queue to the thread that writes.
 #[derive(Clone)]
 pub struct LogFile {
     queue: SyncSender<Piece>,
@@ -48,14 +49,9 @@ impl LogWriters {
         if let Some(queue) = &self.given {
             return LogFile { queue: queue.clone(), lost: Arc::default() };
         }
-        let path = match sink {
-            AccessLogSink::Stdout => "/dev/stdout",
-            AccessLogSink::Stderr => "/dev/stderr",
-            AccessLogSink::File(path) => path,
-        };
-        let path = match (&self.stdout, path) {
-            (Some(instead), "/dev/stdout") => instead,
-            _ => path,
+        let path = match (&self.stdout, sink) {
+            (Some(instead), AccessLogSink::Stdout) => instead,
+            _ => sink.path(),
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.entry(path.to_owned()).or_insert_with(|| LogFile::start(path)).clone()
@@ -84,45 +80,28 @@ impl LogFile {
     fn start(path: &str) -> LogFile {
         let (queue, pieces) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let (path, counter) = (path.to_owned(), lost.clone());
-        let started =
-            std::thread::Builder::new().name("access-log".into()).stack_size(64 * 1024).spawn(move || {
-                let mut target = Target { path, file: None, complained: false };
-                for piece in pieces {
-                    match piece {
-                        Piece::Lines(lines) => {
-                            if let Err(error) = target.write(&lines) {
-                                counter.fetch_add(
-                                    lines.iter().filter(|byte| **byte == b'\n').count() as u64,
-                                    Relaxed,
-                                );
-                                target.complain(&error);
-                            }
-                        }
-                        Piece::Sync(done) => {
-                            let _ = done.send(());
-                        }
-                    }
-                }
-            });
+        let (target, counter) = (Target::new(path), lost.clone());
+        let started = std::thread::Builder::new()
+            .name("access-log".into())
+            .stack_size(64 * 1024)
+            .spawn(move || target.write_all_of(pieces, &counter));
         if let Err(error) = started {
             eprintln!("filamesh: no thread for the access log: {error}");
         }
         LogFile { queue, lost }
     }
-}
 
-impl Write for LogFile {
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        match self.queue.try_send(Piece::Lines(lines.to_vec())) {
-            Ok(()) => Ok(lines.len()),
-            Err(TrySendError::Full(_)) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TrySendError::Disconnected(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+    /// Gives lines to the thread that writes; never waits for it, and copies nothing.
+    pub fn hand_over(&self, lines: Vec<u8>) -> Handover {
+        match self.queue.try_send(Piece::Lines(lines)) {
+            Ok(()) => Handover::Taken,
+            Err(TrySendError::Full(Piece::Lines(lines))) => Handover::Full(lines),
+            Err(TrySendError::Disconnected(Piece::Lines(lines))) => Handover::Gone(lines),
+            // What comes back is what was given: lines.
+            Err(TrySendError::Full(Piece::Sync(_)) | TrySendError::Disconnected(Piece::Sync(_))) => {
+                Handover::Taken
+            }
         }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -130,34 +109,85 @@ impl Write for LogFile {
 struct Target {
     path: String,
     file: Option<std::fs::File>,
+    /// The last write failed within a line: the next one begins with a line feed.
+    broken_line: bool,
+    /// The present run of failures has been told.
     complained: bool,
 }
 
 impl Target {
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        match self.path.as_str() {
-            "/dev/stdout" => io::stdout().lock().write_all(lines).and_then(|()| io::stdout().flush()),
-            "/dev/stderr" => io::stderr().lock().write_all(lines),
-            path => {
-                if self.file.is_none() {
-                    self.file = Some(std::fs::OpenOptions::new().append(true).create(true).open(path)?);
+    fn new(path: &str) -> Target {
+        Target { path: path.to_owned(), file: None, broken_line: false, complained: false }
+    }
+
+    /// The life of the thread: until no worker is left.
+    fn write_all_of(mut self, pieces: Receiver<Piece>, lost: &AtomicU64) {
+        for piece in pieces {
+            match piece {
+                Piece::Lines(lines) => {
+                    if let Err((error, gone)) = self.write(&lines) {
+                        lost.fetch_add(gone, Relaxed);
+                        self.complain(&error);
+                    }
                 }
-                let Some(file) = &mut self.file else { return Ok(()) };
-                let written = file.write_all(lines);
-                if written.is_err() {
-                    self.file = None;
-                } else {
-                    self.complained = false;
+                Piece::Sync(done) => {
+                    let _ = done.send(());
                 }
-                written
             }
         }
     }
 
-    /// Once per run of failures.
+    /// Writes all lines. After an error, the number of those that did not get out whole.
+    fn write(&mut self, lines: &[u8]) -> Result<(), (io::Error, u64)> {
+        let written = match self.path.as_str() {
+            "/dev/stdout" => write_lines(&mut io::stdout().lock(), lines, &mut self.broken_line),
+            "/dev/stderr" => write_lines(&mut io::stderr().lock(), lines, &mut self.broken_line),
+            path => {
+                if self.file.is_none() {
+                    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+                    self.file = Some(opened.map_err(|error| (error, count(lines)))?);
+                }
+                let Some(file) = &mut self.file else { return Ok(()) };
+                write_lines(file, lines, &mut self.broken_line)
+            }
+        };
+        match written {
+            Ok(()) => self.complained = false,
+            Err(_) => self.file = None,
+        }
+        written
+    }
+
     fn complain(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.complained, true) {
             eprintln!("filamesh: access log {}: {error}; lines are dropped and counted", self.path);
         }
     }
 }
+
+/// `broken_line`: what was written before ended within a line, and whether it does now.
+fn write_lines(sink: &mut impl Write, lines: &[u8], broken_line: &mut bool) -> Result<(), (io::Error, u64)> {
+    let mut rest = lines;
+    if *broken_line {
+        sink.write_all(b"\n").map_err(|error| (error, count(rest)))?;
+        *broken_line = false;
+    }
+    while !rest.is_empty() {
+        let error = match sink.write(rest) {
+            Ok(0) => io::ErrorKind::WriteZero.into(),
+            Ok(taken) => {
+                rest = rest.get(taken..).unwrap_or_default();
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        let out = lines.len() - rest.len();
+        *broken_line = lines.get(..out).is_some_and(|out| out.last().is_some_and(|byte| *byte != b'\n'));
+        return Err((error, count(rest)));
+    }
+    sink.flush().map_err(|error| (error, 0))
+}
+
+#[cfg(test)]
+mod tests;

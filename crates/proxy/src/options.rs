@@ -163,11 +163,17 @@ pub struct Shared {
     pub max_sockets: usize,
     /// Access-log lines that were dropped.
     pub dropped_lines: telemetry::Counter,
+    /// How long turns of workers take.
+    pub turns: telemetry::Histogram,
     /// The listeners' sockets are gone or going: answers say `connection: close`.
     pub draining: std::sync::atomic::AtomicBool,
     /// What was complained of already.
     pub warned: std::sync::Mutex<std::collections::BTreeSet<&'static str>>,
 }
+
+/// Microseconds.
+const TURN_BOUNDS: [f64; 12] =
+    [100.0, 250.0, 500.0, 1000.0, 2000.0, 3000.0, 5000.0, 7500.0, 10_000.0, 25_000.0, 50_000.0, 100_000.0];
 
 impl Shared {
     /// For workers that are told what to do by these mailboxes. All that they throw dice for follows from `seed`.
@@ -179,6 +185,11 @@ impl Shared {
         let dropped_lines = registry.counter(
             "filamesh_access_log_dropped_lines_total",
             "Access-log lines dropped for a slow or full disk.",
+        );
+        let turns = registry.histogram(
+            "filamesh_worker_turn_microseconds",
+            "Turns of workers in which more than one thing happened, by how long others had to wait for their end.",
+            metrics::Buckets::new(&TURN_BOUNDS, 1),
         );
         let own = options.node.metadata.as_ref().map(crate::peer::labels).unwrap_or_default();
         let own_budget = || crate::worker::memory::default_budget(options.workers);
@@ -204,6 +215,7 @@ impl Shared {
             memory_budget: options.memory_budget.unwrap_or_else(own_budget),
             max_sockets,
             dropped_lines,
+            turns,
             draining: Default::default(),
             warned: Default::default(),
         }

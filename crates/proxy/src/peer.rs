@@ -17,7 +17,7 @@ use crate::options::NodeIdentity;
 /// A peer as its metadata describe it. Its number stands for it where metrics are looked up.
 #[derive(Debug)]
 pub struct Peer {
-    pub number: u32,
+    pub number: u64,
     pub labels: Arc<Labels>,
 }
 
@@ -28,29 +28,50 @@ pub struct Introduction {
     pub metadata: Box<str>,
 }
 
-/// The peers seen by one worker, by the header they sent.
+/// The peers one worker has seen lately, by the header they sent: two generations, so that pods of rollouts past make
+/// room for those of the next. When the younger is full it becomes the older one, and what nobody sent since is dropped.
 #[derive(Default)]
 pub struct Peers {
-    by_header: HashMap<Box<[u8]>, Rc<Peer>>,
+    young: Generation,
+    old: Generation,
+    /// Never used twice: metrics are cached by it.
+    last_number: u64,
 }
 
-/// A client that sends ever new metadata shall not fill our memory.
+#[derive(Default)]
+struct Generation {
+    by_header: HashMap<Box<[u8]>, Rc<Peer>>,
+    /// Of all headers.
+    bytes: usize,
+}
+
+/// What a generation may hold: a client that sends ever new metadata shall not fill our memory. Istio's metadata are
+/// about 600 bytes.
 const MAX_PEERS: usize = 4096;
+const MAX_BYTES: usize = 1024 * 1024;
 const MAX_HEADER: usize = 8 * 1024;
 
 impl Peers {
     /// The peer that sent this header; `None` when it says nothing that can be read.
     pub fn learn(&mut self, header: &[u8]) -> Option<Rc<Peer>> {
-        if let Some(peer) = self.by_header.get(header) {
+        if let Some(peer) = self.young.by_header.get(header) {
             return Some(peer.clone());
         }
-        if header.len() > MAX_HEADER || self.by_header.len() >= MAX_PEERS {
-            return None;
+        let peer = match self.old.by_header.get(header) {
+            // It keeps its number.
+            Some(peer) => peer.clone(),
+            None if header.len() > MAX_HEADER => return None,
+            None => {
+                let labels = Arc::new(decode(header)?);
+                self.last_number += 1;
+                Rc::new(Peer { number: self.last_number, labels })
+            }
+        };
+        if self.young.by_header.len() >= MAX_PEERS || self.young.bytes + header.len() > MAX_BYTES {
+            self.old = std::mem::take(&mut self.young);
         }
-        let labels = Arc::new(decode(header)?);
-        let number = u32::try_from(self.by_header.len()).ok()? + 1;
-        let peer = Rc::new(Peer { number, labels });
-        self.by_header.insert(header.into(), peer.clone());
+        self.young.bytes += header.len();
+        self.young.by_header.insert(header.into(), peer.clone());
         Some(peer)
     }
 }
@@ -148,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_side_says_the_other_understands() {
+    fn an_introduction_becomes_the_labels_of_metrics() {
         let node =
             NodeIdentity { id: "sidecar~1".into(), cluster: String::new(), metadata: Some(metadata()) };
         let said = Introduction::of(&node).unwrap();
@@ -159,6 +180,34 @@ mod tests {
         assert_eq!(peer.labels.canonical_revision, "v2");
         assert_eq!(peer.labels.cluster, "Kubernetes");
         assert_eq!(peers.learn(said.metadata.as_bytes()).unwrap().number, peer.number);
+    }
+
+    fn header_of(name: &str) -> Vec<u8> {
+        let mut metadata = metadata();
+        metadata.fields.insert("NAME".into(), Value { kind: Some(Kind::StringValue(name.into())) });
+        STANDARD.encode(metadata.encode_to_vec()).into()
+    }
+
+    /// A busy service's clients through years of rollouts: every pod has a new name.
+    #[test]
+    fn pods_of_every_rollout_are_known_and_memory_stays_bounded() {
+        let mut peers = Peers::default();
+        let steady = header_of("gateway");
+        let number = peers.learn(&steady).unwrap().number;
+        let mut last = number;
+        for pod in 0..3 * MAX_PEERS {
+            let peer = peers.learn(&header_of(&format!("reviews-v2-{pod}"))).expect("known");
+            assert_eq!(peer.labels.workload, "reviews-v2");
+            assert!(peer.number > last, "a number is of one peer only");
+            last = peer.number;
+            assert_eq!(peers.learn(&steady).unwrap().number, number, "who stays keeps the number");
+        }
+        for generation in [&peers.young, &peers.old] {
+            let held: usize = generation.by_header.keys().map(|header| header.len()).sum();
+            assert_eq!(held, generation.bytes);
+            assert!(held <= MAX_BYTES && generation.by_header.len() <= MAX_PEERS);
+        }
+        assert!(last > 2 * MAX_PEERS as u64);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Token, Waker};
 use model::cluster::ClusterKind;
 use model::endpoints::HostAddress;
+use model::network::NetworkAction;
 use model::{Listener, Snapshot};
 use socket2::Socket;
 use telemetry::Registry;
@@ -201,8 +202,26 @@ impl ProxyHandle {
             .take_while(|_| switched.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok());
         let everywhere = answers.count() == self.workers().len();
         state.snapshot = snapshot.clone();
+        self.show_statistics(&snapshot);
         let errors = if state.drained { vec![] } else { self.open_listeners(&mut state, &snapshot) };
         Applied { errors, everywhere }
+    }
+
+    /// A removed listener leaves the scrape, with its connection managers and TCP proxies.
+    fn show_statistics(&self, snapshot: &Snapshot) {
+        let listeners = || snapshot.listeners();
+        let chains = || listeners().flat_map(|listener| listener.all_chains());
+        self.inner.shared.envoy.show_only(
+            listeners().map(|listener| listener.address.to_string()),
+            chains().filter_map(|chain| match &chain.action {
+                NetworkAction::Http(settings) => Some(&*settings.stat_prefix),
+                _ => None,
+            }),
+            chains().filter_map(|chain| match &chain.action {
+                NetworkAction::Tcp(settings) => Some(&*settings.stat_prefix),
+                _ => None,
+            }),
+        );
     }
 
     /// Names of DNS clusters are looked up before anything depends on them.

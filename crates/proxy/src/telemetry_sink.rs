@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use model::access_log::AccessLog;
 use telemetry::access_log::{Format, LogSource, TimeCache};
 use telemetry::istio::{IstioMetrics, RequestProtocol, RequestSeries, SeriesKey};
-use telemetry::log_sink::{Flush, LogBuffer};
-use telemetry::{Counter, Shard};
+use telemetry::log_sink::LogBuffer;
+use telemetry::{Counter, Histogram, Shard};
 
 use crate::clock::{Clock, Time};
 use crate::log_writer::LogFile;
@@ -29,6 +29,7 @@ pub struct Telemetry {
     /// Nearly every request is of the same series as the one before.
     last: Option<(SeriesId, Rc<RequestSeries>)>,
     dropped: Counter,
+    turns: Histogram,
 }
 
 struct Sink {
@@ -49,7 +50,7 @@ pub struct Log {
 pub struct SeriesId {
     pub chain: u32,
     /// The client, by [`crate::peer::Peer::number`]; 0 for unknown.
-    pub peer: u32,
+    pub peer: u64,
     /// The host, or else the cluster.
     pub destination: u64,
     /// A hash of the Host header where the service's name falls back to it, else 0.
@@ -75,16 +76,13 @@ impl Telemetry {
             series: HashMap::default(),
             last: None,
             dropped,
+            turns: shared.turns.clone(),
         }
     }
 
     /// An access log with this worker's end of where it goes.
     pub fn log(&mut self, log: &AccessLog) -> Log {
-        let path = match &log.sink {
-            model::access_log::AccessLogSink::Stdout => "/dev/stdout",
-            model::access_log::AccessLogSink::Stderr => "/dev/stderr",
-            model::access_log::AccessLogSink::File(path) => path,
-        };
+        let path = log.sink.path();
         let sink = match self.sinks.iter().position(|sink| sink.path == path) {
             Some(sink) => sink,
             None => {
@@ -96,7 +94,7 @@ impl Telemetry {
         Log { format: log.compiled.clone(), filter: log.filter.clone(), sink }
     }
 
-    /// One line. Written when there are enough, or when the oldest is a second old.
+    /// One line. The lines of a sink go to its thread when there are enough, or when the oldest is a second old.
     #[inline]
     pub fn line(&mut self, log: &Log, source: &impl LogSource, now: Time) {
         let now = self.instant(now);
@@ -144,7 +142,12 @@ impl Telemetry {
         self.zero + Duration::from_nanos(time.0)
     }
 
-    /// Writes what has waited long enough.
+    /// Counts the turn that began at `start` and ends now, by its length.
+    pub fn turn_took(&self, start: Time) {
+        self.shard.observe(&self.turns, self.clock.now().since(start).as_micros() as u64);
+    }
+
+    /// Hands over the lines that have waited long enough.
     #[inline]
     pub fn turn_ended(&mut self, now: Time) {
         let now = self.instant(now);
@@ -186,9 +189,7 @@ fn unreachable_series(istio: &IstioMetrics, id: SeriesId) -> (SeriesId, Rc<Reque
 impl Sink {
     #[cold]
     fn flush(&mut self, now: Instant, shard: &Shard, dropped: Counter) {
-        if let Flush::Failed { .. } = self.buffer.flush(&mut self.file, now) {
-            // Counted by the buffer.
-        }
+        self.buffer.hand_over(now, |lines| self.file.hand_over(lines));
         let lost = self.buffer.take_dropped();
         if lost > 0 {
             shard.add(dropped, lost);

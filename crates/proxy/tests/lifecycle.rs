@@ -91,11 +91,28 @@ fn a_removed_listener_takes_no_more_connections() {
     runtime.handle().apply(config.snapshot());
     let mut client = Client::connect(address);
     assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
+    let shown = |runtime: &Runtime| {
+        let mut text = vec![];
+        telemetry::metrics::prometheus(runtime.handle().registry(), &Default::default(), &mut text);
+        let text = String::from_utf8(text).unwrap();
+        (
+            text.contains("envoy_listener_downstream_cx_total{"),
+            text.contains("envoy_http_downstream_rq_total{"),
+        )
+    };
+    assert_eq!(shown(&runtime), (true, true));
     config.apply(xds::type_url::LISTENER, &[], &["main".into()]);
     runtime.handle().apply(config.snapshot());
     eventually("closed", || std::net::TcpStream::connect(address).is_err());
+    assert_eq!(shown(&runtime), (false, false), "a removed listener leaves the scrape");
     // What was accepted goes on.
     assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
+    // Back again, it is shown again.
+    set_listener(&mut config, &listener_to("a", nobody()));
+    runtime.handle().apply(config.snapshot());
+    let again = config.snapshot().listeners().next().unwrap().address;
+    assert_eq!(Client::connect(again).ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
+    assert_eq!(shown(&runtime), (true, true));
 }
 
 #[test]

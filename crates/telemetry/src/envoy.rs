@@ -4,6 +4,9 @@
 //!
 //! Handles are plain numbers: `shard.inc(cluster.upstream_rq_total)`. Make them once per worker and
 //! thing, not per request.
+//!
+//! What is declared here is exported, as 0 until somebody counts: so only what somebody counts is
+//! declared, and `crates/testkit/tests/statistics.rs` looks for the place.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -19,7 +22,6 @@ pub struct EnvoyStats {
     registry: Registry,
     clusters: TableId,
     cluster_codes: TableId,
-    cluster_internal_codes: TableId,
     listeners: TableId,
     http: TableId,
     tcp: TableId,
@@ -27,18 +29,11 @@ pub struct EnvoyStats {
 
 impl EnvoyStats {
     pub fn new(registry: &Registry) -> EnvoyStats {
-        let code_table = |name, help| {
-            registry.table(
-                vec![Column::new(name, help, Kind::Counter)],
-                &["response_code"],
-                Origin::Configuration,
-            )
-        };
+        let codes = Column::new("envoy_cluster_upstream_rq", UPSTREAM_RQ, Kind::Counter);
         EnvoyStats {
             registry: registry.clone(),
             clusters: registry.table(ClusterStats::columns(), &[], Origin::Configuration),
-            cluster_codes: code_table("envoy_cluster_upstream_rq", UPSTREAM_RQ),
-            cluster_internal_codes: code_table("envoy_cluster_internal_upstream_rq", INTERNAL_UPSTREAM_RQ),
+            cluster_codes: registry.table(vec![codes], &["response_code"], Origin::Configuration),
             listeners: registry.table(ListenerStats::columns(), &[], Origin::Configuration),
             http: registry.table(HttpStats::columns(), &[], Origin::Configuration),
             tcp: registry.table(TcpStats::columns(), &[], Origin::Configuration),
@@ -67,15 +62,33 @@ impl EnvoyStats {
         let mut labels = Labels::new(self.registry.limits().label_value_bytes);
         let cluster = labels.push("cluster_name", name).as_str();
         let with_code = format!(",{cluster}");
-        for table in [self.clusters, self.cluster_codes, self.cluster_internal_codes] {
+        for table in [self.clusters, self.cluster_codes] {
             self.registry.hide(table, |labels| labels == cluster || labels.ends_with(&with_code));
         }
     }
 
+    /// Shows the statistics of these listeners (by address), HTTP connection managers and TCP proxies (by
+    /// `stat_prefix`), which are all there are, and stops showing what configuration removed. Back again,
+    /// it counts on.
+    pub fn show_only<'a>(
+        &self,
+        listeners: impl Iterator<Item = String>,
+        http: impl Iterator<Item = &'a str>,
+        tcp: impl Iterator<Item = &'a str>,
+    ) {
+        let limit = self.registry.limits().label_value_bytes;
+        let label = |name: &str, value: &str| Labels::new(limit).push(name, value).as_str().to_owned();
+        let listeners = listeners.map(|address| label("listener_address", &stat_address(&address)));
+        self.registry.show_only(self.listeners, &listeners.collect());
+        let http = http.map(|prefix| label("http_conn_manager_prefix", prefix));
+        self.registry.show_only(self.http, &http.collect());
+        let tcp = tcp.map(|prefix| label("tcp_prefix", prefix));
+        self.registry.show_only(self.tcp, &tcp.collect());
+    }
+
     /// The statistics of a listener, by the address it listens on (`0.0.0.0:15006`).
     pub fn listener(&self, address: &str) -> ListenerStats {
-        // Envoy replaces the colons of addresses inside stat names.
-        let address = address.replace(':', "_");
+        let address = stat_address(address);
         let prefix = format!("listener.{address}.");
         ListenerStats::of(&self.registry.row(self.listeners, &[("listener_address", &address)], &prefix))
     }
@@ -96,8 +109,12 @@ impl EnvoyStats {
     }
 }
 
+/// Envoy replaces the colons of addresses inside stat names.
+fn stat_address(address: &str) -> String {
+    address.replace(':', "_")
+}
+
 const UPSTREAM_RQ: &str = "Responses by code and by class of code.";
-const INTERNAL_UPSTREAM_RQ: &str = "Responses to requests of internal origin, by code and by class.";
 
 /// Declares a set of statistics: the struct of handles, the columns behind it.
 macro_rules! stats {
@@ -165,9 +182,7 @@ stats! {
     Counter upstream_rq_pending_total "upstream_rq_pending_total" "Requests that waited for a connection.";
     Gauge upstream_rq_pending_active "upstream_rq_pending_active" "Requests waiting for a connection.";
     Counter upstream_rq_pending_overflow "upstream_rq_pending_overflow" "Requests failed by a full queue or circuit breaker.";
-    Counter upstream_rq_pending_failure_eject "upstream_rq_pending_failure_eject" "Requests failed with the connection they waited for.";
     Counter upstream_rq_cancelled "upstream_rq_cancelled" "Requests cancelled while waiting.";
-    Counter upstream_rq_maintenance_mode "upstream_rq_maintenance_mode" "Requests failed by maintenance mode.";
     Counter upstream_rq_timeout "upstream_rq_timeout" "Requests that timed out.";
     Counter upstream_rq_per_try_timeout "upstream_rq_per_try_timeout" "Tries that timed out.";
     Counter upstream_rq_per_try_idle_timeout "upstream_rq_per_try_idle_timeout" "Tries that were idle for too long.";
@@ -180,14 +195,9 @@ stats! {
     Counter upstream_rq_retry_limit_exceeded "upstream_rq_retry_limit_exceeded" "Requests not retried because tries were used up.";
     Counter retry_or_shadow_abandoned "retry_or_shadow_abandoned" "Requests whose body was too large to be kept for another attempt.";
     Histogram upstream_rq_time "upstream_rq_time" "Time to the end of the response, in milliseconds.";
-    Counter internal_upstream_rq_completed "internal.upstream_rq_completed" "Requests of internal origin answered.";
-    Counter ssl_connection_error "ssl.connection_error" "TLS connections that failed.";
-    Counter ssl_handshake "ssl.handshake" "TLS handshakes done.";
-    Counter lb_subsets_removed "lb_subsets_removed" "Subsets removed.";
     Counter lb_healthy_panic "lb_healthy_panic" "Picks made in panic mode.";
     Gauge membership_total "membership_total" "Hosts.";
     Gauge membership_healthy "membership_healthy" "Healthy hosts.";
-    Gauge membership_degraded "membership_degraded" "Degraded hosts.";
     Counter outlier_detection_ejections_total "outlier_detection.ejections_total" "Ejections.";
     Gauge outlier_detection_ejections_active "outlier_detection.ejections_active" "Hosts ejected now.";
     Counter outlier_detection_ejections_overflow "outlier_detection.ejections_overflow" "Ejections not made for the maximum share.";
@@ -210,7 +220,6 @@ stats! {
     Counter health_check_success "health_check.success" "Health checks passed.";
     Counter health_check_failure "health_check.failure" "Health checks failed.";
     => upstream_rq "upstream_rq" UPSTREAM_RQ;
-    => internal_upstream_rq "internal.upstream_rq" INTERNAL_UPSTREAM_RQ;
 }
 
 stats! {
@@ -219,14 +228,10 @@ stats! {
     Counter downstream_cx_total "downstream_cx_total" "Connections accepted.";
     Gauge downstream_cx_active "downstream_cx_active" "Connections open.";
     Counter downstream_cx_destroy "downstream_cx_destroy" "Connections closed.";
-    Counter downstream_cx_overflow "downstream_cx_overflow" "Connections refused by the listener's limit.";
-    Counter downstream_cx_overload_reject "downstream_cx_overload_reject" "Connections refused under overload.";
     Counter downstream_global_cx_overflow "downstream_global_cx_overflow" "Connections refused by the process limit.";
     Counter downstream_pre_cx_timeout "downstream_pre_cx_timeout" "Connections that sent too little for too long before a filter chain was chosen.";
     Gauge downstream_pre_cx_active "downstream_pre_cx_active" "Connections before their filter chain.";
     Counter no_filter_chain_match "no_filter_chain_match" "Connections without a filter chain.";
-    Counter ssl_connection_error "ssl.connection_error" "TLS connections that failed.";
-    Counter ssl_handshake "ssl.handshake" "TLS handshakes done.";
 }
 
 stats! {
@@ -255,10 +260,8 @@ stats! {
     Counter downstream_rq_header_timeout "downstream_rq_header_timeout" "Requests whose head came in too slowly.";
     Counter downstream_rq_idle_timeout "downstream_rq_idle_timeout" "Requests closed for idleness.";
     Counter downstream_rq_max_duration_reached "downstream_rq_max_duration_reached" "Requests ended by their maximum duration.";
-    Counter downstream_rq_too_large "downstream_rq_too_large" "Requests with bodies over the buffer limit.";
     Counter downstream_rq_overload_close "downstream_rq_overload_close" "Requests refused under overload.";
     Counter downstream_rq_redirected_with_normalized_path "downstream_rq_redirected_with_normalized_path" "Requests redirected to their normalized path.";
-    Counter downstream_rq_failed_path_normalization "downstream_rq_failed_path_normalization" "Requests whose path could not be normalized.";
     Counter downstream_rq_ws_on_non_ws_route "downstream_rq_ws_on_non_ws_route" "Upgrades the route does not allow.";
     Counter no_route "no_route" "Requests without a route.";
     Counter no_cluster "no_cluster" "Requests whose route names a cluster that does not exist.";
@@ -313,11 +316,8 @@ pub struct ClusterCodes {
     stats: EnvoyStats,
     name: Box<str>,
     cluster: ClusterStats,
-    codes: RefCell<Vec<(CodeKey, Counter)>>,
+    codes: RefCell<Vec<(u16, Counter)>>,
 }
-
-/// Whether the request was of internal origin, and the code.
-type CodeKey = (bool, u16);
 
 impl ClusterCodes {
     /// The counters without the codes.
@@ -328,37 +328,21 @@ impl ClusterCodes {
     /// Counts a response: completed, class, code.
     pub fn response(&self, shard: &Shard, code: u16) {
         self.cluster.response(shard, code);
-        shard.inc(self.code((false, code)));
+        shard.inc(self.code(code));
     }
 
-    /// Counts the response to a request the proxy itself made, such as the control-plane connection
-    /// (`envoy_cluster_internal_upstream_rq{cluster_name="xds-grpc"}`), beside the ordinary counters.
-    pub fn internal_response(&self, shard: &Shard, code: u16) {
-        self.response(shard, code);
-        shard.inc(self.cluster.internal_upstream_rq_completed);
-        if let Some(class) = class(&self.cluster.internal_upstream_rq, code) {
-            shard.inc(class);
-        }
-        shard.inc(self.code((true, code)));
-    }
-
-    fn code(&self, key: CodeKey) -> Counter {
+    fn code(&self, code: u16) -> Counter {
         let mut codes = self.codes.borrow_mut();
-        if let Some(at) = codes.iter().position(|(seen, _)| *seen == key) {
+        if let Some(at) = codes.iter().position(|(seen, _)| *seen == code) {
             // The common code moves to the front, so that a server with many codes stays cheap.
             codes.swap(0, at);
             return codes.first().map_or(Counter(u32::MAX), |(_, counter)| *counter);
         }
-        let (internal, code) = key;
-        let code = code.to_string();
-        let (table, tail) = match internal {
-            false => (self.stats.cluster_codes, "upstream_rq"),
-            true => (self.stats.cluster_internal_codes, "internal.upstream_rq"),
-        };
-        let labels = [("response_code", code.as_str()), ("cluster_name", &self.name)];
-        let prefix = format!("cluster.{}.{tail}_{code}", self.name);
-        let counter = self.stats.registry.row(table, &labels, &prefix).counter(0);
-        codes.push((key, counter));
+        let text = code.to_string();
+        let labels = [("response_code", text.as_str()), ("cluster_name", &self.name)];
+        let prefix = format!("cluster.{}.upstream_rq_{code}", self.name);
+        let counter = self.stats.registry.row(self.stats.cluster_codes, &labels, &prefix).counter(0);
+        codes.push((code, counter));
         counter
     }
 }

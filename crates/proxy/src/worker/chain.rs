@@ -1,6 +1,7 @@
 //! Filter chains as a worker uses them: settings beside compiled logs and metric handles, made once per chain.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -57,7 +58,8 @@ pub struct TcpChain {
 /// Made chains by the address of their configuration, which they keep alive.
 pub struct Chains {
     made: HashMap<usize, (Arc<model::FilterChain>, Handler)>,
-    listeners: HashMap<Arc<str>, Rc<ListenerStats>>,
+    /// By the address that is in their names.
+    listeners: HashMap<SocketAddr, Rc<ListenerStats>>,
     envoy: EnvoyStats,
     own: Arc<telemetry::istio::Peer>,
     next: u32,
@@ -77,11 +79,11 @@ impl Chains {
     }
 
     pub fn listener(&mut self, listener: &model::Listener) -> Rc<ListenerStats> {
-        if let Some(stats) = self.listeners.get(&listener.name) {
+        if let Some(stats) = self.listeners.get(&listener.address) {
             return stats.clone();
         }
         let stats = Rc::new(self.envoy.listener(&listener.address.to_string()));
-        self.listeners.insert(listener.name.clone(), stats.clone());
+        self.listeners.insert(listener.address, stats.clone());
         stats
     }
 
@@ -166,7 +168,7 @@ impl Chains {
         }
     }
 
-    /// Forgets chains that no configuration and no connection uses any more.
+    /// Forgets chains and listeners that no configuration and no connection uses any more.
     pub fn sweep(&mut self) {
         self.made.retain(|_, (chain, handler)| {
             Arc::strong_count(chain) > 1
@@ -176,6 +178,7 @@ impl Chains {
                     Handler::Close => false,
                 }
         });
+        self.listeners.retain(|_, stats| Rc::strong_count(stats) > 1);
     }
 }
 

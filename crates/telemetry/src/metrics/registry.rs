@@ -2,6 +2,7 @@
 //! set is first seen or a scrape begins, under one lock that a scrape holds only while copying pointers.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cells::{Allocator, CellStore};
@@ -266,6 +267,13 @@ impl Registry {
         self.row(table, &[], name).gauge(0)
     }
 
+    /// A histogram without siblings.
+    pub fn histogram(&self, name: &'static str, help: &'static str, buckets: Buckets) -> Histogram {
+        let kind = Kind::Histogram(Arc::new(buckets));
+        let table = self.table(vec![Column::new(name, help, kind)], &[], Origin::Configuration);
+        self.row(table, &[], name).histogram(0)
+    }
+
     /// A series that is always 1 and says something by its labels, as `istio_build` does.
     pub fn info(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) {
         let table = self.table(vec![Column::new(name, help, Kind::Info)], &[], Origin::Configuration);
@@ -281,6 +289,19 @@ impl Registry {
         if table.rows.iter().any(|row| gone(&row.labels)) {
             for row in Arc::make_mut(&mut table.rows).iter_mut().filter(|row| gone(&row.labels)) {
                 row.hidden = true;
+            }
+        }
+    }
+
+    /// Shows the rows whose rendered labels are in `present`, and hides all others as [`Registry::hide`]
+    /// does.
+    pub(crate) fn show_only(&self, table: TableId, present: &HashSet<String>) {
+        let mut state = self.0.lock();
+        let Some(table) = state.tables.get_mut(table.0) else { return };
+        let gone = |row: &RowEntry| !present.contains(&*row.labels);
+        if table.rows.iter().any(|row| row.hidden != gone(row)) {
+            for row in Arc::make_mut(&mut table.rows) {
+                row.hidden = gone(row);
             }
         }
     }
