@@ -204,11 +204,22 @@ impl Plan<'_> {
 
     /// One window of load.
     pub fn load(&self, shape: &Shape, hop: &Hop, seconds: f64) -> anyhow::Result<Measured> {
+        self.load_at(shape.pattern, hop.address, &hop.pids(), seconds)
+    }
+
+    /// One window of load on an address; the CPU time of these processes is measured.
+    pub fn load_at(
+        &self,
+        pattern: Pattern,
+        target: SocketAddr,
+        pids: &[u32],
+        seconds: f64,
+    ) -> anyhow::Result<Measured> {
         let limit = Duration::from_secs_f64(WARM_UP + seconds) + OVERTIME;
-        match shape.pattern {
+        match pattern {
             Pattern::Http1 { connections, rate, body } => {
                 let program = std::env::current_exe()?.display().to_string();
-                let mut command = vec![program, "load".to_owned(), hop.address.to_string()];
+                let mut command = vec![program, "load".to_owned(), target.to_string()];
                 let mut option = |name: &str, value: String| command.extend([format!("--{name}"), value]);
                 option("connections", connections.to_string());
                 option("body", body.to_string());
@@ -217,7 +228,7 @@ impl Plan<'_> {
                 if let Some(rate) = rate {
                     option("rate", rate.to_string());
                 }
-                for pid in hop.pids() {
+                for pid in pids {
                     option("watch", pid.to_string());
                 }
                 let said = self.run_generator(&command, limit)?;
@@ -227,11 +238,10 @@ impl Plan<'_> {
                 let program = self.programs.h2load.clone().map_err(anyhow::Error::msg)?;
                 let call = self.directory.join("call");
                 std::fs::write(&call, h2load::call()).with_context(|| call.display().to_string())?;
-                let (target, call) = (hop.address.to_string(), call.display().to_string());
+                let (target, call) = (target.to_string(), call.display().to_string());
                 let mut command = vec![program.display().to_string()];
                 command.extend(h2load::options(&target, connections, streams, seconds, &call));
-                let pids = hop.pids();
-                let used = || (!pids.is_empty()).then(|| procfs::cpu_of_trees(&pids));
+                let used = || (!pids.is_empty()).then(|| procfs::cpu_of_trees(pids));
                 let before = used();
                 let said = self.run_generator(&command, limit)?;
                 let used = used().zip(before).map(|(after, before)| after.since(before));

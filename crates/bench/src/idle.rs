@@ -129,15 +129,37 @@ fn weigh(plan: &Plan<'_>, hop: &Hop, counts: &[usize]) -> anyhow::Result<Idle> {
 
 /// Ends when what is returned is dropped.
 fn hold(plan: &Plan<'_>, hop: &Hop, connections: usize) -> anyhow::Result<(ChildStdin, Running)> {
+    hold_with(plan, hop, connections, &[])
+}
+
+/// With further options of the holder.
+pub fn hold_with(
+    plan: &Plan<'_>,
+    hop: &Hop,
+    connections: usize,
+    options: &[&str],
+) -> anyhow::Result<(ChildStdin, Running)> {
     let program = std::env::current_exe()?.display().to_string();
     let (target, count) = (hop.address.to_string(), connections.to_string());
-    let command = [program, "hold".to_owned(), target, "--connections".to_owned(), count];
-    let mut holder = Running::start("hold", &command, &[], plan.load_placement(), plan.directory, true)?;
-    let (stdin, said) = holder.pipes().context("no pipes")?;
+    let mut command = vec![program, "hold".to_owned(), target, "--connections".to_owned(), count];
+    command.extend(options.iter().map(|option| (*option).to_owned()));
+    begin(plan, "hold", &command, "holding").with_context(|| format!("{connections} connections"))
+}
+
+/// Starts a piece of ours beside the load and waits until it says this word. Ends when what is returned is
+/// dropped.
+pub fn begin(
+    plan: &Plan<'_>,
+    name: &str,
+    command: &[String],
+    word: &str,
+) -> anyhow::Result<(ChildStdin, Running)> {
+    let mut piece = Running::start(name, command, &[], plan.load_placement(), plan.directory, true)?;
+    let (stdin, said) = piece.pipes().context("no pipes")?;
     let mut line = String::new();
     BufReader::new(said).read_line(&mut line)?;
-    ensure!(line.starts_with("holding"), "{connections} connections: {}", holder.last_words());
-    Ok((stdin, holder))
+    ensure!(line.starts_with(word), "{}", piece.last_words());
+    Ok((stdin, piece))
 }
 
 /// Waits until its memory has not changed for a while.

@@ -29,24 +29,28 @@
 //! |---|---|
 //! | [`scenario`] | the loads, and who meets which |
 //! | [`histogram`], [`statistics`] | latencies; medians and spreads |
-//! | [`message`], [`http_client`] | HTTP/1 heads and lengths; a small blocking client |
-//! | [`load`], [`h2load`], [`upstream`], [`relay`], [`hold`] | generators, the server behind the proxies, a bare relay, idle connections |
+//! | [`message`], [`http_client`], [`http2_client`] | HTTP/1 heads and lengths; small blocking clients |
+//! | [`load`], [`h2load`], [`upstream`], [`relay`], [`hold`], [`disturb`] | generators, the server behind the proxies, a bare relay, idle connections, what stands in the way |
 //! | [`cores`], [`scheduling`], [`procfs`], [`running`] | which core, real time, what a process used, child processes |
 //! | [`machine`] | what machine this is and how quiet it was |
 //! | [`rivals`], [`contenders`] | getting the rivals; starting each contender with its configuration |
-//! | [`hop`], [`idle`], [`syscalls`], [`demo`], [`propagation`], [`profile`] | the measurements |
-//! | [`report`], [`goals`], [`table`] | tables and goals |
+//! | [`hop`], [`idle`], [`wear`], [`interference`], [`syscalls`], [`demo`], [`propagation`], [`profile`] | the measurements |
+//! | [`report`], [`goals`], [`figures`], [`table`] | tables and goals |
 
 pub mod contenders;
 pub mod cores;
 pub mod demo;
+pub mod disturb;
+pub mod figures;
 pub mod goals;
 pub mod h2load;
 pub mod histogram;
 pub mod hold;
 pub mod hop;
+pub mod http2_client;
 pub mod http_client;
 pub mod idle;
+pub mod interference;
 pub mod load;
 pub mod machine;
 pub mod message;
@@ -63,3 +67,4 @@ pub mod statistics;
 pub mod syscalls;
 pub mod table;
 pub mod upstream;
+pub mod wear;

@@ -10,6 +10,8 @@ use anyhow::Context;
 use bench::contenders::Contender;
 use bench::cores::Cores;
 use bench::demo::Demo;
+use bench::disturb::{self, Reading};
+use bench::figures::Figure;
 use bench::hop::{Missing, Plan};
 use bench::load::{self, Load};
 use bench::machine::{Machine, Watch};
@@ -18,7 +20,7 @@ use bench::rivals::{Programs, Wanted};
 use bench::running::{Class, Placement};
 use bench::scenario::{GROUPS, Pattern, Scenario, Shape};
 use bench::upstream::{self, Service};
-use bench::{goals, hold, idle, profile, propagation, relay, scheduling, syscalls};
+use bench::{goals, hold, idle, interference, profile, propagation, relay, scheduling, syscalls, wear};
 use clap::{Args, Parser, Subcommand};
 
 /// Compare filamesh with Envoy, nginx, HAProxy and the floor; weigh it; time a change.
@@ -83,6 +85,17 @@ enum Tool {
         target: SocketAddr,
         #[arg(long)]
         connections: usize,
+        /// HTTP/2 by prior knowledge
+        #[arg(long)]
+        http2: bool,
+    },
+    /// Upload without end and read slowly until standard input ends
+    Disturb {
+        target: SocketAddr,
+        #[arg(long)]
+        readers: usize,
+        #[arg(long, value_enum)]
+        reading: Reading,
     },
     /// Become a command, on a core and in a scheduling class
     Place(PlaceArgs),
@@ -121,6 +134,9 @@ struct PlaceArgs {
     command: Vec<String>,
 }
 
+/// Whoever forgets the pieces that hold and disturb.
+const HOLD_LIMIT: Duration = Duration::from_secs(120);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.tool {
@@ -131,9 +147,13 @@ fn main() -> ExitCode {
             scheduling::raise_file_limit();
             relay::relay(listen, upstream).map(|()| true)
         }
-        Some(Tool::Hold { target, connections }) => {
+        Some(Tool::Hold { target, connections, http2 }) => {
             scheduling::raise_file_limit();
-            hold::hold(target, connections, Duration::from_secs(60)).map(|()| true)
+            hold::hold(target, connections, http2, HOLD_LIMIT).map(|()| true)
+        }
+        Some(Tool::Disturb { target, readers, reading }) => {
+            scheduling::raise_file_limit();
+            disturb::disturb(target, readers, reading, HOLD_LIMIT).map(|()| true)
         }
         Some(Tool::Place(args)) => {
             let placement = Placement { core: args.core, class: args.class };
@@ -199,6 +219,7 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         shapes.iter().any(|shape| shape.contenders.contains(contender))
             || (wants(Scenario::Idle) && idle::CONTENDERS.contains(contender))
             || (wants(Scenario::Syscalls) && syscalls::CONTENDERS.contains(contender))
+            || (contender.ours() && (wants(Scenario::Wear) || wants(Scenario::Interference)))
     };
     let needed: Vec<Contender> = contenders.iter().copied().filter(meets).collect();
     let wanted = Wanted {
@@ -207,7 +228,7 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         strace: wants(Scenario::Syscalls),
     };
     let (target, workspace) = directories()?;
-    let ours = args.filamesh.clone().unwrap_or_else(|| target.join("release/filamesh"));
+    let ours = args.filamesh.clone().unwrap_or_else(|| target.join("dist/filamesh"));
     let programs = Programs::prepare(&wanted, &ours, &target, &workspace);
     let files = scheduling::raise_file_limit();
     let cores = Cores::choose()?;
@@ -236,6 +257,7 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
         hops: vec![],
         idle: vec![],
         syscalls: vec![],
+        figures: vec![],
         demo: None,
         propagation: None,
         noise: None,
@@ -260,6 +282,10 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
     if wants(Scenario::Idle) {
         measure_idle(&plan, &mut report);
     }
+    let ours = contenders.iter().any(|contender| contender.ours());
+    if ours {
+        measure_further(&plan, wants, args.quick, &mut report);
+    }
     if wants(Scenario::Syscalls) {
         match syscalls::measure(&plan, &mut report.missing) {
             Ok(counted) => report.syscalls = counted,
@@ -267,7 +293,6 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
             Err(e) => report.missing.push(without("syscalls", "strace", &e)),
         }
     }
-    let ours = contenders.iter().any(|contender| contender.ours());
     if ours && (wants(Scenario::Idle) || wants(Scenario::Propagation)) {
         let changes = wants(Scenario::Propagation).then_some(if args.quick { 10 } else { 20 });
         if let Err(e) = demo(&programs, &directory.0, changes, &mut report) {
@@ -303,6 +328,20 @@ fn measure_idle(plan: &Plan<'_>, report: &mut Report) {
     match idle::measure(plan, &affordable, &mut report.missing) {
         Ok(entries) => report.idle = entries,
         Err(e) => report.failed.push(format!("idle: {e:#}")),
+    }
+}
+
+/// What is measured of ours alone.
+fn measure_further(plan: &Plan<'_>, wants: impl Fn(Scenario) -> bool, quick: bool, report: &mut Report) {
+    let mut take = |figures: anyhow::Result<Vec<Figure>>, what: &str| match figures {
+        Ok(figures) => report.figures.extend(figures),
+        Err(e) => report.failed.push(format!("{what}: {e:#}")),
+    };
+    if wants(Scenario::Wear) {
+        take(wear::measure(plan, quick), "wear");
+    }
+    if wants(Scenario::Interference) {
+        take(interference::measure(plan), "interference");
     }
 }
 

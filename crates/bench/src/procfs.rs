@@ -102,6 +102,17 @@ pub fn memory_of_tree(root: u32) -> Memory {
     sum
 }
 
+/// How often the threads of a process and its descendants have gone to sleep by themselves: as often they were woken.
+pub fn wake_ups_of_tree(root: u32) -> u64 {
+    let of_thread = |path: std::path::PathBuf| -> Option<u64> {
+        let status = fs::read_to_string(path.join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse().ok()
+    };
+    let threads = |pid: u32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tree(root).into_iter().flat_map(threads).filter_map(|thread| of_thread(thread.path())).sum()
+}
+
 /// Ticks of one processor, or of all together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ticks {

@@ -23,6 +23,10 @@ pub enum Scenario {
     Plain2,
     /// One hop, HTTP/2, small calls as gRPC makes them
     H2,
+    /// Small requests beside an upload without end, a thousand slow readers and changes of configuration
+    Interference,
+    /// Idle HTTP/2 connections, a log nobody reads, answers nobody reads
+    Wear,
     /// Memory at rest and with idle connections
     Idle,
     /// System calls of a request

@@ -174,9 +174,11 @@ impl Site {
     }
 
     fn access_log(&self) -> PathBuf {
-        self.directory.join("access.log")
+        self.directory.join(ACCESS_LOG)
     }
 }
+
+const ACCESS_LOG: &str = "access.log";
 
 /// What every instance of a group shares.
 #[derive(Debug, Clone, Copy)]
@@ -248,6 +250,16 @@ impl Hop {
             hop.proxies.insert(0, Proxy { site, running });
         }
         Ok(hop)
+    }
+
+    /// Where the only instance of a contender will write its access log, once it is started in this directory.
+    pub fn access_log_in(directory: &Path, contender: Contender) -> PathBuf {
+        directory.join(contender.name()).join(ACCESS_LOG)
+    }
+
+    /// The admin ports, from the client to the upstream.
+    pub fn admins(&self) -> Vec<SocketAddr> {
+        self.proxies.iter().map(|proxy| proxy.site.admin).collect()
     }
 
     /// Of its processes, from the client to the upstream.

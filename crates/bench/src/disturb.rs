@@ -1,0 +1,69 @@
+//! Whatever stands in the way of small requests: an upload without end, clients that read slowly.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::hold;
+
+/// What a slow reader takes, and how often.
+const SIP: usize = 1024;
+const BETWEEN: Duration = Duration::from_millis(100);
+/// So that what nobody reads stands in the proxy and not in the kernel.
+const RECEIVE_BUFFER: usize = 16 * 1024;
+/// A body that never ends in time.
+const ENDLESS: u64 = 1 << 40;
+
+/// How slow readers are served more than they read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reading {
+    /// They ask for `/large`.
+    Large,
+    /// They ask a hundred times at once.
+    Pipelined,
+}
+
+/// Says `disturbing` on standard output when all is under way, and goes on until standard input ends; no longer
+/// than the limit.
+pub fn disturb(target: SocketAddr, readers: usize, reading: Reading, limit: Duration) -> anyhow::Result<()> {
+    let mut slow = Vec::with_capacity(readers);
+    for index in 0..readers {
+        slow.push(slow_reader(target, reading).with_context(|| format!("reader {index}"))?);
+    }
+    let mut upload = TcpStream::connect(target).context("the upload")?;
+    write!(upload, "POST /upload HTTP/1.1\r\nhost: bench.local\r\ncontent-length: {ENDLESS}\r\n\r\n")?;
+    std::thread::spawn(move || {
+        let piece = vec![b'x'; 64 * 1024];
+        while upload.write_all(&piece).is_ok() {}
+    });
+    hold::say(format_args!("disturbing"))?;
+    let end = hold::end_of_input();
+    let began = Instant::now();
+    let mut buffer = vec![0; SIP];
+    while began.elapsed() < limit && end.try_recv().is_err() {
+        let next = Instant::now() + BETWEEN;
+        slow.retain_mut(|reader| match reader.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(_) => true,
+            Err(e) => e.kind() == ErrorKind::WouldBlock,
+        });
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    anyhow::ensure!(slow.len() == readers, "{} of {readers} slow readers were cut off", readers - slow.len());
+    Ok(())
+}
+
+fn slow_reader(target: SocketAddr, reading: Reading) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(target)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size(stream.as_fd(), RECEIVE_BUFFER)?;
+    let (path, times) = match reading {
+        Reading::Large => ("/large", 1),
+        Reading::Pipelined => ("/", 100),
+    };
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: bench.local\r\n\r\n").repeat(times).as_bytes())?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
