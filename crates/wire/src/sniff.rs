@@ -16,6 +16,9 @@ pub enum Sniff {
     Tls(ClientHello),
     Http1(Version),
     Http2Preface,
+    /// HTTP as far as it has come, in a line longer than is waited for. It belongs to whatever serves HTTP, whose limits
+    /// refuse it: taking it for another protocol would carry a request past the policies that are for requests.
+    HttpTooLong,
     /// Some other protocol, treated as plain TCP.
     Unknown,
 }
@@ -23,8 +26,8 @@ pub enum Sniff {
 /// The client's connection preface of HTTP/2 (RFC 9113 §3.4).
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A request line that is not complete within so many bytes is not waited for.
-const MAX_LINE: usize = 32 * 1024;
+/// A request line that is not complete within so many bytes is not waited for, whatever else it may become.
+pub const MAX_LINE: usize = 32 * 1024;
 
 /// Both inspectors, TLS first. A ClientHello too large or malformed is [`Sniff::Unknown`].
 pub fn inspect(bytes: &[u8]) -> Sniff {
@@ -37,10 +40,11 @@ pub fn inspect(bytes: &[u8]) -> Sniff {
 }
 
 /// HTTP/2 by its preface; HTTP/1 by a request line with a registered method and a version 1.0 or 1.1, as soon as
-/// the line is complete. Anything else is [`Sniff::Unknown`] at the first byte that can not belong to either.
+/// the line is complete, and [`Sniff::HttpTooLong`] once [`MAX_LINE`] bytes of it have come. Anything else is
+/// [`Sniff::Unknown`] at the first byte that can not belong to either.
 pub fn inspect_http(bytes: &[u8]) -> Sniff {
     match inspect_line(bytes.get(..MAX_LINE).unwrap_or(bytes)) {
-        Sniff::NeedMore if bytes.len() >= MAX_LINE => Sniff::Unknown,
+        Sniff::NeedMore if bytes.len() >= MAX_LINE => Sniff::HttpTooLong,
         verdict => verdict,
     }
 }
@@ -74,7 +78,7 @@ fn inspect_line(bytes: &[u8]) -> Sniff {
         return Sniff::Unknown;
     }
     let rest = rest.get(1..).unwrap_or_default();
-    match rest.iter().position(|byte| byte.is_ascii_control()) {
+    match first_control(rest) {
         None => Sniff::NeedMore,
         Some(end) => match (rest.get(..end), rest.get(end..)) {
             (Some(_), Some([b'\r'])) => Sniff::NeedMore,
@@ -82,6 +86,16 @@ fn inspect_line(bytes: &[u8]) -> Sniff {
             _ => Sniff::Unknown,
         },
     }
+}
+
+/// Where the first control byte is. Looked for in runs, which the compiler makes vectors of: a line that comes byte by
+/// byte is searched anew for each of them.
+fn first_control(line: &[u8]) -> Option<usize> {
+    const RUN: usize = 64;
+    let has_control = |run: &[u8]| run.iter().fold(false, |has, byte| has | byte.is_ascii_control());
+    let start = RUN * line.chunks(RUN).position(has_control)?;
+    let rest = line.get(start..)?;
+    rest.iter().position(u8::is_ascii_control).map(|at| start + at)
 }
 
 /// By the end of a request line without its method: `target HTTP/1.x`.

@@ -212,7 +212,8 @@ fn look(inspecting: &Inspecting) -> Option<Seen> {
         let found = match inspect_http(bytes) {
             Sniff::NeedMore => return None,
             Sniff::Http1(Version::Http10) => Some("http/1.0"),
-            Sniff::Http1(Version::Http11) => Some("http/1.1"),
+            // What is too long for HTTP is answered so by the chain for HTTP, with all its policies before it.
+            Sniff::Http1(Version::Http11) | Sniff::HttpTooLong => Some("http/1.1"),
             Sniff::Http2Preface | Sniff::Http1(Version::Http2) => Some("h2c"),
             Sniff::Tls(_) | Sniff::Unknown => None,
         };

@@ -144,5 +144,29 @@ fn http_byte_by_byte() {
 fn a_request_line_without_end_is_not_waited_for() {
     let mut line = b"GET /".to_vec();
     line.resize(MAX_LINE + 100, b'a');
-    assert_eq!(inspect(&line), Sniff::Unknown);
+    assert_eq!(inspect(&line), Sniff::HttpTooLong);
+    assert_eq!(inspect(&line[..MAX_LINE - 1]), Sniff::NeedMore);
+}
+
+/// Whoever gives up sniffing must not choose the laxer chain while the bytes can still be HTTP: each place of a first
+/// line in which a sender may go on without end.
+#[test]
+fn a_first_line_of_any_length_that_can_still_be_http_is_never_called_another_protocol() {
+    for (start, byte) in
+        [("GET /", b'a'), ("GET ", b'/'), ("POST /?", b'%'), ("GET http://", b'h'), ("\r\n", b'\n')]
+    {
+        let mut line = start.as_bytes().to_vec();
+        if byte == b'\n' {
+            line = b"\r\n".repeat(MAX_LINE);
+        }
+        line.resize(2 * MAX_LINE, byte);
+        for length in [MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 2 * MAX_LINE] {
+            let verdict = inspect_http(&line[..length]);
+            let expected = if length < MAX_LINE { Sniff::NeedMore } else { Sniff::HttpTooLong };
+            assert_eq!(verdict, expected, "{start:?} and {length} bytes");
+        }
+        // And what follows makes no difference.
+        line.extend_from_slice(b" HTTP/1.1\r\n\r\n");
+        assert_eq!(inspect_http(&line), Sniff::HttpTooLong);
+    }
 }
