@@ -4,7 +4,7 @@
 use crate::{
     BodyFraming,
     authority::Authority,
-    h1::{self, BodyReader, Edits, HeadStorage, Limits, ResponseTo},
+    h1::{self, BodyReader, Edits, HeadStorage, Limits, PartialHead, ResponseTo},
     path::{Normalization, canonicalize},
     reject::Reject,
     sniff::{self, Sniff},
@@ -45,6 +45,8 @@ pub fn fuzz_request(data: &[u8]) {
         assert_prefixes_agree(data, &whole, |bytes| {
             parse(bytes).map(|parsed| parsed.map(|(length, _)| length))
         });
+        let (mut partial, mut used) = (PartialHead::default(), HeadStorage::new());
+        assert_parts_agree(data, &whole, |bytes| partial.request(bytes, &mut used, &limits));
         let Ok(Some((length, storage))) = whole else { continue };
         // A storage used before gives the same.
         let mut used = HeadStorage::new();
@@ -89,6 +91,8 @@ pub fn fuzz_response(data: &[u8]) {
     };
     let whole = parse(data);
     assert_prefixes_agree(data, &whole, |bytes| parse(bytes).map(|parsed| parsed.map(|(length, _)| length)));
+    let (mut partial, mut used) = (PartialHead::default(), HeadStorage::new());
+    assert_parts_agree(data, &whole, |bytes| partial.response(bytes, &mut used, &limits, to));
     let Ok(Some((_, storage))) = whole else { return };
     let head = storage.response(data);
     let mut out = Vec::new();
@@ -114,6 +118,24 @@ fn assert_prefixes_agree<T>(
         let whole =
             whole.as_ref().map(|parsed| parsed.as_ref().map(|(length, _)| *length)).map_err(|reject| *reject);
         assert_eq!(first, whole, "the split changes the verdict on {}", data.escape_ascii());
+    }
+}
+
+/// A head that comes in parts has the verdict of the whole, or is refused before it is whole; what is served is never
+/// refused for the way it came.
+fn assert_parts_agree<T>(
+    data: &[u8],
+    whole: &Result<Option<(usize, T)>, Reject>,
+    mut parse: impl FnMut(&[u8]) -> Result<Option<usize>, Reject>,
+) {
+    let step = data.len() / 256 + 1;
+    let ends = (0..data.len()).step_by(step).chain([data.len()]);
+    let mut parts = ends.map(|end| parse(data.get(..end).unwrap_or_default()));
+    let first = parts.find(|verdict| *verdict != Ok(None)).unwrap_or(Ok(None));
+    match whole {
+        Ok(Some((length, _))) => assert_eq!(first, Ok(Some(*length)), "{}", data.escape_ascii()),
+        Err(_) => assert!(first.is_err(), "{first:?}: {}", data.escape_ascii()),
+        Ok(None) => assert!(!matches!(first, Ok(Some(_))), "{}", data.escape_ascii()),
     }
 }
 

@@ -20,20 +20,14 @@ const CONNECTION: &str = "http1.connection_header_rejected";
 fn request(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, HeadStorage)>, Reject> {
     let mut storage = HeadStorage::new();
     let whole = h1::parse_request(bytes, &mut storage, limits);
-    let mut seen = 0;
-    let mut split = Ok(None);
-    for end in 0..=bytes.len() {
-        let worth_it = end > limits.max_head || h1::may_complete_head(&bytes[..end], seen);
-        seen = end;
-        if !worth_it && end < bytes.len() {
-            continue;
-        }
-        split = h1::parse_request(&bytes[..end], &mut HeadStorage::new(), limits);
-        if split != Ok(None) {
-            break;
-        }
-    }
-    assert_eq!(whole, split, "split changes the verdict on {}", bytes.escape_ascii());
+    let (mut partial, mut parts) = (h1::PartialHead::default(), HeadStorage::new());
+    let split = (0..=bytes.len())
+        .map(|end| partial.request(&bytes[..end], &mut parts, limits))
+        .find(|verdict| *verdict != Ok(None))
+        .unwrap_or(Ok(None));
+    // Of two faults the first to be known is told.
+    let same = whole == split || whole.is_err() && split.is_err();
+    assert!(same, "{split:?} in parts, {whole:?} of {}", bytes.escape_ascii());
     whole.map(|length| length.map(|length| (length, storage)))
 }
 
@@ -172,7 +166,7 @@ fn a_refused_body_stays_refused() {
 
 #[test]
 fn h22_trailers() {
-    let large = [b"0\r\n", "x: y\r\n".repeat(200_000).as_bytes(), b"\r\n"].concat();
+    let large = [b"0\r\nx: ", "y".repeat(200_000).as_bytes(), b"\r\n\r\n"].concat();
     let reject = chunked(&large, &Limits::default()).unwrap_err();
     assert_eq!((reject.status, reject.details), (431, "http1.trailers_too_large"));
     let many = [b"0\r\n", "x: y\r\n".repeat(101).as_bytes(), b"\r\n"].concat();

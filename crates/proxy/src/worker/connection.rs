@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use wire::h1::BodyReader;
+use wire::h1::{BodyReader, PartialHead};
 
 use super::exchange::ExchangeId;
 use super::h2_timers::H2Timers;
@@ -186,8 +186,8 @@ pub struct Downstream {
     pub body: BodyReader,
     /// Bytes of an unfinished head, or of requests sent ahead.
     pub inbox: Inbox,
-    /// How much of the inbox was tried as a head in vain.
-    pub tried: usize,
+    /// What was read of the inbox as a head that is not whole.
+    pub partial: PartialHead,
     /// When the first byte of the head being read came.
     pub head_began: Option<Time>,
 }
@@ -263,8 +263,8 @@ pub struct Upstream {
     pub idle_since: Time,
     /// When connecting is given up, or the idle connection is closed.
     pub deadline: Time,
-    /// How much of the inbox was tried as a head in vain.
-    pub tried: usize,
+    /// What was read of the inbox as a head that is not whole.
+    pub partial: PartialHead,
     /// It may carry another request after this response.
     pub keep_alive: bool,
     pub opened: Time,

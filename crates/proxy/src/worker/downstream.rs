@@ -1,7 +1,7 @@
 //! A client's HTTP/1 connection: its bytes cut into messages.
 
 use model::http_connection::Codec;
-use wire::h1::{BodyFraming, BodyReader, may_complete_head, parse_request};
+use wire::h1::{BodyFraming, BodyReader, PartialHead};
 use wire::h2::PREFACE;
 
 use super::Worker;
@@ -21,7 +21,7 @@ impl Worker {
             state: Reading::Head,
             exchange: None,
             inbox: Inbox::default(),
-            tried: 0,
+            partial: PartialHead::default(),
             head_began: None,
         };
         self.put(key, Conn::Downstream(Box::new(down)));
@@ -94,24 +94,19 @@ impl Worker {
                 First::Http1 => {}
                 First::Http2 => return bytes.len(),
                 First::Undecided => {
-                    self.head_incomplete(key, 0);
+                    self.head_incomplete(key, PartialHead::default());
                     return 0;
                 }
             }
         }
         let Some(down) = self.downstream(key) else { return bytes.len() };
-        if !may_complete_head(bytes, down.tried) && bytes.len() <= down.client.http.limits.max_head {
-            down.tried = bytes.len();
-            return 0;
-        }
-        let (limits, began) = (down.client.http.limits, down.head_began);
+        let (limits, began, mut partial) = (down.client.http.limits, down.head_began, down.partial);
         let mut exchange = self.exchanges.blank(key, began.unwrap_or(now));
-        let parsed = parse_request(bytes, &mut exchange.request, &limits);
-        let length = match parsed {
+        let length = match partial.request(bytes, &mut exchange.request, &limits) {
             Ok(Some(length)) => length,
             Ok(None) => {
                 self.exchanges.recycle(exchange);
-                self.head_incomplete(key, bytes.len());
+                self.head_incomplete(key, partial);
                 return 0;
             }
             Err(reject) => {
@@ -143,7 +138,7 @@ impl Worker {
         exchange.received = body.payload();
         let consumed = length + advance.consumed;
         let Some(down) = self.downstream(key) else { return bytes.len() };
-        down.tried = 0;
+        down.partial = partial;
         down.head_began = None;
         down.client.begin_request();
         if down.client.requests == 1 {
@@ -209,10 +204,10 @@ impl Worker {
         First::Http1
     }
 
-    fn head_incomplete(&mut self, key: Key, seen: usize) {
+    fn head_incomplete(&mut self, key: Key, partial: PartialHead) {
         let now = self.now;
         let Some(down) = self.downstream(key) else { return };
-        down.tried = seen;
+        down.partial = partial;
         if down.head_began.is_none() {
             down.head_began = Some(now);
             self.arm_downstream(key);

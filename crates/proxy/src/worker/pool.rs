@@ -3,7 +3,7 @@
 use std::io;
 
 use model::transport::UpstreamTransport;
-use wire::h1::{BodyFraming, BodyReader};
+use wire::h1::{BodyFraming, BodyReader, PartialHead};
 
 use super::Worker;
 use super::connection::{Conn, Reading, Upstream, UpstreamH2};
@@ -122,7 +122,7 @@ impl Worker {
             deadline,
             sent_before: 0,
             idle_since: self.now,
-            tried: 0,
+            partial: PartialHead::default(),
             introduced: false,
             keep_alive: true,
             opened: self.now,

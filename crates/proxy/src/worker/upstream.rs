@@ -2,7 +2,7 @@
 
 use std::io;
 
-use wire::h1::{ResponseTo, may_complete_head, parse_response};
+use wire::h1::{PartialHead, ResponseTo};
 
 use super::Worker;
 use super::connection::{Conn, Reading};
@@ -90,17 +90,12 @@ impl Worker {
         let Some(mut exchange) = self.exchanges.take(id) else { return Step::Over };
         let to = ResponseTo::request(&exchange.head_view());
         let limits = self.shared.upstream_limits;
-        if self.upstream(key).is_some_and(|up| !may_complete_head(bytes, up.tried))
-            && bytes.len() <= limits.max_head
-        {
-            self.exchanges.put_back(id, exchange);
-            return Step::Wait;
-        }
-        let length = match parse_response(bytes, &mut self.response, &limits, to) {
+        let mut partial = self.upstream(key).map_or(PartialHead::default(), |up| up.partial);
+        let length = match partial.response(bytes, &mut self.response, &limits, to) {
             Ok(Some(length)) => length,
             Ok(None) => {
                 if let Some(up) = self.upstream(key) {
-                    up.tried = bytes.len();
+                    up.partial = partial;
                 }
                 self.exchanges.put_back(id, exchange);
                 return Step::Wait;
@@ -112,7 +107,7 @@ impl Worker {
             }
         };
         if let Some(up) = self.upstream(key) {
-            up.tried = 0;
+            up.partial = partial;
         }
         let head = self.response.response(bytes);
         if head.is_interim() {

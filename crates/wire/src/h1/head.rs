@@ -226,6 +226,11 @@ impl HeadStorage {
         self.line = StartLine::default();
     }
 
+    /// Bytes that the fields' indices take.
+    pub(crate) fn memory_used(&self) -> usize {
+        self.slots.len() * size_of::<Slot>()
+    }
+
     /// Bytes owned.
     pub(crate) fn memory(&self) -> usize {
         self.slots.capacity() * size_of::<Slot>()

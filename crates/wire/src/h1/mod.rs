@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `head.rs` | storage and views of a parsed head |
 //! | `request.rs`, `response.rs` | parsing and the rules that refuse |
+//! | `partial.rs` | heads that come in parts, refused as soon as nothing can mend them |
 //! | `method.rs` | the methods that are served |
 //! | `framing.rs` | where a body ends |
 //! | `connection.rs` | Connection, TE and Upgrade: what is for this hop alone |
@@ -24,6 +25,7 @@ mod framing;
 pub(crate) mod head;
 mod limits;
 pub(crate) mod method;
+mod partial;
 mod reason;
 mod request;
 mod response;
@@ -37,22 +39,9 @@ pub use edits::Edits;
 pub use framing::BodyFraming;
 pub use head::{Field, Fields, Head, HeadStorage, RequestHead, ResponseHead, Scheme, Version};
 pub use limits::{Limits, MAX_HEADERS, Underscores};
+pub use partial::PartialHead;
 pub use reason::{push_status_line, reason};
 pub use request::parse_request;
 pub use response::{ResponseTo, parse_response};
 pub use target::TargetForm;
 pub use write::{write_request, write_response};
-
-/// Whether it is worth parsing `buffer` (anew), whose first `seen` bytes were looked at before: a blank line has
-/// come. Beyond [`Limits::max_head`] the caller parses in any case, to have the head refused.
-///
-/// A peer that sends a head byte by byte would otherwise have it parsed anew for each byte, at a cost growing with
-/// the square of its length. Costs one search of the new bytes. Of a head not yet tried at all it says yes, so
-/// that what is no HTTP is refused at once.
-pub fn may_complete_head(buffer: &[u8], seen: usize) -> bool {
-    // The blank line that ends a head may have begun in the bytes seen before.
-    let fresh = buffer.get(seen.saturating_sub(3)..).unwrap_or_default();
-    seen == 0
-        || memchr::memchr_iter(b'\n', fresh)
-            .any(|at| matches!(fresh.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
-}

@@ -19,12 +19,12 @@ use super::{
 
 const SIDE: Side = Side::Request;
 /// Longer than any registered method, shorter than an attack.
-const MAX_METHOD: usize = 64;
+pub(super) const MAX_METHOD: usize = 64;
 
 /// Parses the head at the beginning of `buffer` into `storage`.
 ///
 /// `Ok(Some(length))`: a head of so many bytes; see it through [`HeadStorage::request`]. `Ok(None)`: more bytes are
-/// needed; the caller keeps them and asks again with all of them (after [`super::may_complete_head`]).
+/// needed; a caller that gets a head in parts asks by [`super::PartialHead`].
 /// `Err`: answer with the status, close. The verdict on a head does not depend on how it was split.
 pub fn parse_request(
     buffer: &[u8],

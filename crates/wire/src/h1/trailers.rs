@@ -5,12 +5,13 @@ use crate::{
     reject::{Reject, Side, details},
 };
 
-use super::{limits::MAX_HEADERS, request::syntax};
+use super::{PartialHead, limits::MAX_HEADERS, request::syntax};
 
 /// Allocated only for the rare body that has trailers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trailers {
     text: Vec<u8>,
+    partial: PartialHead,
 }
 
 impl Trailers {
@@ -24,7 +25,7 @@ impl Trailers {
     ) -> Result<(usize, bool), Reject> {
         let mut taken = 0;
         for lf in memchr::memchr_iter(b'\n', bytes) {
-            self.add(bytes.get(taken..=lf).unwrap_or_default(), max_size, side)?;
+            self.add(bytes.get(taken..=lf).unwrap_or_default(), max_size, max_fields, side)?;
             taken = lf + 1;
             if !self.text.ends_with(b"\r\n") {
                 return Err(Reject::malformed(side, details::CODEC_ERROR));
@@ -34,7 +35,7 @@ impl Trailers {
                 return Ok((taken, true));
             }
         }
-        self.add(bytes.get(taken..).unwrap_or_default(), max_size, side)?;
+        self.add(bytes.get(taken..).unwrap_or_default(), max_size, max_fields, side)?;
         Ok((bytes.len(), false))
     }
 
@@ -43,11 +44,14 @@ impl Trailers {
         &self.text
     }
 
-    fn add(&mut self, bytes: &[u8], max_size: usize, side: Side) -> Result<(), Reject> {
-        if self.text.len() + bytes.len() > max_size {
+    /// Keeps bytes that fit, each looked at once: what is wrong first is told, however the section is cut.
+    fn add(&mut self, bytes: &[u8], max_size: usize, max_fields: usize, side: Side) -> Result<(), Reject> {
+        let room = max_size.saturating_sub(self.text.len());
+        self.text.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        self.partial.trailers(&self.text, max_fields, side)?;
+        if bytes.len() > room {
             return Err(Reject::with_status(side, 431, details::TRAILERS_TOO_LARGE));
         }
-        self.text.extend_from_slice(bytes);
         Ok(())
     }
 
