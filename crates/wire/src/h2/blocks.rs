@@ -4,6 +4,7 @@ use crate::{Reject, reject::Side};
 
 use super::{
     closed::Was,
+    config::HEAD_PER_BYTE,
     connection::{Connection, Happened, Role},
     error::{ConnectionError, ErrorCode, detail},
     event::Scratch,
@@ -120,10 +121,7 @@ impl Connection {
             Meaning::End(stream) => self.end_with(stream, block, scratch),
             Meaning::Refuse => {
                 self.decode(Kind::Nothing, block, scratch)?;
-                write_reset(&mut self.out, id, ErrorCode::REFUSED_STREAM);
-                self.remember_reset(id);
-                self.abuse.reset_by_us(&self.config.abuse)?;
-                Ok(None)
+                self.refuse(id).map(|()| None)
             }
             Meaning::Nothing(error) => {
                 self.decode(Kind::Nothing, block, scratch)?;
@@ -213,9 +211,16 @@ impl Connection {
         let (mut gather, text) = self.decode(kind, block, scratch)?;
         let fault = match gather.finish_request(text, end) {
             Ok(length) => {
+                let head = scratch.text.len() + scratch.storage.memory_used();
+                if !self.can_hold(head, block.len()) {
+                    return self.refuse(id).map(|()| None);
+                }
                 let upgrade = scratch.storage.line.upgrade.is_some();
                 let stream = self.add_stream(id, 0);
+                self.streams.heads += head as u64;
                 if let Some(entry) = self.streams.get(stream) {
+                    // Bounded by the limits of a head.
+                    entry.head = head as u32;
                     entry.to.upgrade = upgrade;
                     entry.remote_ended = end;
                     entry.body_left = length;
@@ -237,6 +242,20 @@ impl Connection {
         };
         self.abuse.reset_by_us(&self.config.abuse)?;
         Ok(Some(Step::Happened(Happened::Refused { id, reject })))
+    }
+
+    /// Whether another head of so many bytes, which came as `coded` bytes, is paid for ([`super::Config::head_credit`]).
+    #[inline]
+    fn can_hold(&self, head: usize, coded: usize) -> bool {
+        let held = self.streams.heads + head as u64;
+        held <= self.config.head_credit as u64 + HEAD_PER_BYTE * (self.received + coded as u64)
+    }
+
+    /// A request that is not processed, and may come again (RFC 9113 §8.7).
+    fn refuse(&mut self, id: u32) -> Result<(), ConnectionError> {
+        write_reset(&mut self.out, id, ErrorCode::REFUSED_STREAM);
+        self.remember_reset(id);
+        self.abuse.reset_by_us(&self.config.abuse)
     }
 
     fn response<'i>(&mut self, stream: Stream, end: bool, block: &[u8], scratch: &mut Scratch) -> Found<'i> {

@@ -11,6 +11,12 @@ use super::{
     settings::{DEFAULT_WINDOW, LARGEST_WINDOW},
 };
 
+/// How many bytes of heads a byte that was sent pays for. Real requests take five to ten: their names, and values that
+/// do not change.
+pub(super) const HEAD_PER_BYTE: u64 = 8;
+/// The table both sides begin with.
+const INITIAL_TABLE: u32 = 4096;
+
 /// Settings of one connection, shared by all of a listener or cluster. Sizes in bytes. The defaults are safe towards
 /// the whole internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +37,10 @@ pub struct Config {
     pub huffman: bool,
     /// Names and values of one head; 431 above, as Envoy's 60 KiB. The connection is closed at four times this.
     pub max_head: usize,
+    /// What the heads of open streams may take here beyond [`HEAD_PER_BYTE`] times all the bytes that the peer sent
+    /// (server). A head of a few references may decode to kilobytes, and is held as long as its stream is open; a
+    /// request above this is refused with REFUSED_STREAM, which says that it was not processed and may come again.
+    pub head_credit: usize,
     /// Fields in a head. Envoy: 100.
     pub max_headers: usize,
     pub underscores: Underscores,
@@ -89,6 +99,7 @@ impl Default for Config {
             encoder_table_size: 4096,
             huffman: false,
             max_head: 60 * 1024,
+            head_credit: 64 * 1024,
             max_headers: 100,
             underscores: Underscores::Allow,
             extended_connect: true,
@@ -126,11 +137,19 @@ impl Config {
         self.max_frame = self.max_frame.clamp(DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME);
         self.stream_window = self.stream_window.min(LARGEST_WINDOW);
         self.connection_window = self.connection_window.clamp(DEFAULT_WINDOW, LARGEST_WINDOW);
+        // One head alone is always welcome.
+        self.head_credit = self.head_credit.max(self.max_head + 8 * 1024);
         self
     }
 
     pub(super) fn head_limits(&self) -> HeadLimits {
-        HeadLimits { max_size: self.max_head, max_fields: self.max_headers, underscores: self.underscores }
+        HeadLimits {
+            max_size: self.max_head,
+            max_fields: self.max_headers,
+            // Every entry of a full table twice: more than any head says that is not made to be large.
+            max_referred: 2 * self.header_table_size.max(INITIAL_TABLE) as usize,
+            underscores: self.underscores,
+        }
     }
 
     /// SETTINGS_MAX_HEADER_LIST_SIZE counts what each field costs besides its text; we do not.

@@ -35,6 +35,8 @@ pub struct Connection {
     pub(super) streams: Streams,
     pub(super) peer: PeerSettings,
     pub(super) send_window: i64,
+    /// All bytes that the peer ever sent, up to the last event.
+    pub(super) received: u64,
     pub(super) reception: Reception,
     /// What new streams may receive: ours once the peer has acknowledged it.
     pub(super) receive_initial: u32,
@@ -176,6 +178,7 @@ impl Connection {
             streams: Streams::default(),
             peer: PeerSettings::default(),
             send_window: i64::from(DEFAULT_WINDOW),
+            received: 0,
             reception: Reception::new(config.connection_window),
             receive_initial: DEFAULT_WINDOW.max(config.stream_window),
             last_peer_id: 0,

@@ -173,7 +173,12 @@ fn gathered(
     for (name, value) in fields {
         Encoder::new(0, false).field(crate::HeaderId::Other, name, value, Indexing::Once, &mut block);
     }
-    let limits = HeadLimits { max_size: usize::MAX >> 8, max_fields: 250, underscores: Underscores::Allow };
+    let limits = HeadLimits {
+        max_size: usize::MAX >> 8,
+        max_fields: 250,
+        max_referred: usize::MAX,
+        underscores: Underscores::Allow,
+    };
     let kind = if end.is_some() { Kind::Request { extended: true } } else { Kind::Response };
     let mut gather = Gather::new(kind, limits, text, storage);
     if Decoder::new(4096).decode(&block, text, &mut gather).is_err() {
@@ -199,7 +204,12 @@ pub(crate) fn assert_restored(head: &h1::RequestHead<'_>, direct: &[u8]) {
     let mut encoder = Encoder::new(4096, false);
     let mut block = Vec::new();
     write::request(&mut encoder, head, &Edits::new(), Scheme::Http, &shape, &mut block);
-    let limits = HeadLimits { max_size: usize::MAX >> 8, max_fields: 250, underscores: Underscores::Allow };
+    let limits = HeadLimits {
+        max_size: usize::MAX >> 8,
+        max_fields: 250,
+        max_referred: usize::MAX,
+        underscores: Underscores::Allow,
+    };
     let (mut text, mut storage) = (Vec::new(), HeadStorage::new());
     let mut gather = Gather::new(Kind::Request { extended: true }, limits, &mut text, &mut storage);
     assert_eq!(Decoder::new(4096).decode(&block, &mut text, &mut gather), Ok(()));

@@ -32,6 +32,9 @@ pub struct HeadLimits {
     /// Names and values together, in bytes.
     pub max_size: usize,
     pub max_fields: usize,
+    /// Of names and values, so much may have come by reference to the peer's table. Whoever refers to the same large
+    /// entry again and again means to have us hold what was never sent (HPACK bomb).
+    pub max_referred: usize,
     pub underscores: Underscores,
 }
 
@@ -83,6 +86,8 @@ struct State {
     size: usize,
     /// The same as RFC 9113 §10.5.1 counts it.
     gross: usize,
+    /// What of them came by reference to the dynamic table.
+    referred: usize,
     count: usize,
     /// Values of the pseudo-header fields.
     pseudo: [Span; Pseudo::Unknown as usize],
@@ -310,12 +315,13 @@ impl Sink for Gather<'_> {
         let size = text.len() - field.start - LINE_OVERHEAD;
         self.state.size += size;
         self.state.gross += size + ENTRY_OVERHEAD;
+        self.state.referred += if field.serial == 0 { 0 } else { size };
         // What restores HTTP/1 is no field of the message's own.
         self.state.count += usize::from(!matches!(field.name, Name::Field(HeaderId::XFilameshHop)));
         if self.state.gross > BOMB * self.limits.max_size {
             return Err(HpackError(detail::BOMB));
         }
-        if self.state.size > self.limits.max_size {
+        if self.state.size > self.limits.max_size || self.state.referred > self.limits.max_referred {
             self.rejected(Reject::with_status(self.side(), 431, detail::HEADERS_TOO_LARGE));
         } else if self.state.count > self.limits.max_fields.min(MAX_HEADERS - ADDED) {
             self.rejected(Reject::with_status(self.side(), 431, detail::TOO_MANY_HEADERS));

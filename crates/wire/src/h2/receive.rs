@@ -114,12 +114,14 @@ impl Connection {
         now: Duration,
     ) -> Result<Option<Event<'e>>, ConnectionError> {
         self.now = self.now.max(now);
+        let before = input.len();
         let mut step = None;
         if self.error.is_none()
             && let Err(error) = self.step(input, scratch).map(|found| step = found)
         {
             self.fail(error);
         }
+        self.received += (before - input.len()) as u64;
         if let Some(error) = self.error {
             // What happened before the end is told before it.
             step = Some(Step::Happened(self.happened().ok_or(error)?));

@@ -235,7 +235,7 @@ impl Connection {
     /// Sends body. What the windows do not let out is queued; how much is queued now. While that is not nothing, an
     /// owner does well not to consume what it got from the other side: [`super::Event::Writable`] tells when it is.
     pub fn data(&mut self, stream: Stream, bytes: &[u8], end: bool) -> Result<usize, SendError> {
-        let room = self.output_room();
+        let (room, moment) = (self.output_room(), self.now);
         let connection = self.send_window;
         let server = self.role == Role::Server;
         let entry = self.streams.get(stream).ok_or(SendError::Gone)?;
@@ -249,6 +249,9 @@ impl Connection {
             return Err(SendError::Full);
         }
         if !rest.is_empty() {
+            if queued == 0 {
+                entry.moved = moment;
+            }
             entry.queue.extend_from_slice(rest);
             entry.blocked = true;
             if end {
@@ -276,6 +279,7 @@ impl Connection {
         if end {
             self.close_if_ended(stream);
         }
+        self.streams.queued += rest.len();
         Ok(queued + rest.len())
     }
 
@@ -383,6 +387,21 @@ impl Connection {
         self.credit(bytes);
     }
 
+    /// All that waits to be sent: the output, and what streams have queued until a window opens. While this is more
+    /// than an owner wants to hold for one peer, the owner feeds no more input, whose answers (heads above all, for
+    /// which no window is asked) would add to it; the rest of the input it keeps. To be asked between two events.
+    #[inline]
+    pub fn backlog(&self) -> usize {
+        self.out.len() - self.out_at + self.streams.queued
+    }
+
+    /// Streams of which something is queued and nothing has left since `then`: their peer opens no window. An owner
+    /// that is done with them resets them. Walks over all streams.
+    pub fn stalled_since(&self, then: Duration) -> impl Iterator<Item = (Stream, u64)> {
+        let stalled = self.streams.iter().filter(move |(_, entry)| entry.queued() > 0 && entry.moved <= then);
+        stalled.map(|(stream, entry)| (stream, entry.token))
+    }
+
     /// Body bytes that [`Connection::data`] would send at once.
     pub fn send_capacity(&self, stream: Stream) -> usize {
         self.send_state(stream).map_or(0, |state| state.capacity)
@@ -429,19 +448,24 @@ impl Connection {
             self.send_window -= length as i64;
             entry.send_window -= length as i64;
             entry.queue_at += length;
+            entry.moved = self.now;
             if !last {
                 if entry.send_window > 0 {
                     entry.waiting = true;
                     self.waiting.push_back(slot);
                 }
+                self.streams.queued -= length;
                 continue;
             }
             entry.queue.clear();
             entry.queue_at = 0;
             entry.local_ended |= end;
-            match std::mem::take(&mut entry.after_queue) {
+            let blocked = std::mem::take(&mut entry.blocked);
+            let after = std::mem::take(&mut entry.after_queue);
+            self.streams.queued -= length;
+            match after {
                 After::Nothing => {
-                    if std::mem::take(&mut entry.blocked) {
+                    if blocked {
                         self.events.push_back(Happened::Writable(stream));
                     }
                 }

@@ -41,6 +41,10 @@ pub(super) struct Entry {
     /// What content-length leaves of the body to come.
     pub body_left: Option<u64>,
     pub opened: Duration,
+    /// What the request's head takes as long as the stream is open (server).
+    pub head: u32,
+    /// When something of the queue last left, or began to wait.
+    pub moved: Duration,
     /// What the windows do not let out yet, from `queue_at` on.
     pub queue: Vec<u8>,
     pub queue_at: usize,
@@ -83,21 +87,21 @@ impl Entry {
         self.queue.len() - self.queue_at
     }
 
-    /// Makes it a free one, its queue's memory kept. Field by field: what is there to drop is seldom there.
+    /// Makes it a free one, `spare` bytes of its queue's memory kept. Field by field: what is there to drop is seldom there.
     #[inline]
-    fn clear(&mut self) {
+    fn clear(&mut self, spare: usize) {
         self.id = 0;
         self.token = 0;
         (self.local_ended, self.remote_ended, self.answered) = (false, false, false);
         (self.waiting, self.blocked, self.enough) = (false, false, false);
-        (self.held, self.released) = (0, 0);
+        (self.held, self.released, self.head) = (0, 0, 0);
         self.body_left = None;
         self.flush_by = None;
         self.queue_at = 0;
         self.to = ResponseTo::default();
         if self.queue.capacity() > 0 {
             self.queue.clear();
-            self.queue.shrink_to(SPARE_QUEUE);
+            self.queue.shrink_to(spare);
         }
         if !self.after_queue.is_nothing() {
             self.after_queue = After::Nothing;
@@ -108,14 +112,19 @@ impl Entry {
     }
 }
 
-/// A queue larger than this is given back when its stream ends.
+/// What of a queue's memory is kept for the next stream, by the first [`SPARE_QUEUES`] entries.
 const SPARE_QUEUE: usize = 4096;
+const SPARE_QUEUES: u32 = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     entries: Vec<Entry>,
     free: Vec<u32>,
     ids: Ids,
+    /// What waits in all queues together.
+    pub queued: usize,
+    /// What the heads of open streams take.
+    pub heads: u64,
 }
 
 impl Streams {
@@ -161,8 +170,10 @@ impl Streams {
     #[inline]
     pub fn remove(&mut self, stream: Stream) -> u32 {
         let Some(entry) = self.get(stream) else { return 0 };
-        let held = entry.held;
-        entry.clear();
+        let (held, head, queued) = (entry.held, entry.head, entry.queued());
+        entry.clear(if stream.slot < SPARE_QUEUES { SPARE_QUEUE } else { 0 });
+        self.queued -= queued;
+        self.heads -= u64::from(head);
         self.ids.remove(stream.id);
         self.free.push(stream.slot);
         held

@@ -5,6 +5,7 @@ mod convert;
 mod differential;
 mod differential_resets;
 mod exchange;
+mod held;
 mod hop;
 mod late;
 mod properties;

@@ -151,7 +151,12 @@ mod tests {
             max_size in prop::sample::select(vec![30usize, 1000]),
         ) {
             let kind = if response { Kind::Response } else { Kind::Request { extended: true } };
-            let limits = HeadLimits { max_size, max_fields: 7, underscores: Underscores::Allow };
+            let limits = HeadLimits {
+                max_size,
+                max_fields: 7,
+                max_referred: 100,
+                underscores: Underscores::Allow,
+            };
             let (mut with, mut without, mut memo) = (Decoder::new(4096), Decoder::new(4096), None);
             let (mut text, mut storage) = (vec![], HeadStorage::new());
             for at in order {
@@ -177,7 +182,12 @@ mod tests {
     #[test]
     fn references_are_known_the_third_time() {
         let kind = Kind::Request { extended: false };
-        let limits = HeadLimits { max_size: 1000, max_fields: 100, underscores: Underscores::Allow };
+        let limits = HeadLimits {
+            max_size: 1000,
+            max_fields: 100,
+            max_referred: 1000,
+            underscores: Underscores::Allow,
+        };
         let (mut decoder, mut memo) = (Decoder::new(4096), None);
         let mut kept = vec![];
         for block in [
