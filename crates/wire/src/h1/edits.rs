@@ -243,11 +243,11 @@ impl Edits {
         self.text.extend_from_slice(b": ");
         let value = self.text.len();
         write(&mut self.text);
-        if let Some(written) = self.text.get_mut(value..)
-            && memchr::memchr3(b'\r', b'\n', 0, written).is_some()
-        {
-            for byte in written.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-                *byte = b' ';
+        if let Some(written) = self.text.get_mut(value..) {
+            // Without an early end the compiler makes vectors of it; most values are shorter than a call would take.
+            let ends_line = |byte: u8| matches!(byte, b'\r' | b'\n' | 0);
+            if written.iter().fold(false, |any, byte| any | ends_line(*byte)) {
+                written.iter_mut().filter(|byte| ends_line(**byte)).for_each(|byte| *byte = b' ');
             }
         }
         if id == HeaderId::Host {

@@ -208,9 +208,11 @@ impl Connection {
 
     fn request<'i>(&mut self, id: u32, end: bool, block: &[u8], scratch: &mut Scratch) -> Found<'i> {
         let kind = Kind::Request { extended: self.config.extended_connect };
+        let mut seen = self.authority;
         let (mut gather, text) = self.decode(kind, block, scratch)?;
-        let fault = match gather.finish_request(text, end) {
+        let fault = match gather.finish_request(text, end, &mut seen) {
             Ok(length) => {
+                self.authority = seen;
                 let head = scratch.text.len() + scratch.storage.memory_used();
                 if !self.can_hold(head, block.len()) {
                     return self.refuse(id).map(|()| None);

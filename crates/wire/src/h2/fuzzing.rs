@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     Config, Connection, ErrorCode, Event, PREFACE, RequestParts, Scratch,
-    gather::{Gather, HeadLimits, Kind},
+    gather::{Gather, HeadLimits, Kind, SeenAuthority},
     hop,
     hpack::{Decoded, Decoder, Encoder, HpackError, Indexing, Sink, name::Name},
     write,
@@ -185,7 +185,7 @@ fn gathered(
         return false;
     }
     match end {
-        Some(end) => gather.finish_request(text, end).is_ok(),
+        Some(end) => gather.finish_request(text, end, &mut SeenAuthority::default()).is_ok(),
         None => gather.finish_response(text, false, to, protocol).is_ok(),
     }
 }
@@ -214,7 +214,11 @@ pub(crate) fn assert_restored(head: &h1::RequestHead<'_>, direct: &[u8]) {
     let mut gather = Gather::new(Kind::Request { extended: true }, limits, &mut text, &mut storage);
     assert_eq!(Decoder::new(4096).decode(&block, &mut text, &mut gather), Ok(()));
     let end = head.framing() == BodyFraming::None && !upgrade;
-    assert!(gather.finish_request(&mut text, end).is_ok(), "{}", direct.escape_ascii());
+    assert!(
+        gather.finish_request(&mut text, end, &mut SeenAuthority::default()).is_ok(),
+        "{}",
+        direct.escape_ascii()
+    );
     assert!(hop::restore_request(&mut text, &mut storage), "{}", shape.escape_ascii());
     let mut out = Vec::new();
     h1::write_request(&storage.request(&text), &Edits::new(), &mut out);

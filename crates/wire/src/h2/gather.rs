@@ -26,6 +26,8 @@ use super::{
 pub(super) mod memo;
 mod whole;
 
+pub(super) use whole::SeenAuthority;
+
 /// Bounds on one head or trailer section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {

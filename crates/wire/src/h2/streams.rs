@@ -222,6 +222,9 @@ struct Ids {
     /// A power of two, at most half full; id 0 is vacant.
     places: Vec<(u32, u32)>,
     count: usize,
+    /// How many are not in their first place. Usually none: then nobody has to be looked for to close a gap, which takes
+    /// a walk over all neighbours.
+    displaced: usize,
 }
 
 const FIRST_PLACES: usize = 16;
@@ -256,6 +259,7 @@ impl Ids {
         if (self.count + 1) * 2 > self.places.len() {
             let size = (self.places.len() * 2).max(FIRST_PLACES);
             let old = std::mem::replace(&mut self.places, vec![(0, 0); size]);
+            self.displaced = 0;
             old.into_iter().filter(|(id, _)| *id != 0).for_each(|(id, slot)| self.put(id, slot));
         }
         self.put(id, slot);
@@ -263,16 +267,23 @@ impl Ids {
     }
 
     fn put(&mut self, id: u32, slot: u32) {
-        let mut at = self.home(id);
+        let home = self.home(id);
+        let mut at = home;
         while self.places[at].0 != 0 {
             at = (at + 1) & (self.places.len() - 1);
         }
         self.places[at] = (id, slot);
+        self.displaced += usize::from(at != home);
     }
 
     fn remove(&mut self, id: u32) {
         let Some(mut hole) = self.place(id) else { return };
         self.count -= 1;
+        self.displaced -= usize::from(hole != self.home(id));
+        if self.displaced == 0 {
+            self.places[hole].0 = 0;
+            return;
+        }
         let mask = self.places.len() - 1;
         let mut at = hole;
         loop {
@@ -290,6 +301,8 @@ impl Ids {
                 }
             }
             self.places[hole] = self.places[at];
+            // It was displaced, or it would have stayed.
+            self.displaced -= usize::from(hole == self.home(self.places[at].0));
             hole = at;
         }
     }

@@ -13,9 +13,21 @@ use crate::{
 };
 
 use super::{
-    super::{error::detail, hpack::name::Pseudo},
+    super::{
+        error::detail,
+        hpack::{Origin, name::Pseudo},
+    },
     Fault, GET, Gather, Kind, MAX_METHOD, append_line,
 };
+
+/// The authority read last on a connection, and the table entry it came by: most requests of a connection are for the
+/// same one, which is then not taken apart again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::h2) struct SeenAuthority {
+    origin: Origin,
+    host_length: u32,
+    port: Option<u16>,
+}
 
 impl Gather<'_> {
     /// After the last field of a trailer section.
@@ -25,7 +37,12 @@ impl Gather<'_> {
     }
 
     /// After the last field of a request. `end`: there is no body.
-    pub fn finish_request(&mut self, text: &mut Vec<u8>, end: bool) -> Result<Option<u64>, Fault> {
+    pub fn finish_request(
+        &mut self,
+        text: &mut Vec<u8>,
+        end: bool,
+        seen: &mut SeenAuthority,
+    ) -> Result<Option<u64>, Fault> {
         let fields = match self.state.fields {
             Some(fields) => fields,
             None => {
@@ -75,7 +92,7 @@ impl Gather<'_> {
             }
             (line.target, line.path) = (path, path);
         }
-        self.read_authority(text)?;
+        self.read_authority(text, seen)?;
         self.read_expect(text, end)?;
         if protocol.is_some() {
             // RFC 9110 §9.3.6: what asks for a tunnel has no content. Envoy forgives a length of zero.
@@ -185,22 +202,25 @@ impl Gather<'_> {
         self.storage.line.upgrade = u8::try_from(slot).ok();
     }
 
-    fn read_authority(&mut self, text: &[u8]) -> Result<(), Fault> {
+    fn read_authority(&mut self, text: &[u8], seen: &mut SeenAuthority) -> Result<(), Fault> {
         let host = self.storage.known(HeaderId::Host).and_then(|slot| self.storage.slots.get(slot));
-        let span = host.map(|slot| slot.value).unwrap_or_default();
+        let (span, serial) = host.map(|slot| (slot.value, slot.serial)).unwrap_or_default();
         if span.length == 0 {
             return Err(Fault::Rejected(Reject::unserved(400, details::MISSING_HOST)));
         }
-        let Some(authority) = Authority::parse(span.of(text)) else {
-            return Err(Fault::Rejected(Reject::malformed(Side::Request, details::INVALID_AUTHORITY)));
-        };
+        let origin = Origin { decoder: self.storage.decoder, serial };
+        if serial == 0 || seen.origin != origin {
+            let Some(authority) = Authority::parse(span.of(text)) else {
+                return Err(Fault::Rejected(Reject::malformed(Side::Request, details::INVALID_AUTHORITY)));
+            };
+            *seen = SeenAuthority { origin, host_length: authority.host.len() as u32, port: authority.port };
+        }
         let line = &mut self.storage.line;
-        if line.form == TargetForm::Authority && authority.port.is_none() {
+        if line.form == TargetForm::Authority && seen.port.is_none() {
             return Err(Fault::Malformed("CONNECT without a port"));
         }
         line.authority = span;
-        line.host_length = authority.host.len() as u32;
-        line.port = authority.port;
+        (line.host_length, line.port) = (seen.host_length, seen.port);
         Ok(())
     }
 
