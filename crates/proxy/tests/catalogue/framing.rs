@@ -175,7 +175,9 @@ fn chunks() -> Vec<Case> {
     let many = format!("1;{}\r\na\r\n", "x".repeat(4096)).repeat(10_000);
     cases.push(case("H-21", chunked(many), aborted()));
 
-    let large = format!("0\r\n{}\r\n", "x: 0123456789\r\n".repeat(70_000));
+    let many = format!("0\r\n{}\r\n", "x: 0123456789\r\n".repeat(70_000));
+    cases.push(case("H-22", chunked(many), Aborted(&[431], "http1.too_many_headers")));
+    let large = format!("0\r\nx: {}\r\n\r\n", "0123456789".repeat(90_000));
     cases.push(case("H-22", chunked(large), Aborted(&[431], "http1.trailers_too_large")));
     let forbidden =
         "3\r\nabc\r\n0\r\nContent-Length: 0\r\nX-Sum: 1\r\nHost: evil\r\nAuthorization: x\r\n\r\n";
@@ -347,7 +349,7 @@ pub fn run(cases: Vec<Case>) {
 
 fn shows_http(input: &[u8]) -> bool {
     use wire::h1::Version;
-    matches!(inspect_http(input), Sniff::Http1(Version::Http11) | Sniff::Http2Preface)
+    matches!(inspect_http(input), Sniff::Http1(Version::Http11) | Sniff::Http2Preface | Sniff::HttpTooLong)
 }
 
 /// Not HTTP, says the inspector: then the bytes are nobody's business and arrive as they are.
