@@ -155,3 +155,23 @@ fn bytes_behind_a_response_close_their_connection_and_nobody_elses() {
         eventually(&gauge, || proxy.count(&gauge, &["\"up\""]) == 0);
     }
 }
+
+/// The idle time of a cluster ends HTTP/2 connections too, once: nothing that is flushed on them makes them younger.
+#[test]
+fn an_idle_http2_connection_to_a_host_is_closed_after_its_time() {
+    let answer = json!([{ "match": { "prefix": "/" }, "direct_response": { "status": 200, "body": { "inline_string": "h2" } } }]);
+    let host = Proxy::start(http_listener(http(answer)), &[]);
+    let mut shared = cluster("up", &[host.address]);
+    const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    shared["typed_extension_protocol_options"] = json!({ OPTIONS: typed(OPTIONS, json!({
+        "common_http_protocol_options": { "idle_timeout": "2.5s" },
+        "explicit_http_config": { "http2_protocol_options": {} } })) });
+    let proxy = Proxy::start(http_listener(http(to("up"))), &[shared]);
+    assert_eq!(proxy.get("/").body, "h2");
+    let used = std::time::Instant::now();
+    eventually("closed", || proxy.count("envoy_cluster_upstream_cx_active", &["\"up\""]) == 0);
+    let idle = used.elapsed();
+    println!("closed after {idle:?}");
+    assert!(idle > Duration::from_secs(2), "{idle:?}");
+    assert_eq!(proxy.count("envoy_cluster_upstream_cx_idle_timeout", &["\"up\""]), 1);
+}

@@ -374,3 +374,66 @@ fn the_router_obeys_its_own_headers() {
     assert_eq!(header(&sent, "x-envoy-upstream-rq-timeout-ms"), None);
     assert_eq!(header(&sent, "x-envoy-expected-rq-timeout-ms"), Some("30"));
 }
+
+/// Envoy keeps a body of up to 1 MiB for another attempt, or as much as the route says; what is longer is counted.
+#[test]
+fn a_body_of_up_to_a_mebibyte_is_sent_again() {
+    for (limit, length, status) in [
+        (None, 262_145, 200),
+        (None, 1 << 20, 200),
+        (None, (1 << 20) + 1, 503),
+        (Some(1000), 1000, 200),
+        (Some(1000), 1001, 503),
+        (Some(2 << 20), (1 << 20) + 1, 200),
+    ] {
+        let host = Host::start(|connection| {
+            while connection.request().is_some() {
+                let status = if connection.number == 1 { "503 Busy" } else { "200 OK" };
+                connection.say(&format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n"));
+            }
+        });
+        let policy =
+            json!({ "retry_on": "5xx", "num_retries": 3, "retry_back_off": { "base_interval": "0.001s" } });
+        let mut routes = retried(policy);
+        if let Some(limit) = limit {
+            routes[0]["request_body_buffer_limit"] = limit.into();
+        }
+        let proxy = Proxy::start(http_listener(http(routes)), &[cluster("up", &[host.address])]);
+        let body = "b".repeat(length);
+        let answer = proxy
+            .client()
+            .ask(&format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"));
+        assert_eq!(answer.status, status, "{limit:?} {length}");
+        let abandoned = proxy.count("envoy_cluster_retry_or_shadow_abandoned", &["\"up\""]);
+        assert_eq!(abandoned, u64::from(status == 503), "{limit:?} {length}");
+    }
+}
+
+/// What a host is told of the time it has is of the attempt: what is left of the route's after earlier ones.
+#[test]
+fn an_attempt_is_told_the_time_that_is_left() {
+    let host = Host::start(|connection| {
+        while connection.request().is_some() {
+            // The first answer takes its time.
+            std::thread::park_timeout(Duration::from_millis(if connection.number == 1 { 300 } else { 0 }));
+            let status = if connection.number == 1 { "503 Busy" } else { "200 OK" };
+            connection.say(&format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n"));
+        }
+    });
+    let policy =
+        json!({ "retry_on": "5xx", "num_retries": 3, "retry_back_off": { "base_interval": "0.001s" } });
+    let routes = json!([{ "match": { "prefix": "/" }, "route": {
+        "cluster": "up", "timeout": "8s", "retry_policy": policy } }]);
+    let proxy = Proxy::start(http_listener(http(routes)), &[cluster("up", &[host.address])]);
+    assert_eq!(proxy.get("/").status, 200);
+    let seen = host.requests.lock().unwrap().clone();
+    let told: Vec<u64> = seen
+        .iter()
+        .map(|head| header(head, "x-envoy-expected-rq-timeout-ms").unwrap().parse().unwrap())
+        .collect();
+    println!("told: {told:?}");
+    assert_eq!(told[0], 8000);
+    assert!(told[1] <= 7700 && told[1] > 0, "{told:?}");
+    let attempts: Vec<_> = seen.iter().map(|head| header(head, "x-envoy-attempt-count")).collect();
+    assert_eq!(attempts, [Some("1"), Some("2")]);
+}

@@ -218,8 +218,7 @@ pub struct UpstreamH2 {
     /// Requests sent on it so far.
     pub requests: u32,
     pub local: Option<SocketAddr>,
-    pub opened: Time,
-    pub used: Time,
+    pub timers: H2Timers,
     /// When bytes last came.
     pub heard: Time,
     pub _slot: crate::upstream::counted::ConnectionSlot,

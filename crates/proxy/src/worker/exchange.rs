@@ -39,7 +39,7 @@ const SPARE: usize = 256;
 /// Those kept while nothing is to do, so that a burst leaves no lasting mark.
 const SPARE_IDLE: usize = 16;
 /// Memory a spare exchange may keep in one buffer.
-const SPARE_BUFFER: usize = 8 * 1024;
+const SPARE_BUFFER: usize = 16 * 1024;
 
 impl Exchanges {
     pub fn new(now: Time) -> Exchanges {

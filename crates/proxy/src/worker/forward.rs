@@ -10,7 +10,8 @@ use wire::h2::{ErrorCode, Trailers};
 use super::Worker;
 use super::connection::Conn;
 use super::exchange::{Exchange, ExchangeId, Framing, Phase};
-use crate::net::sockets::Key;
+use super::route::Routed;
+use crate::net::sockets::{HIGH_WATER, Key};
 
 impl Worker {
     /// More of a request's body: as framed by an HTTP/1 client with its trailers in `tail`, or payload and the trailer
@@ -102,17 +103,36 @@ impl Worker {
             return;
         }
         let waiting = !matches!(exchange.phase, Phase::Attempt | Phase::Response);
-        let limit = exchange.route.as_ref().map_or(0, |routed| routed.replay_limit);
-        if !waiting && (exchange.response_started || exchange.replay.len() + body.len() + tail.len() > limit)
-        {
-            exchange.replayable = false;
-            exchange.replay = Vec::new();
-            return;
+        let length = exchange.replay.len() + body.len() + tail.len();
+        if !waiting && (exchange.response_started || length > self.replay_limit(exchange)) {
+            return self.give_up_replay(exchange);
         }
         exchange.replay.extend_from_slice(body);
         match exchange.stream {
             None => exchange.replay.extend_from_slice(tail),
             Some(_) => exchange.trailers.extend_from_slice(tail),
+        }
+    }
+
+    /// How much of a body that was sent is kept, to be sent again: less while the worker's budget is spent.
+    pub(super) fn replay_limit(&self, exchange: &Exchange) -> usize {
+        let limit = exchange.route.as_ref().map_or(0, |routed| routed.replay_limit);
+        match self.ration() {
+            HIGH_WATER => limit,
+            short => limit.min(short),
+        }
+    }
+
+    /// The body is too long to be sent twice. Envoy counts it where it would have been tried again.
+    pub(super) fn give_up_replay(&mut self, exchange: &mut Exchange) {
+        exchange.replay = Vec::new();
+        let asked = exchange.route.as_ref().and_then(Routed::forward).is_some_and(|to| to.retry.is_some());
+        if std::mem::take(&mut exchange.replayable)
+            && asked
+            && !exchange.response_started
+            && let Some(cluster) = &exchange.counted.cluster
+        {
+            self.telemetry.shard.inc(cluster.stats.retry_or_shadow_abandoned);
         }
     }
 

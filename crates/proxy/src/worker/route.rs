@@ -16,9 +16,11 @@ use super::request_edits::TooLong;
 use super::{Current, Worker};
 use crate::net::sockets::Key;
 
-/// Body bytes kept for another attempt. Envoy keeps up to its connection buffer, 1 MiB; a quarter of that keeps a
-/// proxy under a thousand slow uploads small, and whoever needs more says so in the route.
-const REPLAY_LIMIT: usize = 256 * 1024;
+/// Body bytes kept for another attempt, as many as Envoy keeps (its default connection buffer), within the worker's
+/// budget of memory.
+const REPLAY_LIMIT: usize = 1024 * 1024;
+/// The same without a retry policy: for a request that met a connection its host had closed.
+const UNASKED_REPLAY_LIMIT: usize = 16 * 1024;
 
 /// A decision kept without a borrow: the parts it was made of, and its place in them.
 pub struct Routed {
@@ -218,12 +220,11 @@ impl Worker {
     /// Makes the request what its host is to get. Time counts from here: what filters took is not the route's.
     fn prepare(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
         let key = exchange.down;
-        let Some(http) = exchange.route.as_ref().map(|routed| routed.http.clone()) else { return };
         if let Err(TooLong) = self.edit_request(key, &mut exchange) {
             let reply = Reply::new(414, b"", Flags::NONE, "path_rewrite_too_long");
             return self.reply(id, exchange, &reply);
         }
-        self.limit_time(&mut exchange, &http);
+        self.limit_time(&mut exchange);
         self.send_on(id, exchange, body);
     }
 
@@ -327,7 +328,7 @@ fn routed(
         verdict,
         split,
         named,
-        replay_limit: if retries { limit } else { limit.min(16 * 1024) },
+        replay_limit: if retries { limit } else { limit.min(UNASKED_REPLAY_LIMIT) },
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wire::HeaderId;
+use wire::grpc::{parse_timeout, push_timeout};
 
 use super::Worker;
 use super::chain::HttpChain;
@@ -14,7 +15,7 @@ impl Worker {
     pub(super) fn limit_stream(&mut self, exchange: &mut Exchange, http: &HttpChain) {
         let timeouts = &http.settings.timeouts;
         let forward = exchange.route.as_ref().and_then(Routed::forward);
-        let grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(grpc_timeout);
+        let grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(parse_timeout);
         let duration = match forward {
             Some(forward) => forward.stream_duration(timeouts.max_stream_duration, grpc),
             None => timeouts.max_stream_duration,
@@ -35,18 +36,16 @@ impl Worker {
     }
 
     /// The route's timeouts, which run from when the filters have let the request pass.
-    pub(super) fn limit_time(&mut self, exchange: &mut Exchange, http: &HttpChain) {
+    pub(super) fn limit_time(&mut self, exchange: &mut Exchange) {
         let Some(forward) = exchange.route.as_ref().and_then(Routed::forward) else { return };
         let mut timeout = forward.timeout;
-        let grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(grpc_timeout);
+        let grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(parse_timeout);
         if let Some(longest) = forward.grpc_timeout_max
             && let Some(asked) = grpc
         {
             timeout = Some(if longest.is_zero() { asked } else { asked.min(longest) });
         }
         let from_client = grpc.is_some() && timeout == grpc;
-        let settings = &http.settings.timeouts;
-        let duration = forward.stream_duration(settings.max_stream_duration, grpc);
         match exchange.obeyed.timeout_millis {
             Some(0) => timeout = None,
             Some(millis) => timeout = Some(Duration::from_millis(millis)),
@@ -60,20 +59,39 @@ impl Worker {
         exchange.per_try_timeout = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
         exchange.per_try_idle_timeout = forward.retry.as_ref().and_then(|policy| policy.per_try_idle_timeout);
         exchange.route_timeout = timeout;
-        let expected = exchange.per_try_timeout.or(timeout);
-        if let (Some(_), Some(duration)) = (grpc, duration) {
-            // Envoy: the host is told how long it has, not how long the client had asked for.
-            let text = format!("{}m", duration.as_millis().min(99_999_999));
-            let head = exchange.request.request(&exchange.head);
-            exchange.edits.set_known(&head, HeaderId::GrpcTimeout, text.as_bytes());
-        }
         if exchange.request_done {
             self.start_route_timeout(exchange);
         }
-        if !http.settings.router.suppress_envoy_headers
-            && let Some(expected) = expected
-        {
-            let head = exchange.request.request(&exchange.head);
+    }
+
+    /// Tells the host how long it has for this attempt: the time of a try, or what is left of the route's (Envoy:
+    /// `FilterUtility::setTimeoutHeaders`).
+    pub(super) fn tell_time_left(&mut self, exchange: &mut Exchange) {
+        let Some(routed) = &exchange.route else { return };
+        let Some(forward) = routed.forward() else { return };
+        let suppress = routed.http.settings.router.suppress_envoy_headers;
+        let now = self.now;
+        let left = |deadline: Deadline| (deadline != Deadline::NEVER).then(|| deadline.0.since(now));
+        // Nothing would be taken for no limit.
+        let least = Duration::from_millis(1);
+        let expected = exchange.per_try_timeout.or(exchange.route_timeout).map(|expected| {
+            let left = left(exchange.route_deadline).unwrap_or(expected);
+            expected.min(left).max(least)
+        });
+        let has_grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(parse_timeout).is_some();
+        let told = match (forward.grpc_timeout_max, expected) {
+            (Some(_), Some(expected)) if exchange.is_grpc() => Some(expected),
+            _ if has_grpc => left(exchange.duration_deadline).map(|left| left.max(least)),
+            _ => None,
+        };
+        let head = exchange.request.request(&exchange.head);
+        if let Some(told) = told {
+            // Not how long the client had asked for.
+            let mut text = vec![];
+            push_timeout(&mut text, told);
+            exchange.edits.set_known(&head, HeaderId::GrpcTimeout, &text);
+        }
+        if let (false, Some(expected)) = (suppress, expected) {
             exchange.edits.remove_known(&head, HeaderId::XEnvoyExpectedRqTimeoutMs);
             let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
             exchange.edits.append_number(HeaderId::XEnvoyExpectedRqTimeoutMs, millis);
@@ -118,23 +136,5 @@ impl Worker {
         {
             exchange.try_idle_deadline = Deadline(self.now.after(idle));
         }
-    }
-}
-
-/// `grpc-timeout`: up to eight digits and a unit.
-fn grpc_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
-    if digits.is_empty() || digits.len() > 8 {
-        return None;
-    }
-    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    match unit {
-        b'H' => Some(Duration::from_secs(count * 3600)),
-        b'M' => Some(Duration::from_secs(count * 60)),
-        b'S' => Some(Duration::from_secs(count)),
-        b'm' => Some(Duration::from_millis(count)),
-        b'u' => Some(Duration::from_micros(count)),
-        b'n' => Some(Duration::from_nanos(count)),
-        _ => None,
     }
 }

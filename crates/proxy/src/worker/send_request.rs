@@ -41,7 +41,7 @@ impl Worker {
             }
             Some(Conn::UpstreamH2(up)) => {
                 up.requests += 1;
-                up.used = now;
+                up.timers.stream_began(now);
                 if let Some(cluster) = &exchange.counted.cluster {
                     let most = cluster.config.borrow().max_requests_per_connection;
                     if most.is_some_and(|most| up.requests >= most) {
@@ -183,11 +183,11 @@ impl Worker {
 
     /// What was sent may have to be sent once more.
     fn keep_again(&mut self, exchange: &mut Exchange, kept: Vec<u8>, body: &[u8]) {
-        let limit = exchange.route.as_ref().map_or(0, |routed| routed.replay_limit);
-        exchange.replayable &= kept.len() + body.len() <= limit;
-        if exchange.replayable {
+        if exchange.replayable && kept.len() + body.len() <= self.replay_limit(exchange) {
             exchange.replay = kept;
             exchange.replay.extend_from_slice(body);
+        } else {
+            self.give_up_replay(exchange);
         }
     }
 
@@ -201,6 +201,7 @@ impl Worker {
         if exchange.auto_host && !host.hostname.is_empty() {
             set_host(exchange, host.hostname.as_bytes(), forwarded_host, suppress);
         }
+        self.tell_time_left(exchange);
         let head = exchange.request.request(&exchange.head);
         if count {
             exchange.edits.remove_known(&head, HeaderId::XEnvoyAttemptCount);

@@ -11,7 +11,7 @@ use wire::{HeaderId, Reject, reject::Side};
 use super::Worker;
 use super::connection::{Conn, UpstreamH2};
 use super::exchange::{ExchangeId, Framing, Phase};
-use super::h2_timers::RELEASE_AFTER;
+use super::h2_timers::{Due, H2Limits, H2Timers};
 use super::local_reply::Reset;
 use super::retry::Unprocessed;
 use crate::clock::Time;
@@ -44,8 +44,7 @@ impl Worker {
             connect_deadline: if connecting { self.now.after(config.connect_timeout) } else { Time::NEVER },
             requests: 0,
             local,
-            opened: self.now,
-            used: self.now,
+            timers: H2Timers::new(self.now),
             heard: self.now,
             _slot: slot,
             introduced: false,
@@ -320,34 +319,28 @@ impl Worker {
     pub(super) fn h2_host_flushed(&mut self, key: Key) {
         let now = self.now;
         let Some(up) = self.h2_host(key) else { return };
-        if up.codec.open_streams() > 0 || !up.upgrades.is_empty() {
+        let busy = up.codec.open_streams() + up.upgrades.len();
+        up.timers.streams(now, busy);
+        if busy > 0 {
             return;
         }
-        up.used = now;
         let over = up.codec.is_drained() || up.retiring || up.host.gone.get();
         if over && up.codec.output().is_empty() {
             self.discard_h2_host(key);
         } else {
-            self.sockets.set_deadline(key, now.after(RELEASE_AFTER));
+            self.arm_h2_host(key);
         }
     }
 
     pub(super) fn arm_h2_host(&mut self, key: Key) {
-        let now = self.now;
         let Some(up) = self.h2_host(key) else { return };
-        let mut deadline = up.connect_deadline;
-        if !up.connecting {
-            deadline = up.codec.deadline().map_or(Time::NEVER, |at| Time::default().after(at));
-            let config = up.host.cluster.config.borrow();
-            if let Some(idle) = config.idle_timeout
-                && up.codec.open_streams() == 0
-            {
-                deadline = deadline.min(up.used.after(idle));
+        let deadline = match up.connecting {
+            true => up.connect_deadline,
+            false => {
+                let codec = up.codec.deadline().map_or(Time::NEVER, |at| Time::default().after(at));
+                codec.min(up.timers.deadline(limits(up)))
             }
-            if let Some(longest) = config.max_connection_duration {
-                deadline = deadline.min(up.opened.after(longest).max(now));
-            }
-        }
+        };
         self.sockets.set_deadline(key, deadline);
     }
 
@@ -366,22 +359,18 @@ impl Worker {
         if let Err(error) = up.codec.poll_timeouts(now.as_duration()) {
             return self.h2_host_failed(key, &error);
         }
-        let idle = cluster.config.borrow().idle_timeout;
-        let longest = cluster.config.borrow().max_connection_duration;
-        up.retiring |= longest.is_some_and(|longest| now.since(up.opened) >= longest);
-        if up.codec.open_streams() == 0 && up.upgrades.is_empty() {
-            if idle.is_some_and(|idle| now.since(up.used) >= idle) {
-                self.telemetry.shard.inc(cluster.stats.upstream_cx_idle_timeout);
-                self.discard_h2_host(key);
-                return;
+        while let Some(due) = up.timers.due(now, limits(up)) {
+            match due {
+                Due::Release => up.codec.release_memory(),
+                Due::TooOld => up.retiring = true,
+                Due::Idle => {
+                    self.telemetry.shard.inc(cluster.stats.upstream_cx_idle_timeout);
+                    return self.discard_h2_host(key);
+                }
             }
-            if up.retiring {
-                self.discard_h2_host(key);
-                return;
-            }
-            if now.since(up.used) >= RELEASE_AFTER {
-                up.codec.release_memory();
-            }
+        }
+        if up.retiring && up.codec.open_streams() == 0 && up.upgrades.is_empty() {
+            return self.discard_h2_host(key);
         }
         self.flush_later(key);
         self.arm_h2_host(key);
@@ -422,6 +411,11 @@ impl Worker {
             self.leave_room(host);
         }
     }
+}
+
+fn limits(up: &UpstreamH2) -> H2Limits {
+    let config = up.host.cluster.config.borrow();
+    H2Limits { idle: config.idle_timeout, longest: config.max_connection_duration }
 }
 
 fn up_consume(worker: &mut Worker, key: Key, stream: Stream, bytes: usize) {
