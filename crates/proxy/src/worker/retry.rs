@@ -21,6 +21,8 @@ use crate::upstream::outlier::Fared;
 /// How sure it is that a host has done nothing for a request whose connection or stream it closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unprocessed {
+    /// No byte of it has reached the host.
+    Unseen,
     /// It says so itself (RFC 9113 §8.7).
     Surely,
     /// It closed an idle connection at the moment the request went out on it.
@@ -52,8 +54,8 @@ impl Worker {
         self.telemetry.shard.inc(host.cluster.stats.upstream_cx_destroy_remote_with_active_rq);
         // A host may close a kept-alive connection at any moment (RFC 9112 §9.3.1): the request met a closed door.
         let unprocessed =
-            if self.took_nothing(key, error) { Unprocessed::Surely } else { Unprocessed::Maybe };
-        let closed_door = !answered && (kept_alive || unprocessed == Unprocessed::Surely);
+            if self.took_nothing(key, error) { Unprocessed::Unseen } else { Unprocessed::Maybe };
+        let closed_door = !answered && (kept_alive || unprocessed == Unprocessed::Unseen);
         if closed_door && self.may_send_elsewhere(id, unprocessed) {
             // The others kept for this host may be just as dead: they go first, so that the next is fresh.
             let idle = std::mem::take(&mut *host.idle.borrow_mut());
@@ -83,7 +85,8 @@ impl Worker {
     fn may_send_elsewhere(&self, id: ExchangeId, unprocessed: Unprocessed) -> bool {
         self.exchanges.get(id).is_some_and(|exchange| {
             let safe = match unprocessed {
-                Unprocessed::Surely => exchange.replaced < MOST_REPLACED,
+                Unprocessed::Unseen => exchange.replaced < MOST_REPLACED,
+                Unprocessed::Surely => exchange.replaced == 0,
                 Unprocessed::Maybe => {
                     exchange.replaced == 0 && IDEMPOTENT.contains(&exchange.head_view().method())
                 }
