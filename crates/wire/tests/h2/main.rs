@@ -2,6 +2,7 @@
 
 mod abuse;
 mod convert;
+mod cuts;
 mod differential;
 mod differential_resets;
 mod exchange;
