@@ -85,7 +85,7 @@ fn the_authority_of_the_target_becomes_host() {
 }
 
 #[test]
-fn edits() {
+fn edits_replace_remove_and_append_lines_as_recorded() {
     let text = "GET /old HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Gone: 1\r\nX-Set: 1\r\nx-set: 2\r\n\r\n";
     let out = forwarded(text, |head, edits| {
         edits.method(b"PUT");
@@ -159,7 +159,7 @@ fn no_value_ends_its_line_and_no_name_is_more_than_a_name() {
 }
 
 #[test]
-fn there_is_always_one_host() {
+fn whatever_edits_say_one_host_line_is_sent() {
     let text = "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n";
     assert_eq!(
         forwarded(text, |head, edits| edits.remove(head, b"host")),
@@ -189,7 +189,7 @@ fn edits_are_as_new_after_clear() {
 }
 
 #[test]
-fn underscores() {
+fn names_with_underscores_are_allowed_dropped_or_refused_as_configured() {
     // Envoy's headers_with_underscores_action.
     let text = "GET / HTTP/1.1\r\nHost: a\r\nx_y: 1\r\nX: 1\r\n\r\n";
     let limits = |underscores| Limits { underscores, ..Limits::default() };

@@ -47,7 +47,7 @@ const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nServer: x\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello";
 
 #[test]
-fn a_message_costs_none() {
+fn a_message_is_parsed_edited_and_written_without_an_allocation() {
     let limits = Limits::default();
     let (mut storage, mut edits, mut out) = (HeadStorage::new(), Edits::new(), Vec::new());
     let mut random = Random::from_seed(1);

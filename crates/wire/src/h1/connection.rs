@@ -58,16 +58,16 @@ fn read_options(storage: &mut HeadStorage, head: &[u8], side: Side) -> Result<Op
         let (close, keep_alive) =
             (value.eq_ignore_ascii_case(b"close"), value.eq_ignore_ascii_case(b"keep-alive"));
         if close || keep_alive {
-            storage.hop.insert(slot);
+            storage.per_hop.insert(slot);
             return Ok(Options { close, keep_alive, upgrade: false });
         }
     }
     let rejected = Reject::malformed(side, details::CONNECTION_HEADER_REJECTED);
     let mut options = Options::default();
-    let mut hop = storage.hop;
+    let mut per_hop = storage.per_hop;
     let mut nominated = 0;
     for slot in storage.all(HeaderId::Connection) {
-        hop.insert(slot);
+        per_hop.insert(slot);
         for name in list(storage.value(slot, head)) {
             if name.eq_ignore_ascii_case(b"close") {
                 options.close = true;
@@ -98,12 +98,12 @@ fn read_options(storage: &mut HeadStorage, head: &[u8], side: Side) -> Result<Op
             }
             for (at, slot) in storage.slots.iter().enumerate() {
                 if slot.id == id && slot.name.of(head).eq_ignore_ascii_case(name) {
-                    hop.insert(at);
+                    per_hop.insert(at);
                 }
             }
         }
     }
-    storage.hop = hop;
+    storage.per_hop = per_hop;
     Ok(options)
 }
 
@@ -122,7 +122,7 @@ fn is_protected(id: HeaderId, name: &[u8]) -> bool {
 /// Keeps `te: trailers`, cuts every other coding.
 #[inline(never)]
 fn apply_te(storage: &mut HeadStorage, head: &[u8]) {
-    let mut hop = storage.hop;
+    let mut per_hop = storage.per_hop;
     let mut kept = false;
     let mut wanted = false;
     for slot in storage.all(HeaderId::Te) {
@@ -131,10 +131,10 @@ fn apply_te(storage: &mut HeadStorage, head: &[u8]) {
             kept = true;
         } else {
             wanted |= list_has(value, b"trailers");
-            hop.insert(slot);
+            per_hop.insert(slot);
         }
     }
-    storage.hop = hop;
+    storage.per_hop = per_hop;
     storage.line.rewrite_te = wanted && !kept;
 }
 

@@ -201,7 +201,7 @@ impl Edits {
 
     #[inline]
     fn is_cut(&self, head: &Head<'_>, slot: usize) -> bool {
-        self.cut.has(slot) || head.storage.hop.has(slot)
+        self.cut.has(slot) || head.storage.per_hop.has(slot)
     }
 
     /// Sends another method. Ignored unless a token.

@@ -15,7 +15,7 @@ pub struct HeadStorage {
     /// By id, whether it stands more than once.
     repeated: u128,
     /// Fields meant for this hop alone (or dropped for their underscore): never forwarded.
-    pub(crate) hop: SlotSet,
+    pub(crate) per_hop: SlotSet,
     /// Fields an HTTP/2 peer asked never to be put into a compression table (RFC 7541 §7.1.3).
     pub(crate) sensitive: SlotSet,
     /// Fields an HTTP/2 peer sent by reference to its compression table: they come again and again.
@@ -143,7 +143,7 @@ impl Default for HeadStorage {
             slots: Vec::new(),
             first: [0; HeaderId::COUNT],
             repeated: 0,
-            hop: SlotSet::default(),
+            per_hop: SlotSet::default(),
             sensitive: SlotSet::default(),
             recurring: SlotSet::default(),
             decoder: 0,
@@ -208,7 +208,7 @@ impl HeadStorage {
         self.slots.clear();
         self.first = [0; HeaderId::COUNT];
         self.repeated = 0;
-        self.hop = SlotSet::default();
+        self.per_hop = SlotSet::default();
         self.sensitive = SlotSet::default();
         self.recurring = SlotSet::default();
         (self.decoder, self.path_serial) = (0, 0);
@@ -221,7 +221,7 @@ impl HeadStorage {
         self.slots.clear();
         self.slots.extend_from_slice(&other.slots);
         (self.first, self.repeated) = (other.first, other.repeated);
-        (self.hop, self.sensitive, self.recurring) = (other.hop, other.sensitive, other.recurring);
+        (self.per_hop, self.sensitive, self.recurring) = (other.per_hop, other.sensitive, other.recurring);
         (self.decoder, self.path_serial) = (other.decoder, other.path_serial);
         self.line = StartLine::default();
     }
@@ -241,7 +241,7 @@ impl HeadStorage {
         let index = self.slots.len();
         self.slots.push(slot);
         if slot.hidden {
-            self.hop.insert(index);
+            self.per_hop.insert(index);
         } else {
             self.index(index, slot.id);
         }
@@ -271,7 +271,7 @@ impl HeadStorage {
     pub(crate) fn forget(&mut self, id: HeaderId) {
         for (at, old) in self.slots.iter_mut().enumerate().filter(|(_, old)| old.id == id) {
             old.hidden = true;
-            self.hop.insert(at);
+            self.per_hop.insert(at);
         }
         if let Some(first) = self.first.get_mut(id as usize) {
             *first = 0;
@@ -283,7 +283,9 @@ impl HeadStorage {
     pub(crate) fn pop(&mut self) {
         let Some(slot) = self.slots.pop() else { return };
         let at = self.slots.len();
-        [&mut self.hop, &mut self.sensitive, &mut self.recurring].into_iter().for_each(|set| set.remove(at));
+        [&mut self.per_hop, &mut self.sensitive, &mut self.recurring]
+            .into_iter()
+            .for_each(|set| set.remove(at));
         if self.known(slot.id) == Some(at)
             && let Some(first) = self.first.get_mut(slot.id as usize)
         {
@@ -294,7 +296,7 @@ impl HeadStorage {
     /// Takes the slots from `count` on for those of the head, in place of those before, whose sets are given.
     pub(crate) fn adopt(&mut self, count: usize, sensitive: SlotSet, recurring: SlotSet) {
         self.first = [0; HeaderId::COUNT];
-        (self.repeated, self.hop) = (0, SlotSet::default());
+        (self.repeated, self.per_hop) = (0, SlotSet::default());
         (self.sensitive, self.recurring) = (sensitive, recurring);
         self.slots.drain(..count.min(self.slots.len()));
         for at in 0..self.slots.len() {
@@ -323,9 +325,9 @@ impl HeadStorage {
     /// Keeps every line of a known field from being forwarded.
     pub(crate) fn cut(&mut self, id: HeaderId) {
         if self.known(id).is_some() {
-            let mut hop = self.hop;
-            self.all(id).for_each(|slot| hop.insert(slot));
-            self.hop = hop;
+            let mut per_hop = self.per_hop;
+            self.all(id).for_each(|slot| per_hop.insert(slot));
+            self.per_hop = per_hop;
         }
     }
 

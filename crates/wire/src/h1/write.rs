@@ -79,7 +79,7 @@ fn write_fields(
     if let Some(host) = first {
         push_line(out, b"host", host);
     }
-    let mut cut: SlotSet = head.storage.hop.union(&edits.cut);
+    let mut cut: SlotSet = head.storage.per_hop.union(&edits.cut);
     if let Some((slot, _)) = replace {
         cut.insert(slot);
     }

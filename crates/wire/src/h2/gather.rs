@@ -234,7 +234,7 @@ impl<'a> Gather<'a> {
             }
             HeaderId::Http2Settings => return false,
             // For this hop alone, and only if its owner believes the peer: `hop`.
-            HeaderId::XFilameshHop => self.storage.hop.insert(self.storage.slots.len()),
+            HeaderId::XFilameshHop => self.storage.per_hop.insert(self.storage.slots.len()),
             HeaderId::Host if matches!(self.kind, Kind::Request { .. }) => match self.span(Pseudo::Authority)
             {
                 // RFC 9113 §8.3.1: it must not say something else; then it is there already.

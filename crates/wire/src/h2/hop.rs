@@ -165,7 +165,7 @@ impl<'a> Shape<'a> {
     #[inline]
     fn lines(&mut self, slot: impl Fn(&mut Shape<'a>, usize)) {
         let storage = self.head.storage;
-        let cut: SlotSet = storage.hop.union(&self.edits.cut);
+        let cut: SlotSet = storage.per_hop.union(&self.edits.cut);
         for at in 0..storage.slots.len() {
             if !cut.has(at) {
                 slot(self, at);

@@ -143,7 +143,7 @@ fn fields(
     out: &mut Vec<u8>,
 ) {
     let storage = head.storage;
-    let cut: SlotSet = storage.hop.union(&edits.cut);
+    let cut: SlotSet = storage.per_hop.union(&edits.cut);
     let lower = storage.line.version == Version::Http2;
     for (at, slot) in storage.slots.iter().enumerate() {
         if cut.has(at) || is_hop_field(slot.id) || tunnel && slot.id == HeaderId::ContentLength {

@@ -144,7 +144,7 @@ mod tests {
 
         /// With the memo or without it, the same comes of the same blocks.
         #[test]
-        fn nothing_shows(
+        fn a_block_decodes_to_the_same_with_the_memo_and_without(
             blocks in prop::collection::vec(prop::collection::vec(part(), 1..9), 1..6),
             order in prop::collection::vec(any::<prop::sample::Index>(), 1..40),
             response: bool,

@@ -70,39 +70,15 @@ impl Gather<'_> {
         if !is_token(method.of(text)) || method.length as usize > MAX_METHOD {
             return Err(Fault::Malformed(":method is no token"));
         }
-        let scheme = self.span(Pseudo::Scheme);
-        let path = self.span(Pseudo::Path);
-        let authority = self.span(Pseudo::Authority);
         let line = &mut self.storage.line;
         line.version = Version::Http2;
         (line.start, line.fields) = (fields as u32, fields as u32);
         line.method = method;
-        if connect && protocol.is_none() {
-            // RFC 9113 §8.5.
-            if scheme.is_some() || path.is_some() {
-                return Err(Fault::Malformed("CONNECT with :scheme or :path"));
-            }
-            (line.form, line.target) = (TargetForm::Authority, authority.ok_or(missing)?);
-        } else {
-            let (scheme, path) = (scheme.ok_or(missing)?, path.ok_or(missing)?);
-            line.form = target_form(path.of(text), method.of(text))?;
-            line.scheme = Scheme::parse(scheme.of(text));
-            if line.scheme.is_none() {
-                return Err(Fault::Rejected(Reject::malformed(Side::Request, detail::INVALID_SCHEME)));
-            }
-            (line.target, line.path) = (path, path);
-        }
+        self.read_target(text, connect && protocol.is_none())?;
         self.read_authority(text, seen)?;
         self.read_expect(text, end)?;
-        if protocol.is_some() {
-            // RFC 9110 §9.3.6: what asks for a tunnel has no content. Envoy forgives a length of zero.
-            if self.state.content_length.is_some_and(|length| length > 0) {
-                return Err(Fault::Malformed("content-length in an extended CONNECT"));
-            }
-            self.storage.cut(HeaderId::ContentLength);
-        }
-        if protocol.is_some_and(|protocol| !is_upgrade(protocol.of(text))) {
-            return Err(Fault::Rejected(Reject::unserved(501, detail::UNEXPECTED_UPGRADE)));
+        if let Some(protocol) = protocol {
+            self.read_protocol(text, protocol)?;
         }
         let length = self.state.content_length.filter(|_| !connect);
         if end && length.is_some_and(|length| length > 0) {
@@ -123,6 +99,45 @@ impl Gather<'_> {
         }
         self.end_head(text);
         Ok(length)
+    }
+
+    /// What a request is for, by its pseudo-header fields. `tunnel`: it is a CONNECT as HTTP/1 has it.
+    #[inline]
+    fn read_target(&mut self, text: &[u8], tunnel: bool) -> Result<(), Fault> {
+        let missing = Fault::Malformed("pseudo-header field missing");
+        let scheme = self.span(Pseudo::Scheme);
+        let path = self.span(Pseudo::Path);
+        let authority = self.span(Pseudo::Authority);
+        let line = &mut self.storage.line;
+        if tunnel {
+            // RFC 9113 §8.5.
+            if scheme.is_some() || path.is_some() {
+                return Err(Fault::Malformed("CONNECT with :scheme or :path"));
+            }
+            (line.form, line.target) = (TargetForm::Authority, authority.ok_or(missing)?);
+        } else {
+            let (scheme, path) = (scheme.ok_or(missing)?, path.ok_or(missing)?);
+            line.form = target_form(path.of(text), line.method.of(text))?;
+            line.scheme = Scheme::parse(scheme.of(text));
+            if line.scheme.is_none() {
+                return Err(Fault::Rejected(Reject::malformed(Side::Request, detail::INVALID_SCHEME)));
+            }
+            (line.target, line.path) = (path, path);
+        }
+        Ok(())
+    }
+
+    /// What an extended CONNECT asks to switch to.
+    fn read_protocol(&mut self, text: &[u8], protocol: Span) -> Result<(), Fault> {
+        // RFC 9110 §9.3.6: what asks for a tunnel has no content. Envoy forgives a length of zero.
+        if self.state.content_length.is_some_and(|length| length > 0) {
+            return Err(Fault::Malformed("content-length in an extended CONNECT"));
+        }
+        self.storage.cut(HeaderId::ContentLength);
+        if !is_upgrade(protocol.of(text)) {
+            return Err(Fault::Rejected(Reject::unserved(501, detail::UNEXPECTED_UPGRADE)));
+        }
+        Ok(())
     }
 
     /// After the last field of a response. `protocol`: what an extended CONNECT asked for.

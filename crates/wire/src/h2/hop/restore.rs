@@ -25,7 +25,8 @@ fn restore(text: &mut Vec<u8>, storage: &mut HeadStorage, to: Option<ResponseTo>
         return false;
     }
     let restored = restore_in_place(text, storage) || {
-        // Whatever was changed in vain.
+        // Some names may have been spelled with capitals before one did not fit: they go back to lower case, as they
+        // were decoded.
         lower_names(text, storage);
         match restore_anew(text, storage, to) {
             Some(()) => true,
