@@ -1,8 +1,6 @@
 //! What configuration asks for and does not get: said by name, once, when it is taken up. (What must not be left undone is
 //! refused by `model`; what an HTTP/2 or a cluster's setting asks for is named where it is taken up.)
 
-use std::time::Duration;
-
 use model::filter::HttpFilter;
 use model::http1::HeaderCase;
 use model::network::StatsConfig;
@@ -36,10 +34,6 @@ pub fn chain(shared: &Shared, chain: &FilterChain, listener: &str) {
                     !config.metrics.is_empty(),
                     "istio.stats counts its metrics with their usual labels: overrides of metrics and tags are not applied",
                 ),
-                (
-                    config.tcp_reporting_interval.is_some(),
-                    "tcp_reporting_duration: TCP connections are counted when they begin and when they end",
-                ),
             ],
         );
     }
@@ -64,7 +58,7 @@ fn stats(chain: &FilterChain) -> Option<&StatsConfig> {
 /// More fields than a parsed head has places for.
 const MOST_HEADERS: u32 = 250;
 
-fn connection(settings: &HttpConnection) -> [(bool, &'static str); 8] {
+fn connection(settings: &HttpConnection) -> [(bool, &'static str); 6] {
     let http1 = &settings.http1;
     [
         (
@@ -72,10 +66,6 @@ fn connection(settings: &HttpConnection) -> [(bool, &'static str); 8] {
             "proper_case_words: names of headers are sent as they came",
         ),
         (!http1.allow_absolute_url, "allow_absolute_url: requests in absolute form are taken all the same"),
-        (
-            http1.default_host_for_http_10.is_some(),
-            "default_host_for_http_10: a request without Host is refused all the same",
-        ),
         (
             http1.stream_error_on_invalid_message,
             "stream_error_on_invalid_http_message: after an invalid HTTP/1 request the connection is closed",
@@ -87,10 +77,6 @@ fn connection(settings: &HttpConnection) -> [(bool, &'static str); 8] {
         (
             settings.limits.max_headers_count > MOST_HEADERS,
             "max_headers_count: a request may have 250 fields at most",
-        ),
-        (
-            settings.timeouts.delayed_close != Some(Duration::from_secs(1)),
-            "delayed_close_timeout: a connection that is closed waits a second for its peer to read",
         ),
         (
             settings.filters.iter().any(|filter| matches!(filter.kind, HttpFilter::GrpcStats)),

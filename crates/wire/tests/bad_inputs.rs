@@ -408,7 +408,7 @@ fn u01_u03_upgrades() {
     assert!(text[length..].starts_with(b"GET /admin"), "U-01: bytes after the head are not part of it");
     for lines in [
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA",
-        "Connection: upgrade\r\nUpgrade: websocket, h2c",
+        "Connection: upgrade\r\nUpgrade: h2c, HTTP/2.0",
         "Upgrade: websocket",
         "Connection: upgrade",
     ] {
@@ -419,6 +419,12 @@ fn u01_u03_upgrades() {
         let mut out = vec![];
         h1::write_request(&head, &h1::Edits::new(), &mut out);
         assert_eq!(out, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "U-03: {lines}");
+    }
+    // A list is one value, which is not what any of its members is.
+    for value in ["websocket, h2c", "h2c, websocket", "websocket, foo"] {
+        let text = with(&format!("Connection: upgrade\r\nUpgrade: {value}"));
+        let storage = accepted(&text).1;
+        assert_eq!(storage.request(&text).upgrade(), Some(value.as_bytes()), "U-03");
     }
     refused("U-03", with("Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c"), 400, CODEC);
 }

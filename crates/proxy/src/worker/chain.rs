@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::filter::{Filter, HttpFilter, PeerMetadata};
 use model::http_connection::{HttpConnection, Underscores};
@@ -52,6 +53,8 @@ pub struct TcpChain {
     pub stats: TcpStats,
     pub listener: Rc<ListenerStats>,
     pub istio: Option<Reporter>,
+    /// How often the bytes of a long connection are reported (Istio: `tcp_reporting_duration`, 5 s).
+    pub reporting: Duration,
     pub own: Arc<telemetry::istio::Peer>,
 }
 
@@ -109,6 +112,12 @@ impl Chains {
                 stats: self.envoy.tcp(&settings.stat_prefix),
                 listener: stats,
                 istio: chain.filters.stats.as_ref().map(|config| reporter(listener, config.server_gateway)),
+                reporting: chain
+                    .filters
+                    .stats
+                    .as_ref()
+                    .and_then(|config| config.tcp_reporting_interval)
+                    .unwrap_or(Duration::from_secs(5)),
                 settings: settings.clone(),
                 own: self.own.clone(),
             })),
@@ -144,6 +153,7 @@ impl Chains {
             ..wire::h1::Limits::default()
         };
         let mut h2 = crate::http2::codec_config(&settings.http2, &limits);
+        h2.drain_grace = settings.timeouts.drain;
         // Over the multiplexed hop an upgrade of HTTP/1 comes as an extended CONNECT, which Istio's sidecars never ask for.
         h2.extended_connect |= listener.direction == Direction::Inbound && !settings.upgrades.is_empty();
         HttpChain {

@@ -1,11 +1,12 @@
 //! A client's HTTP/1 connection: its bytes cut into messages.
 
 use model::http_connection::Codec;
-use wire::h1::{BodyFraming, BodyReader, PartialHead};
+use wire::h1::{BodyFraming, BodyReader, Limits, PartialHead, parse_request};
 use wire::h2::PREFACE;
 
 use super::Worker;
 use super::connection::{Client, Conn, Downstream, Reading};
+use super::exchange::Exchange;
 use super::inbox::Inbox;
 use crate::net::sockets::Key;
 
@@ -103,29 +104,39 @@ impl Worker {
         let (limits, began, mut partial) = (down.client.http.limits, down.head_began, down.partial);
         let mut exchange = self.exchanges.blank(key, began.unwrap_or(now));
         let length = match partial.request(bytes, &mut exchange.request, &limits) {
-            Ok(Some(length)) => length,
+            Ok(Some(length)) => {
+                exchange.head.extend_from_slice(bytes.get(..length).unwrap_or_default());
+                length
+            }
             Ok(None) => {
                 self.exchanges.recycle(exchange);
                 self.head_incomplete(key, partial);
                 return 0;
             }
             Err(reject) => {
-                if self.is_not_http(key, bytes) {
-                    exchange.broken = true;
+                let client = self.conns.get(key).and_then(Conn::client);
+                let host = client.and_then(|client| client.http.settings.http1.default_host_for_http_10.clone());
+                match host.and_then(|host| parse_with_host(bytes, &host, &limits, &mut exchange)) {
+                    Some(length) => length,
+                    None => {
+                        if self.is_not_http(key, bytes) {
+                            exchange.broken = true;
+                        }
+                        self.refuse_head(key, exchange, &reject);
+                        return bytes.len();
+                    }
                 }
-                self.refuse_head(key, exchange, &reject);
-                return bytes.len();
             }
         };
-        exchange.head.extend_from_slice(bytes.get(..length).unwrap_or_default());
         exchange.received_head = length as u64;
         let head = exchange.request.request(&exchange.head);
-        // What follows a CONNECT waits for the tunnel, as what follows an upgrade does; without one it is never a request,
-        // for the client believed itself in the tunnel (Envoy CVE-2025-64763, bad inputs U-04).
-        let connect = head.is_connect();
-        let framing = if connect { BodyFraming::None } else { head.framing() };
+        // What follows a CONNECT or an upgrade waits for the tunnel, and no host sees it before it has granted that, whatever
+        // its length was said to be (as Envoy). Without a tunnel it is never a request, for the client believed itself in the
+        // tunnel (Envoy CVE-2025-64763, bad inputs U-04, nghttpx CVE-2026-58055).
+        let tunnel = head.is_connect() || head.upgrade().is_some();
+        let framing = if tunnel { BodyFraming::None } else { head.framing() };
         let mut body = BodyReader::request(framing, &limits);
-        let last = connect || !head.keep_alive();
+        let last = tunnel || !head.keep_alive();
         let rest = bytes.get(length..).unwrap_or_default();
         let advance = match body.advance(rest) {
             Ok(advance) => advance,
@@ -149,7 +160,8 @@ impl Worker {
         down.client.last |= last;
         down.body = body;
         down.state = if advance.done { Reading::Waiting } else { Reading::Body };
-        if advance.done && self.upgrade_to_h2(key, &mut exchange) {
+        // With a body there is no switch: HTTP/2 has no place for a body that came before it.
+        if advance.done && advance.consumed == 0 && self.upgrade_to_h2(key, &mut exchange) {
             self.request(key, exchange, &[]);
             self.h2_client_bytes(key, bytes.get(consumed..).unwrap_or_default());
             return bytes.len();
@@ -242,7 +254,12 @@ impl Worker {
         if advance.done {
             self.request_complete(id);
         }
-        advance.consumed.max(usize::from(advance.consumed == 0 && !advance.done))
+        if advance.consumed == 0 && !advance.done {
+            // A reader that takes nothing of something would be asked for ever.
+            self.downstream_gone(key);
+            return bytes.len();
+        }
+        advance.consumed
     }
 
     /// The client has ended its direction. As Envoy does, an HTTP connection half closed is closed; only a tunnel may
@@ -302,6 +319,24 @@ impl Worker {
         }
         self.read_on(key);
     }
+}
+
+/// Reads an HTTP/1.0 request without Host as if it had named this one (Envoy: `default_host_for_http_10`): how much of the
+/// bytes its head is. `None` if that is not what it lacks.
+#[cold]
+fn parse_with_host(bytes: &[u8], host: &str, limits: &Limits, exchange: &mut Exchange) -> Option<usize> {
+    let line = memchr::memmem::find(bytes, b" HTTP/1.0\r\n")? + b" HTTP/1.0\r\n".len();
+    let (line, rest) = bytes.split_at_checked(line)?;
+    // Empty lines may come first (RFC 9112 §2.2).
+    let blank = line.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    if memchr::memchr(b'\n', line.get(blank..)?)? + blank + 1 != line.len() {
+        return None;
+    }
+    let whole = [line, b"host: ", host.as_bytes(), b"\r\n", rest].concat();
+    let length = parse_request(&whole, &mut exchange.request, limits).ok()??;
+    exchange.head.clear();
+    exchange.head.extend_from_slice(whole.get(..length)?);
+    length.checked_sub(whole.len() - bytes.len())
 }
 
 /// What a connection turns out to speak.

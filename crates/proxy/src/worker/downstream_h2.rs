@@ -3,6 +3,7 @@
 use model::http_connection::Codec;
 use telemetry::Flags;
 use wire::HeaderId;
+use wire::h1::Version;
 use wire::h2::{Connection, ConnectionError, ErrorCode, Event, Scratch, Stream, hop};
 use wire::text::list_has;
 
@@ -41,6 +42,10 @@ impl Worker {
     /// the first stream. Not over the edge of the mesh: a proxy before us would not see what follows.
     pub(super) fn upgrade_to_h2(&mut self, key: Key, exchange: &mut Exchange) -> bool {
         let head = exchange.request.request(&exchange.head);
+        // RFC 9110 §7.8: a 1.0 client cannot have meant it.
+        if head.version() != Version::Http11 || head.repeats(HeaderId::Upgrade) {
+            return false;
+        }
         let (Some(b"h2c"), Some(settings)) =
             (head.known(HeaderId::Upgrade), head.known(HeaderId::Http2Settings))
         else {

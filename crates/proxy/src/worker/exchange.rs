@@ -375,6 +375,14 @@ impl Exchange {
         self.request_done && !(self.has_head() && self.asks_for_tunnel())
     }
 
+    /// An HTTP/1.0 client is answered in its own version, as Envoy does. `head`: as for HTTP/1.1.
+    pub fn name_version(&self, head: &mut [u8]) {
+        let old = self.stream.is_none() && self.has_head() && self.head_view().version() == Version::Http10;
+        if let (true, Some(minor)) = (old, head.get_mut(b"HTTP/1.".len())) {
+            *minor = b'0';
+        }
+    }
+
     /// False for a request whose head could not be read.
     pub fn has_head(&self) -> bool {
         !self.head.is_empty()

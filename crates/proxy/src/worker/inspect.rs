@@ -37,7 +37,10 @@ impl Worker {
         inspecting.bytes.extend_from_slice(bytes);
         match look(inspecting) {
             Some(seen) => self.inspected(key, Some(seen)),
-            None if inspecting.bytes.len() > MOST_BYTES => self.inspected(key, None),
+            None if inspecting.bytes.len() > MOST_BYTES => {
+                let seen = undecided(inspecting);
+                self.inspected(key, Some(seen));
+            }
             None => {}
         }
     }
@@ -48,7 +51,8 @@ impl Worker {
         let stats = self.chains.listener(&inspecting.origin.listener);
         self.telemetry.shard.inc(stats.downstream_pre_cx_timeout);
         if inspecting.origin.listener.continue_on_sniff_timeout {
-            self.inspected(key, None);
+            let seen = undecided(inspecting);
+            self.inspected(key, Some(seen));
         } else {
             self.inspect_ended(key);
         }
@@ -189,6 +193,24 @@ impl Worker {
         self.put(key, Conn::Vacant);
         self.sockets.close(key);
     }
+}
+
+/// What a connection is taken for whose bytes are too many, or come too late, to be waited for: what they can still become.
+/// Otherwise whoever is slow on purpose would pass by the chain, and the policies, that are for his protocol. Without any
+/// bytes it is nothing: in some protocols the server speaks first.
+fn undecided(inspecting: &Inspecting) -> Seen {
+    let bytes = &inspecting.bytes;
+    let mut seen = Seen::default();
+    if bytes.is_empty() {
+        return seen;
+    }
+    if inspecting.inspectors.tls && inspect_tls(bytes) == Tls::NeedMore {
+        seen.transport = TransportProtocol::Tls;
+    } else if inspecting.inspectors.http && inspect_http(bytes) == Sniff::NeedMore {
+        let protocol = if bytes.starts_with(b"PRI ") { "h2c" } else { "http/1.1" };
+        seen.protocols.push(protocol.to_owned());
+    }
+    seen
 }
 
 /// What the bytes so far show; `None` while that is undecided.

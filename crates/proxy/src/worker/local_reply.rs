@@ -219,10 +219,14 @@ impl Worker {
             }
             (None, Some(Conn::Downstream(down))) => {
                 let http10 = exchange.has_head() && exchange.head_view().version() == Version::Http10;
-                down.client.last |= !exchange.request_done || self.draining || http10;
+                down.client.last |= !exchange.request_done || self.draining;
+                down.client.last |= http10 && matches!(exchange.status, 204 | 304);
                 if down.client.last {
                     out.extend_from_slice(b"connection: close\r\n");
+                } else if http10 {
+                    out.extend_from_slice(b"connection: keep-alive\r\n");
                 }
+                exchange.name_version(out);
                 out.extend_from_slice(b"\r\n");
                 exchange.sent_head = out.len() as u64;
                 self.sockets.send(key, out, body);

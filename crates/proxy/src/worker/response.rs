@@ -51,6 +51,7 @@ impl Worker {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         write_response(&self.response.response(bytes), &self.response_edits, &mut out);
+        exchange.name_version(&mut out);
         exchange.sent_head = out.len() as u64;
         if exchange.tunnel {
             self.begin_tunnel(exchange);
@@ -176,6 +177,7 @@ impl Worker {
                         out.extend_from_slice(b"\r\n");
                     }
                 }
+                exchange.name_version(&mut out);
                 exchange.sent_head = out.len() as u64;
                 self.forward_response(exchange, &out, &[]);
                 self.out = out;
@@ -323,7 +325,9 @@ impl Worker {
         down.retire_if_old(self.now, &self.telemetry);
         let until_close =
             head.framing() == BodyFraming::UntilClose || exchange.response_framing == Framing::Unchunk;
-        let ends = exchange.head_view().version() == Version::Http10
+        // As Envoy: a 1.0 connection goes on only after an answer that says how long it is.
+        let old_client = exchange.head_view().version() == Version::Http10;
+        let ends = old_client && head.known(HeaderId::ContentLength).is_none()
             || (until_close && exchange.response_framing != Framing::Chunk);
         down.last |= draining || ends;
         // A head that is framed as chunked says so by itself, whichever way it came: said here as well it would stand twice.
@@ -335,6 +339,8 @@ impl Worker {
         }
         if down.last && !exchange.tunnel {
             edits.append_known(HeaderId::Connection, b"close");
+        } else if old_client {
+            edits.append_known(HeaderId::Connection, b"keep-alive");
         }
     }
 

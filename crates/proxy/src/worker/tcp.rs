@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use model::ClusterRef;
 use model::cluster::ClusterKind;
@@ -23,9 +22,6 @@ use crate::upstream::breaker::Limited;
 use crate::upstream::counted::ConnectionSlot;
 use crate::upstream::outlier::Fared;
 use crate::upstream::{ClusterState, HostRef, bump};
-
-/// Istio reports the bytes of long connections this often.
-const REPORT: Duration = Duration::from_secs(5);
 
 /// A client's connection and the one made for it.
 pub struct TcpSession {
@@ -188,7 +184,7 @@ impl Worker {
         session.local = local;
         session.failure = None;
         session.tried = vec![];
-        session.next_report = now.after(REPORT);
+        session.next_report = now.after(session.tcp.reporting);
         let early = std::mem::take(&mut session.early);
         let ended = session.client_ended;
         self.sockets.send(up, &early, &[]);
@@ -372,7 +368,7 @@ impl Worker {
             self.finish_tcp(key, true);
             return;
         }
-        session.next_report = now.after(REPORT);
+        session.next_report = now.after(session.tcp.reporting);
         let next = session.deadline.min(session.next_report);
         self.report_tcp(key);
         self.sockets.set_deadline(key, next);

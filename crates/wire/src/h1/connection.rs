@@ -145,7 +145,12 @@ fn apply_upgrade(storage: &mut HeadStorage, head: &[u8], asked: bool, side: Side
         return Err(Reject::malformed(side, details::CODEC_ERROR));
     }
     let slot = storage.known(HeaderId::Upgrade).filter(|slot| {
-        asked && storage.line.version == Version::Http11 && is_upgrade(storage.value(*slot, head))
+        let value = storage.value(*slot, head);
+        let is = match side {
+            Side::Request => asks_for_upgrade(value),
+            Side::Response => is_upgrade(value),
+        };
+        asked && storage.line.version == Version::Http11 && is
     });
     match slot {
         Some(slot) => storage.line.upgrade = u8::try_from(slot).ok(),
@@ -154,10 +159,18 @@ fn apply_upgrade(storage: &mut HeadStorage, head: &[u8], asked: bool, side: Side
     Ok(())
 }
 
+/// Whether a request's value of Upgrade asks for more than another version of HTTP, which is not taken up here. All of it is
+/// then judged as one: a list with something else beside a protocol that is allowed is not that protocol (Envoy: 403).
+fn asks_for_upgrade(value: &[u8]) -> bool {
+    list(value).any(|protocol| !is_http(protocol))
+}
+
+fn is_http(protocol: &[u8]) -> bool {
+    starts_with_ignore_case(protocol, b"h2c") || starts_with_ignore_case(protocol, b"http/")
+}
+
 /// Whether a value of Upgrade names protocols that may be switched to: a backend switching to HTTP/2 behind our back
 /// would carry requests past every policy.
 pub(crate) fn is_upgrade(value: &[u8]) -> bool {
-    let is_http =
-        |protocol| starts_with_ignore_case(protocol, b"h2c") || starts_with_ignore_case(protocol, b"http/");
     list(value).next().is_some() && !list(value).any(is_http)
 }
