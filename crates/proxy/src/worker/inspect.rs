@@ -206,7 +206,8 @@ fn undecided(inspecting: &Inspecting) -> Seen {
     }
     if inspecting.inspectors.tls && inspect_tls(bytes) == Tls::NeedMore {
         seen.transport = TransportProtocol::Tls;
-    } else if inspecting.inspectors.http && inspect_http(bytes) == Sniff::NeedMore {
+    } else if inspecting.inspectors.http && bytes.contains(&b' ') && inspect_http(bytes) == Sniff::NeedMore {
+        // A method is whole.
         let protocol = if bytes.starts_with(b"PRI ") { "h2c" } else { "http/1.1" };
         seen.protocols.push(protocol.to_owned());
     }

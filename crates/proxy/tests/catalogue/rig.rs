@@ -272,6 +272,7 @@ pub fn answers(bytes: &[u8]) -> Vec<Answer> {
         rest = &rest[end + 4..];
         let status: u16 = head
             .strip_prefix("HTTP/1.1 ")
+            .or(head.strip_prefix("HTTP/1.0 "))
             .and_then(|line| line.get(..3)?.parse().ok())
             .unwrap_or_else(|| {
                 panic!("not a response: {}", shown(bytes));
