@@ -29,12 +29,10 @@ pub fn chain(shared: &Shared, chain: &FilterChain, listener: &str) {
         say(
             shared,
             listener,
-            &[
-                (
-                    !config.metrics.is_empty(),
-                    "istio.stats counts its metrics with their usual labels: overrides of metrics and tags are not applied",
-                ),
-            ],
+            &[(
+                !config.metrics.is_empty(),
+                "istio.stats counts its metrics with their usual labels: overrides of metrics and tags are not applied",
+            )],
         );
     }
     if let NetworkAction::Http(settings) = &chain.action {

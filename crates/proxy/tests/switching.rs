@@ -37,11 +37,17 @@ fn an_upgrade_not_granted_ends_both_connections_and_its_body_goes_nowhere() {
     let proxy = Proxy::start(http_listener(manager()), &[cluster("a", &[host.address])]);
     for (method, framing, body) in [
         ("POST", format!("content-length: {}\r\n", SMUGGLED.len()), SMUGGLED.to_owned()),
-        ("POST", "transfer-encoding: chunked\r\n".into(), format!("{:x}\r\n{SMUGGLED}\r\n0\r\n\r\n", SMUGGLED.len())),
+        (
+            "POST",
+            "transfer-encoding: chunked\r\n".into(),
+            format!("{:x}\r\n{SMUGGLED}\r\n0\r\n\r\n", SMUGGLED.len()),
+        ),
         ("GET", String::new(), SMUGGLED.to_owned()),
     ] {
         let mut client = proxy.client();
-        let head = format!("{method} /first HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: foo\r\n{framing}\r\n");
+        let head = format!(
+            "{method} /first HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: foo\r\n{framing}\r\n"
+        );
         let answer = client.ask(&format!("{head}{body}GET /second HTTP/1.1\r\nhost: a\r\n\r\n"));
         assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{framing}");
         assert_eq!(client.rest(), b"", "{framing}");
@@ -54,7 +60,10 @@ fn an_upgrade_not_granted_ends_both_connections_and_its_body_goes_nowhere() {
     }
     let requests = heads.lock().unwrap().clone();
     assert_eq!(requests.len(), 6, "{requests:?}");
-    assert!(!requests.iter().any(|head| head.contains("/smuggled") || head.contains("/second")), "{requests:?}");
+    assert!(
+        !requests.iter().any(|head| head.contains("/smuggled") || head.contains("/second")),
+        "{requests:?}"
+    );
 }
 
 /// Measured beside Envoy 1.40: an Upgrade that lists several protocols is none of them; h2c alone is not listened to.
@@ -87,7 +96,8 @@ fn a_request_with_a_body_is_not_switched_to_http2() {
         }
     });
     let proxy = Proxy::start(http_listener(manager()), &[cluster("a", &[host.address])]);
-    let upgrade = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n";
+    let upgrade =
+        "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n";
     for version in ["1.1", "1.0"] {
         let mut client = proxy.client();
         client.say(&format!("POST / HTTP/{version}\r\nhost: a\r\n{upgrade}content-length: 5\r\n\r\nhello"));
@@ -158,7 +168,9 @@ fn http_1_0_is_served_in_its_own_words() {
             let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
             let answer = match path.as_str() {
                 "/chunk" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-                "/early" => "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+                "/early" => {
+                    "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+                }
                 "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
                 "/close" => "HTTP/1.1 200 OK\r\n\r\nok",
                 _ => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
@@ -173,7 +185,8 @@ fn http_1_0_is_served_in_its_own_words() {
         { "match": { "prefix": "/direct" }, "direct_response": { "status": 200, "body": { "inline_string": "ok" } } },
         to("a")[0] ]);
     let mut manager = http(routes);
-    manager["http_protocol_options"] = json!({ "accept_http_10": true, "default_host_for_http_10": "dflt.local" });
+    manager["http_protocol_options"] =
+        json!({ "accept_http_10": true, "default_host_for_http_10": "dflt.local" });
     let proxy = Proxy::start(http_listener(manager), &[cluster("a", &[host.address])]);
     for (path, kept) in [
         ("/x", true),
@@ -251,7 +264,11 @@ fn over_the_multiplexed_hop_framing_is_said_once() {
                     let (head, body) = text.split_once("\r\n\r\n").unwrap();
                     let lines = head.lines().map(str::to_ascii_lowercase);
                     let mut lines: Vec<String> = lines
-                        .filter(|line| ["transfer-encoding", "content-length", "connection"].iter().any(|name| line.starts_with(name)))
+                        .filter(|line| {
+                            ["transfer-encoding", "content-length", "connection"]
+                                .iter()
+                                .any(|name| line.starts_with(name))
+                        })
                         .collect();
                     lines.sort();
                     (lines, body.to_ascii_lowercase())

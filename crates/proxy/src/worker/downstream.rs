@@ -115,7 +115,8 @@ impl Worker {
             }
             Err(reject) => {
                 let client = self.conns.get(key).and_then(Conn::client);
-                let host = client.and_then(|client| client.http.settings.http1.default_host_for_http_10.clone());
+                let host =
+                    client.and_then(|client| client.http.settings.http1.default_host_for_http_10.clone());
                 match host.and_then(|host| parse_with_host(bytes, &host, &limits, &mut exchange)) {
                     Some(length) => length,
                     None => {
