@@ -91,6 +91,17 @@ pub enum CheckResult {
     Network,
 }
 
+impl std::fmt::Display for CheckResult {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            CheckResult::Passed => "it passes",
+            CheckResult::Failed => "its answer says so",
+            CheckResult::Retriable => "its answer counts as a failure",
+            CheckResult::Network => "no answer",
+        })
+    }
+}
+
 /// What a check has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::Socket;
@@ -167,6 +167,8 @@ pub struct Shared {
     pub turns: telemetry::Histogram,
     /// The listeners' sockets are gone or going: answers say `connection: close`.
     pub draining: std::sync::atomic::AtomicBool,
+    /// Hosts whose first health check is awaited.
+    pub first_checks: Awaited,
     /// What was complained of already.
     pub warned: std::sync::Mutex<std::collections::BTreeSet<&'static str>>,
 }
@@ -174,6 +176,33 @@ pub struct Shared {
 /// Microseconds.
 const TURN_BOUNDS: [f64; 12] =
     [100.0, 250.0, 500.0, 1000.0, 2000.0, 3000.0, 5000.0, 7500.0, 10_000.0, 25_000.0, 50_000.0, 100_000.0];
+
+/// How much of something is still to come, for somebody who waits until nothing is.
+#[derive(Default)]
+pub struct Awaited {
+    left: Mutex<usize>,
+    none: Condvar,
+}
+
+impl Awaited {
+    pub fn begin(&self) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    pub fn end(&self) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.none.notify_all();
+        }
+    }
+
+    /// Until nothing is to come, and no longer than this.
+    pub fn wait(&self, longest: Duration) {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.none.wait_timeout_while(left, longest, |left| *left > 0));
+    }
+}
 
 impl Shared {
     /// For workers that are told what to do by these mailboxes. All that they throw dice for follows from `seed`.
@@ -217,6 +246,7 @@ impl Shared {
             dropped_lines,
             turns,
             draining: Default::default(),
+            first_checks: Default::default(),
             warned: Default::default(),
         }
     }

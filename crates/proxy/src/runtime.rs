@@ -37,6 +37,8 @@ use crate::worker::{WAKER, Worker};
 
 /// How long workers may take to take over a configuration. They do so between two turns of their loops.
 const SWITCH: Duration = Duration::from_secs(5);
+/// How long the first health checks of new hosts may hold up a configuration.
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
 /// A listening queue as long as the kernel allows (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
@@ -201,6 +203,8 @@ impl ProxyHandle {
         let answers = (0..sent)
             .take_while(|_| switched.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok());
         let everywhere = answers.count() == self.workers().len();
+        // Envoy warms a cluster until its hosts were checked once; one that does not answer must not stop the rest.
+        self.inner.shared.first_checks.wait(FIRST_CHECKS);
         state.snapshot = snapshot.clone();
         self.show_statistics(&snapshot);
         let errors = if state.drained { vec![] } else { self.open_listeners(&mut state, &snapshot) };

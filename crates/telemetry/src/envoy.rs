@@ -56,6 +56,14 @@ impl EnvoyStats {
         }
     }
 
+    /// Statistics nobody is shown: of connections that serve no requests.
+    pub fn unseen_cluster(&self) -> ClusterCodes {
+        const NAME: &str = "(unseen)";
+        let codes = self.cluster_codes(NAME);
+        self.forget_cluster(NAME);
+        codes
+    }
+
     /// Stops showing a cluster that configuration removed. Asked for again, it is shown again and
     /// counts on.
     pub fn forget_cluster(&self, name: &str) {
@@ -219,6 +227,8 @@ stats! {
     Counter health_check_attempt "health_check.attempt" "Health checks.";
     Counter health_check_success "health_check.success" "Health checks passed.";
     Counter health_check_failure "health_check.failure" "Health checks failed.";
+    Counter health_check_network_failure "health_check.network_failure" "Health checks without an answer.";
+    Gauge health_check_healthy "health_check.healthy" "Hosts that pass their health checks.";
     => upstream_rq "upstream_rq" UPSTREAM_RQ;
 }
 

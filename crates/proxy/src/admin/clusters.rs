@@ -77,7 +77,7 @@ pub fn text(handle: &ProxyHandle) -> String {
                 ("rq_success", host.total_requests.saturating_sub(host.errors).to_string()),
                 ("rq_total", host.total_requests.to_string()),
                 ("hostname", host.hostname.to_string()),
-                ("health_flags", health_flags(host).to_owned()),
+                ("health_flags", health_flags(host)),
                 ("weight", host.weight.to_string()),
                 ("priority", "0".to_owned()),
                 ("success_rate", "-1".to_owned()),
@@ -90,12 +90,15 @@ pub fn text(handle: &ProxyHandle) -> String {
     out
 }
 
-fn health_flags(host: &HostReport) -> &'static str {
-    match (host.ejected, host.healthy) {
-        (true, _) => "/failed_outlier_check",
-        (false, false) => "/failed_eds_health",
-        (false, true) => "healthy",
-    }
+/// In Envoy's order.
+fn health_flags(host: &HostReport) -> String {
+    let flags = [
+        (host.fails_checks, "/failed_active_hc"),
+        (host.ejected, "/failed_outlier_check"),
+        (!host.healthy, "/failed_eds_health"),
+    ];
+    let set: String = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect();
+    if set.is_empty() { "healthy".to_owned() } else { set }
 }
 
 /// Envoy's `admin.v3.Clusters` as JSON.
@@ -112,10 +115,12 @@ pub fn json(handle: &ProxyHandle) -> String {
                         json!({ "name": name, "value": value.to_string(), "type": "GAUGE" })
                     };
                     let mut health = json!({ "eds_health_status": if host.healthy { "HEALTHY" } else { "UNHEALTHY" } });
-                    if host.ejected
-                        && let Some(health) = health.as_object_mut()
-                    {
-                        health.insert("failed_outlier_check".into(), true.into());
+                    let flags = [
+                        ("failed_active_health_check", host.fails_checks),
+                        ("failed_outlier_check", host.ejected),
+                    ];
+                    for (flag, _) in flags.into_iter().filter(|(_, set)| *set) {
+                        health[flag] = true.into();
                     }
                     json!({
                         "address": { "socket_address": {

@@ -16,7 +16,7 @@ use telemetry::envoy::{ClusterCodes, ClusterStats};
 
 use super::breaker::Counts;
 use super::host::{Host, HostPool, PoolKey};
-use super::outlier::{ClusterHealth, Ejection, Fared, Judge};
+use super::outlier::{ClusterHealth, Ejection, Fared, HostHealth, Judge};
 use super::{HostRef, NoHost, connect};
 use crate::clock::Time;
 use crate::options::Shared;
@@ -74,6 +74,13 @@ impl ClusterConfig {
     pub fn new(cluster: Arc<Cluster>, limits: &wire::h1::Limits) -> Rc<ClusterConfig> {
         let h2 = Arc::new(crate::http2::codec_config(&cluster.http2, limits));
         Rc::new(ClusterConfig { cluster, h2 })
+    }
+}
+
+impl ClusterConfig {
+    /// Whether it is noted how its hosts fare.
+    pub fn watches(&self) -> bool {
+        self.outlier.is_some() || self.health_check.is_some()
     }
 }
 
@@ -185,7 +192,7 @@ impl ClusterState {
     }
 
     fn has_new_health(&self, now: Time) -> bool {
-        if self.config.borrow().outlier.is_none() {
+        if !self.config.borrow().watches() {
             return false;
         }
         let hosts = self.hosts.borrow();
@@ -212,7 +219,7 @@ impl ClusterState {
         let old = std::mem::replace(&mut *self.hosts.borrow_mut(), Hosts::none(&config));
         let mut known: HashMap<SocketAddr, HostRef> =
             old.list.into_iter().flatten().map(|host| (host.address, host)).collect();
-        let watched = config.outlier.is_some();
+        let watched = config.watches();
         let list: Vec<Option<HostRef>> = endpoints
             .hosts
             .iter()
@@ -220,7 +227,8 @@ impl ClusterState {
                 HostAddress::Ip(address) => {
                     let key = PoolKey::new(&config, Some(host));
                     let before = known.get(address);
-                    if let Some(same) = before.filter(|known| known.describes(host, &key, watched)) {
+                    let checked = config.health_check.is_some() && !host.check.disabled;
+                    if let Some(same) = before.filter(|known| known.describes(host, &key, watched, checked)) {
                         return Some(same.clone());
                     }
                     let pool = match before.filter(|known| known.key == key) {
@@ -228,7 +236,7 @@ impl ClusterState {
                         None => HostPool::new(&self.core, *address, key),
                     };
                     let health = watched.then(|| self.health.host(*address));
-                    Some(Rc::new(Host::new(making.number(), pool, health, Some(host))))
+                    Some(Rc::new(Host::new(making.number(), pool, health, checked, Some(host))))
                 }
                 // A name not resolved yet, or a pipe, which `connect` does not do.
                 HostAddress::Name(..) | HostAddress::Pipe(_) => None,
@@ -270,7 +278,7 @@ impl ClusterState {
         *next_back = list.iter().flatten().filter_map(back).min().unwrap_or(Time::NEVER);
         let takes = |index: u32| {
             let host = list.get(index as usize).and_then(Option::as_ref);
-            host.is_some_and(|host| !host.ejected(making.now))
+            host.is_some_and(|host| !host.ejected(making.now) && !host.fails_checks())
         };
         *plan = HostPlan::new(&config, endpoints, takes);
         *rotation = plan.rotation_after(rotation, || making.random.next_u64());
@@ -336,7 +344,7 @@ impl ClusterState {
         next_host.set(number + 1);
         let config = self.config.borrow();
         let pool = HostPool::new(&self.core, address, PoolKey::new(&config, None));
-        let host = Rc::new(Host::new(number, pool, None, None));
+        let host = Rc::new(Host::new(number, pool, None, false, None));
         originals.insert(address, host.clone());
         host
     }
@@ -346,6 +354,17 @@ impl ClusterState {
         let mut hosts: Vec<HostRef> = self.hosts.borrow().list.iter().flatten().cloned().collect();
         hosts.extend(self.originals.borrow().values().cloned());
         hosts
+    }
+
+    /// The hosts whose health is to be checked, and what the control plane says of them.
+    pub fn checked_hosts(&self) -> Vec<(SocketAddr, Arc<HostHealth>, model::Host)> {
+        let hosts = self.hosts.borrow();
+        let told = hosts.list.iter().zip(&hosts.endpoints.hosts).filter(|(_, told)| !told.check.disabled);
+        told.filter_map(|(host, told)| {
+            let host = host.as_ref()?;
+            Some((host.address, host.health.clone()?, told.clone()))
+        })
+        .collect()
     }
 
     pub(super) fn addresses(&self) -> BTreeSet<SocketAddr> {

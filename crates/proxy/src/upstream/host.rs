@@ -32,7 +32,9 @@ pub struct Host {
     pub mesh: bool,
     weight: u32,
     healthy: bool,
-    /// How it fares, over all workers; `None` without outlier detection.
+    /// Its health is checked: it takes requests only while it passes.
+    checked: bool,
+    /// How it fares, over all workers; `None` without outlier detection and health checks.
     pub health: Option<Arc<HostHealth>>,
     pub pool: Rc<HostPool>,
 }
@@ -102,6 +104,7 @@ pub struct HostReport {
     pub weight: u32,
     pub healthy: bool,
     pub ejected: bool,
+    pub fails_checks: bool,
 }
 
 impl HostPool {
@@ -143,9 +146,11 @@ impl Host {
         number: u64,
         pool: Rc<HostPool>,
         health: Option<Arc<HostHealth>>,
+        checked: bool,
         told: Option<&model::Host>,
     ) -> Host {
         Host {
+            checked,
             number,
             labels: told.and_then(|host| host.workload.as_ref()).map(|workload| {
                 Arc::new(Peer {
@@ -171,11 +176,12 @@ impl Host {
     }
 
     /// Whether this is the host the control plane describes, and nothing said about it has changed.
-    pub fn describes(&self, told: &model::Host, key: &PoolKey, watched: bool) -> bool {
+    pub fn describes(&self, told: &model::Host, key: &PoolKey, watched: bool, checked: bool) -> bool {
         let workload = told.workload.as_ref();
         self.hostname == told.hostname
             && self.pool.key == *key
             && self.health.is_some() == watched
+            && self.checked == checked
             && self.weight == told.weight
             && self.healthy == (told.health == Told::Healthy)
             && match (&self.labels, workload) {
@@ -196,9 +202,14 @@ impl Host {
         self.health.as_ref().is_some_and(|health| health.ejected(now))
     }
 
+    /// It does not pass its health checks, or has not been checked yet.
+    pub fn fails_checks(&self) -> bool {
+        self.checked && self.health.as_ref().is_some_and(|health| !health.passed_check())
+    }
+
     /// Whether it takes no requests, as far as is known.
     pub fn failed(&self, now: Time) -> bool {
-        !self.healthy || self.ejected(now)
+        !self.healthy || self.ejected(now) || self.fails_checks()
     }
 
     pub fn report(&self, now: Time) -> HostReport {
@@ -214,6 +225,7 @@ impl Host {
             weight: self.weight,
             healthy: self.healthy,
             ejected: self.ejected(now),
+            fails_checks: self.fails_checks(),
         }
     }
 }
@@ -233,6 +245,7 @@ impl HostReport {
             weight: told.weight,
             healthy: told.health == Told::Healthy,
             ejected: false,
+            fails_checks: false,
         }
     }
 
@@ -244,6 +257,7 @@ impl HostReport {
         self.failed_connects += other.failed_connects;
         self.errors += other.errors;
         self.ejected |= other.ejected;
+        self.fails_checks |= other.fails_checks;
     }
 }
 

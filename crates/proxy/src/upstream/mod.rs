@@ -27,6 +27,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use model::cluster::{ClusterKind, UpstreamProtocol};
+use model::health_check::Probe;
 use model::http1::HeaderCase;
 use model::{Cluster, ClusterId, Snapshot};
 use telemetry::Shard;
@@ -35,6 +37,7 @@ use wire::id::Random;
 
 use cluster::Making;
 pub use cluster::{ClusterConfig, ClusterCore, ClusterState};
+use host::{HostPool, PoolKey};
 pub use host::{Host, HostReport, bump};
 
 use crate::clock::Time;
@@ -170,6 +173,36 @@ impl Clusters {
         any
     }
 
+    /// The host by which another's health is checked: with a pool and counts of its own, that no statistics show.
+    pub fn check_target(
+        &self,
+        cluster: &ClusterState,
+        config: &Rc<ClusterConfig>,
+        told: &model::Host,
+        address: SocketAddr,
+    ) -> HostRef {
+        let codes = self.envoy.unseen_cluster();
+        let core = Rc::new(ClusterCore {
+            id: cluster.id,
+            name: cluster.name.clone(),
+            stats: codes.cluster().clone(),
+            codes,
+            shard: self.shard.clone(),
+            counts: Default::default(),
+            active: Cell::new(0),
+            health: Default::default(),
+            config: config.clone().into(),
+        });
+        let mut key = PoolKey::new(config, Some(told));
+        key.hop = false;
+        key.protocol = match config.health_check.as_ref().map(|check| &check.probe) {
+            Some(Probe::Http(probe)) if !probe.http2 => UpstreamProtocol::Http1,
+            _ => UpstreamProtocol::Http2,
+        };
+        let pool = HostPool::new(&core, told.check.target(address), key);
+        Rc::new(Host::new(0, pool, None, false, None))
+    }
+
     /// When the next host this worker has left out comes back.
     pub fn next_back(&self) -> Option<Time> {
         self.ejections.iter().map(|ejection| ejection.until).min()
@@ -190,7 +223,13 @@ fn warn(shared: &Shared, cluster: &Cluster) {
             cluster.http1.header_case == HeaderCase::Proper,
             "proper_case_words: names of headers are sent as they came",
         ),
-        (cluster.health_check.is_some(), "health_checks: hosts are not checked yet"),
+        (
+            cluster.health_check.is_some()
+                && !cluster.ignore_health_on_host_removal
+                && matches!(cluster.kind, ClusterKind::Eds | ClusterKind::StrictDns),
+            "ignore_health_on_host_removal is not set: hosts that are no longer named leave all the same, also while \
+                they pass their health checks",
+        ),
         (cluster.max_headers_count != 100, "max_headers_count: responses may have 100 fields"),
         (
             cluster.dns.respect_ttl,

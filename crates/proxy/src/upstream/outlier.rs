@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use model::cluster::OutlierDetection;
@@ -51,6 +51,8 @@ pub struct ClusterHealth {
     deciding: Mutex<()>,
     /// Hosts, and those of them that take requests, as last told to the gauges.
     members: Mutex<(i64, i64)>,
+    /// A connection for requests was made to one of its hosts.
+    used: AtomicBool,
 }
 
 /// How one host fares.
@@ -69,6 +71,8 @@ pub struct HostHealth {
     /// Since the last comparison with the others: what the host answered, and whether it could be reached.
     answers: Window,
     reached: Window,
+    /// Whether it is well by its health checks; not before it has passed the first.
+    passed_check: AtomicBool,
 }
 
 #[derive(Default)]
@@ -143,6 +147,15 @@ enum Kind {
 }
 
 impl HostHealth {
+    pub fn passed_check(&self) -> bool {
+        self.passed_check.load(Relaxed)
+    }
+
+    /// Said by whoever checks it; [`ClusterHealth::changed`] lets the workers look.
+    pub fn set_passed_check(&self, passed: bool) {
+        self.passed_check.store(passed, Relaxed);
+    }
+
     pub fn ejected(&self, now: Time) -> bool {
         self.ejected_until.load(Relaxed) > now.0
     }
@@ -253,6 +266,20 @@ impl ClusterHealth {
         let mut told = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *told, (all, healthy));
         (all - before.0, healthy - before.1)
+    }
+
+    pub fn changed(&self) {
+        self.version.fetch_add(1, Relaxed);
+    }
+
+    pub fn note_used(&self) {
+        if !self.is_used() {
+            self.used.store(true, Relaxed);
+        }
+    }
+
+    pub fn is_used(&self) -> bool {
+        self.used.load(Relaxed)
     }
 
     /// Grows whenever another host is left out or one comes back.

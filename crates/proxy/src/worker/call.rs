@@ -7,14 +7,20 @@
 
 use std::time::Duration;
 
+use model::cluster::UpstreamProtocol;
+use model::route::Priority;
+
 use super::Worker;
+use super::health_check::CheckId;
 use super::exchange::{Deadline, Exchange, ExchangeId};
 use super::route::Routed;
 use crate::net::sockets::Key;
+use crate::upstream::HostRef;
+use crate::upstream::breaker::Limited;
 
 /// A call not begun yet.
 pub struct CallRequest {
-    pub route: Routed,
+    pub to: CallTo,
     /// An HTTP/1 head, and the whole body as that head frames it.
     pub head: Vec<u8>,
     pub body: Vec<u8>,
@@ -23,15 +29,47 @@ pub struct CallRequest {
     pub end: CallEnd,
 }
 
+/// Where a call goes.
+pub enum CallTo {
+    /// To a host of a cluster, picked and admitted as for any request.
+    Cluster(Routed),
+    /// To this host, whatever breakers say.
+    Host(HostRef),
+}
+
 /// What an exchange without a client has in place of one.
 pub struct Call {
     end: CallEnd,
+    /// The answer's body, where it is asked for.
+    body: Vec<u8>,
 }
+
+/// What a call brought.
+pub struct Answer {
+    /// `None`: no whole answer came.
+    pub status: Option<u16>,
+    pub grpc_status: Option<u8>,
+    pub body: Vec<u8>,
+}
+
+/// What is kept of an answer's body.
+const MOST_BODY: usize = 64 * 1024;
 
 /// Who is told that a call has ended.
 pub enum CallEnd {
     /// Nobody: a copy of a request, whose answer is thrown away.
     Nothing,
+    /// The health check of a host.
+    Check(CheckId),
+}
+
+impl Call {
+    /// More of the answer's body.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        if matches!(self.end, CallEnd::Check(_)) && self.body.len() + bytes.len() <= MOST_BODY {
+            self.body.extend_from_slice(bytes);
+        }
+    }
 }
 
 impl Worker {
@@ -59,21 +97,53 @@ impl Worker {
         exchange.replayable = true;
         exchange.request_done = true;
         exchange.request_ended = now;
-        exchange.route = Some(call.route);
         exchange.route_deadline = Deadline(now.after(call.timeout));
-        exchange.call = Some(Box::new(Call { end: call.end }));
+        exchange.call = Some(Box::new(Call { end: call.end, body: vec![] }));
         self.calls.active += 1;
         let id = self.exchanges.reserve(&mut exchange);
-        self.attempt(id, exchange, &[]);
+        match call.to {
+            CallTo::Cluster(route) => {
+                exchange.route = Some(route);
+                self.attempt(id, exchange, &[]);
+            }
+            CallTo::Host(host) => self.call_host(id, exchange, &host),
+        }
         true
     }
 
+    /// To one host: over a kept connection of its pool, or a new one.
+    fn call_host(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, host: &HostRef) {
+        let config = host.cluster.config.borrow().clone();
+        let http2 = host.key.protocol == UpstreamProtocol::Http2;
+        exchange.host = Some(host.clone());
+        exchange.upstream_remote = Some(host.address);
+        exchange.attempts = 1;
+        let kept = match http2 {
+            true => self.shared_connection(host, &config),
+            false => self.kept_connection(host),
+        };
+        let slot = || host.cluster.counts.take_over(Priority::Default, Limited::Connections, u32::MAX);
+        match kept.map_or_else(|| self.new_connection(&config, host, http2, slot()), Ok) {
+            Ok(key) => {
+                self.arm(&mut exchange);
+                self.send_request(id, exchange, key, &[]);
+            }
+            Err(_) => self.finish(id, exchange),
+        }
+    }
+
     /// A call is over, with an answer or without.
-    pub(super) fn call_ended(&mut self, id: ExchangeId, exchange: Box<Exchange>, call: &Call) {
+    pub(super) fn call_ended(&mut self, id: ExchangeId, exchange: Box<Exchange>, call: Call) {
         self.calls.active = self.calls.active.saturating_sub(1);
+        let answer = Answer {
+            status: exchange.response_done.then_some(exchange.status),
+            grpc_status: exchange.grpc_status,
+            body: call.body,
+        };
         self.exchanges.retire(id, exchange);
         match call.end {
             CallEnd::Nothing => {}
+            CallEnd::Check(check) => self.check_answered(check, &answer),
         }
     }
 }

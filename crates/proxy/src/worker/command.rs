@@ -21,6 +21,8 @@ pub enum Command {
     Accepted(Vec<Accepted>),
     /// A name was resolved; clusters that wait for it may look.
     Resolved,
+    /// Hosts have become healthy or unhealthy by their checks.
+    HealthChanged,
     /// Finish what is under way, take no keep-alive further.
     Drain,
     /// What hosts this worker knows and how they fare.
@@ -81,7 +83,8 @@ impl Worker {
                 Command::Unlisten(name) => self.unlisten(name.as_deref()),
                 Command::Accepted(all) => self.take_accepted(all),
                 // Clusters look at the resolver's version when they are used.
-                Command::Resolved => {}
+                Command::Resolved => self.take_up_checks(),
+                Command::HealthChanged => self.close_failed_sessions(),
                 Command::Drain => self.drain(),
                 Command::Report(answer) => {
                     let reports = self.clusters.all().flat_map(|cluster| {
@@ -118,6 +121,7 @@ impl Worker {
             }
         }
         self.close_failed_sessions();
+        self.take_up_checks();
     }
 
     /// Kept-alive connections without a request are closed; the others end with their answer.

@@ -36,6 +36,8 @@ pub enum Conn {
     TcpDownstream(Box<TcpSession>),
     /// The other end of one.
     TcpUpstream(Key),
+    /// Our connection to a host whose health is checked by TCP.
+    Check(super::health_check::CheckId),
     /// All is said; what the peer still sends is thrown away until it ends or a moment has passed.
     Lingering(Linger),
 }

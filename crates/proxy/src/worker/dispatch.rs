@@ -16,6 +16,10 @@ impl Worker {
                 let down = *down;
                 self.tcp_connected(down, key);
             }
+            Some(Conn::Check(id)) => {
+                let id = *id;
+                self.tcp_check_ready(key, id);
+            }
             _ => {}
         }
     }
@@ -31,6 +35,10 @@ impl Worker {
             Some(Conn::TcpUpstream(down)) => {
                 let down = *down;
                 self.tcp_from_host(down, key, bytes);
+            }
+            Some(Conn::Check(id)) => {
+                let id = *id;
+                self.tcp_check_bytes(key, id, bytes);
             }
             Some(Conn::Lingering(_)) => self.linger_bytes(key, bytes.len()),
             Some(Conn::Vacant) | None => {}
@@ -50,7 +58,11 @@ impl Worker {
                 self.tcp_host_ended(down, key);
             }
             Some(Conn::Inspecting(_)) => self.inspect_ended(key),
-            Some(Conn::Lingering(_) | Conn::Vacant) | None => self.sockets.close(key),
+            Some(Conn::Check(id)) => {
+                let id = *id;
+                self.tcp_check_gone(key, id);
+            }
+            Some(Conn::Lingering(_) | Conn::Vacant) | None =>  self.sockets.close(key),
         }
     }
 
@@ -70,6 +82,10 @@ impl Worker {
                 self.tcp_host_broken(down, key, error);
             }
             Some(Conn::Inspecting(_)) => self.inspect_ended(key),
+            Some(Conn::Check(id)) => {
+                let id = *id;
+                self.tcp_check_gone(key, id);
+            }
             Some(Conn::Lingering(_) | Conn::Vacant) | None => self.sockets.close(key),
         }
     }

@@ -24,7 +24,7 @@ impl Worker {
         let key = exchange.down;
         exchange.counted = Counted::default();
         if let Some(call) = exchange.call.take() {
-            return self.call_ended(id, exchange, &call);
+            return self.call_ended(id, exchange, *call);
         }
         if let Some(client) = self.conns.get(key).and_then(Conn::client) {
             let http = client.http.clone();

@@ -13,7 +13,7 @@ use wire::h1::write_request;
 use wire::{BodyFraming, HeaderId};
 
 use super::Worker;
-use super::call::{CallEnd, CallRequest};
+use super::call::{CallEnd, CallRequest, CallTo};
 use super::exchange::Exchange;
 use super::forward::frame_chunk;
 use super::request::ip_text;
@@ -113,7 +113,7 @@ impl Worker {
                 continue;
             }
             let call = CallRequest {
-                route: Routed::call(routed, destination.cluster.clone()),
+                to: CallTo::Cluster(Routed::call(routed, destination.cluster.clone())),
                 head: copied_head(exchange, &destination.host, self.shared.local_address),
                 body: body.clone(),
                 timeout: exchange.route_timeout.unwrap_or(LONGEST),

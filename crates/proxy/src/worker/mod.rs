@@ -21,6 +21,7 @@
 pub mod accept;
 mod attempt;
 mod call;
+mod check_request;
 pub mod census;
 pub mod chain;
 pub mod command;
@@ -35,6 +36,7 @@ mod finish;
 mod flush;
 mod forward;
 mod grpc_web;
+mod health_check;
 mod h2_timers;
 mod inbox;
 mod inspect;
@@ -52,6 +54,7 @@ mod route_timeouts;
 mod run;
 mod send_request;
 mod tcp;
+mod tcp_check;
 mod tcp_report;
 mod timeout;
 mod turn;
@@ -146,6 +149,8 @@ pub struct Worker {
     roomy: Vec<HostRef>,
     /// Requests of our own.
     calls: call::Calls,
+    /// Hosts whose health this worker checks for the process.
+    checks: health_check::Checks,
     peers: Peers,
     budget: memory::Budget,
     /// The second, and the date it makes.
@@ -199,6 +204,7 @@ impl Worker {
             expired_exchanges: vec![],
             roomy: vec![],
             calls: call::Calls::default(),
+            checks: health_check::Checks::default(),
             peers: Peers::default(),
             budget: memory::Budget::new(shared.memory_budget),
             date: (0, wire::text::http_date(0)),

@@ -81,6 +81,7 @@ impl Worker {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is not supported"));
         }
         self.telemetry.shard.inc(host.cluster.stats.upstream_cx_total);
+        host.cluster.health.note_used();
         let network = self.sockets.network();
         let (stream, connecting) = connect::connect(network, &self.shared, config, host.address)?;
         let key = self.sockets.add(stream, Side::Host { connecting })?;

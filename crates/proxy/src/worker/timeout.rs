@@ -79,6 +79,10 @@ impl Worker {
                     let down = *down;
                     self.tcp_connect_timeout(down, key);
                 }
+                Some(Conn::Check(id)) => {
+                    let id = *id;
+                    self.tcp_check_gone(key, id);
+                }
                 Some(Conn::Lingering(_)) => self.linger_timeout(key),
                 Some(Conn::Vacant) | None => self.sockets.close(key),
             }

@@ -42,7 +42,8 @@ impl Worker {
         let pause = self.accept_pause.map(|until| until.0.saturating_sub(now.0));
         let log = self.telemetry.flush_due().map(|due| due.0.saturating_sub(now.0));
         let back = self.clusters.next_back().map(|until| until.0.saturating_sub(now.0));
-        let nanos = [timers, exchanges, log, pause, back].into_iter().flatten().min();
+        let check = self.checks.next_due().map(|due| due.0.saturating_sub(now.0));
+        let nanos = [timers, exchanges, log, pause, back, check].into_iter().flatten().min();
         // epoll counts in milliseconds: rounded up, so that no turn comes before its time.
         let sleep = nanos.map(|nanos| Duration::from_millis(nanos.div_ceil(1_000_000)));
         match self.exchanges.could_rest() {
@@ -74,6 +75,7 @@ impl Worker {
             self.settle();
         }
         self.expire();
+        self.run_checks();
         self.accept_on();
         self.read_on_in_turn();
         self.send_gathered();

@@ -179,6 +179,9 @@ impl Worker {
     fn h2_response_body(&mut self, key: Key, id: ExchangeId, stream: Stream, bytes: &[u8], end: bool) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         exchange.sent += bytes.len() as u64;
+        if let Some(call) = &mut exchange.call {
+            call.keep(bytes);
+        }
         self.touch(&mut exchange);
         let tunnel = exchange.tunnel;
         if exchange.stream.is_some() || exchange.web.is_some() {
