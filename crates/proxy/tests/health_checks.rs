@@ -27,12 +27,15 @@ impl Checked {
         let host = Host::start(move |connection| {
             while let Some(head) = connection.request() {
                 if !head.contains(" /healthz ") {
-                    connection.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len()));
+                    connection
+                        .say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len()));
                     continue;
                 }
                 match now.load(SeqCst) {
                     SILENT => {}
-                    status => drop(connection.say(&format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n"))),
+                    status => {
+                        drop(connection.say(&format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n")))
+                    }
                 }
             }
         });
@@ -120,9 +123,15 @@ fn a_host_that_fails_leaves_and_comes_back() {
             answers(&proxy, 1);
             stat(&proxy, "membership_healthy") == 2
         });
-        let (attempts, successes, failures) =
-            (stat(&proxy, "health_check_attempt"), stat(&proxy, "health_check_success"), stat(&proxy, "health_check_failure"));
-        assert!(failures >= 1 && attempts >= successes + failures && successes > 3, "{attempts} {successes} {failures}");
+        let (attempts, successes, failures) = (
+            stat(&proxy, "health_check_attempt"),
+            stat(&proxy, "health_check_success"),
+            stat(&proxy, "health_check_failure"),
+        );
+        assert!(
+            failures >= 1 && attempts >= successes + failures && successes > 3,
+            "{attempts} {successes} {failures}"
+        );
         // One checker for the process, on a connection a host, and none of it among what requests count.
         assert_eq!(stat(&proxy, "upstream_rq_active"), 0);
         assert!(stat(&proxy, "upstream_cx_active") <= 2 * workers as u64);
@@ -198,8 +207,10 @@ fn a_cluster_that_is_not_used_is_asked_less_often() {
 #[test]
 fn endpoints_say_how_they_are_asked() {
     let (first, second, third) = (Checked::start("first"), Checked::start("second"), Checked::start("third"));
-    let asked = check(json!({ "reuse_connection": false, "http_health_check": { "path": "/healthz", "host": "h",
-        "method": "POST", "request_headers_to_add": [{ "header": { "key": "x-a", "value": "%UPSTREAM_HOST%" } }] } }));
+    let asked = check(
+        json!({ "reuse_connection": false, "http_health_check": { "path": "/healthz", "host": "h",
+        "method": "POST", "request_headers_to_add": [{ "header": { "key": "x-a", "value": "%UPSTREAM_HOST%" } }] } }),
+    );
     let mut cluster = checked(&[first.host.address, nobody()], asked);
     let endpoints = &mut cluster["load_assignment"]["endpoints"][0]["lb_endpoints"];
     endpoints[0]["endpoint"]["health_check_config"] =
@@ -261,7 +272,10 @@ fn sessions_end_with_the_health_of_their_host() {
     let host = Checked::start("up");
     let mut cluster = checked(&[host.host.address], http_check());
     cluster["close_connections_on_host_health_failure"] = true.into();
-    let tcp = typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", json!({ "stat_prefix": "t", "cluster": "up" }));
+    let tcp = typed(
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        json!({ "stat_prefix": "t", "cluster": "up" }),
+    );
     let proxy = Proxy::start(listener("main", tcp), &[cluster]);
     let mut client = proxy.client();
     assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").body, "up");

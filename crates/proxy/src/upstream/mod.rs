@@ -37,8 +37,8 @@ use wire::id::Random;
 
 use cluster::Making;
 pub use cluster::{ClusterConfig, ClusterCore, ClusterState};
-use host::{HostPool, PoolKey};
 pub use host::{Host, HostReport, bump};
+use host::{HostPool, PoolKey};
 
 use crate::clock::Time;
 use crate::net::sockets::Key;

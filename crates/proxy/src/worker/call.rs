@@ -11,8 +11,8 @@ use model::cluster::UpstreamProtocol;
 use model::route::Priority;
 
 use super::Worker;
-use super::health_check::CheckId;
 use super::exchange::{Deadline, Exchange, ExchangeId};
+use super::health_check::CheckId;
 use super::route::Routed;
 use crate::net::sockets::Key;
 use crate::upstream::HostRef;

@@ -120,7 +120,9 @@ pub fn http_result(probe: &HttpProbe, status: u16) -> CheckResult {
 /// Envoy: whoever answers anything but `SERVING` is unhealthy at once.
 pub fn grpc_result(answer: &Answer) -> CheckResult {
     let message = match answer.body.as_slice() {
-        [0, a, b, c, d, message @ ..] if u32::from_be_bytes([*a, *b, *c, *d]) as usize == message.len() => message,
+        [0, a, b, c, d, message @ ..] if u32::from_be_bytes([*a, *b, *c, *d]) as usize == message.len() => {
+            message
+        }
         _ => &[],
     };
     let serving = message.windows(SERVING.len()).next() == Some(SERVING);

@@ -62,7 +62,7 @@ impl Worker {
                 let id = *id;
                 self.tcp_check_gone(key, id);
             }
-            Some(Conn::Lingering(_) | Conn::Vacant) | None =>  self.sockets.close(key),
+            Some(Conn::Lingering(_) | Conn::Vacant) | None => self.sockets.close(key),
         }
     }
 

@@ -225,7 +225,11 @@ impl Worker {
         }
         let passed = result == CheckResult::Passed;
         let shard = &self.telemetry.shard;
-        shard.inc(if passed { cluster.stats.health_check_success } else { cluster.stats.health_check_failure });
+        shard.inc(if passed {
+            cluster.stats.health_check_success
+        } else {
+            cluster.stats.health_check_failure
+        });
         if result == CheckResult::Network {
             shard.inc(cluster.stats.health_check_network_failure);
         }

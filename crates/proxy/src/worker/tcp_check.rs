@@ -32,8 +32,9 @@ impl Worker {
             self.sockets.set_deadline(key, deadline);
             return self.tcp_check_ready(key, id);
         }
-        let made = connect::connect(self.sockets.network(), &self.shared, &config, address)
-            .and_then(|(stream, connecting)| Ok((self.sockets.add(stream, Side::Host { connecting })?, connecting)));
+        let made = connect::connect(self.sockets.network(), &self.shared, &config, address).and_then(
+            |(stream, connecting)| Ok((self.sockets.add(stream, Side::Host { connecting })?, connecting)),
+        );
         let Ok((key, connecting)) = made else { return self.end_tcp_check(id, CheckResult::Network) };
         self.put(key, Conn::Check(id));
         self.sockets.set_deadline(key, deadline);
@@ -49,7 +50,8 @@ impl Worker {
     pub(super) fn tcp_check_ready(&mut self, key: Key, id: CheckId) {
         let Some(host) = self.checks.get(id) else { return self.sockets.close(key) };
         let config = host.config.clone();
-        let Some(Probe::Tcp { send, receive }) = config.health_check.as_ref().map(|check| &check.probe) else {
+        let Some(Probe::Tcp { send, receive }) = config.health_check.as_ref().map(|check| &check.probe)
+        else {
             return;
         };
         self.sockets.send(key, send, b"");
@@ -108,7 +110,9 @@ impl Worker {
 fn matches(heard: &[u8], blocks: &[std::sync::Arc<[u8]>]) -> bool {
     let mut rest = heard;
     for block in blocks {
-        let Some(at) = rest.windows(block.len().max(1)).position(|window| window == &**block) else { return false };
+        let Some(at) = rest.windows(block.len().max(1)).position(|window| window == &**block) else {
+            return false;
+        };
         rest = rest.get(at + block.len()..).unwrap_or_default();
     }
     true
