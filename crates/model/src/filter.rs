@@ -88,6 +88,80 @@ impl Filter {
     }
 }
 
+/// What a filter may do with a request, for people: by the filter's name, as far as dice allow.
+#[derive(Debug, Serialize)]
+pub struct FilterExplanation {
+    pub filter: Arc<str>,
+    #[serde(flatten)]
+    pub decision: FilterDecision,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterDecision {
+    Fault(crate::fault::FaultDecision),
+    /// Answered by the filter; with what is told to a browser.
+    Preflight(Vec<(&'static str, String)>),
+    /// Sent on; with what is told to a browser.
+    CrossOrigin(Vec<(&'static str, String)>),
+}
+
+/// What the filters of a chain may do with a request on its route, in their order, up to the first that answers it.
+pub(crate) fn explain<R: crate::RequestView + ?Sized>(
+    filters: &[Filter],
+    decision: &crate::RouteDecision<'_>,
+    request: &R,
+) -> Vec<FilterExplanation> {
+    use crate::Verdict;
+    let cluster = match decision.verdict {
+        Verdict::Forward { cluster, .. } => Some(&*cluster.name),
+        Verdict::ForwardByHeader { .. } => Some(""),
+        _ => None,
+    };
+    let mut told = Vec::new();
+    for filter in filters {
+        let Some(settings) = filter.on(decision.route) else { continue };
+        let decided = match (&filter.kind, settings) {
+            (HttpFilter::Fault(_), Some(Settings::Fault(fault))) => fault_of(fault, request, cluster),
+            (HttpFilter::Fault(FaultFilter { own: Some(fault), .. }), _) => fault_of(fault, request, cluster),
+            (HttpFilter::Cors, _) if cluster.is_some() => decision
+                .route
+                .and_then(|route| route.filters.cors(settings))
+                .and_then(|cors| cors_of(cors, request)),
+            _ => None,
+        };
+        let Some(decided) = decided else { continue };
+        let answers = matches!(decided, FilterDecision::Preflight(_));
+        told.push(FilterExplanation { filter: filter.name.clone(), decision: decided });
+        if answers {
+            break;
+        }
+    }
+    told
+}
+
+fn fault_of<R: crate::RequestView + ?Sized>(
+    fault: &Fault,
+    request: &R,
+    cluster: Option<&str>,
+) -> Option<FilterDecision> {
+    // The dice that make everything happen that may.
+    let decided = fault.decide(request, cluster, [0, 0]);
+    (!decided.is_none()).then_some(FilterDecision::Fault(decided))
+}
+
+fn cors_of<R: crate::RequestView + ?Sized>(cors: &Cors, request: &R) -> Option<FilterDecision> {
+    use crate::cors::{CorsDecision, CorsField};
+    let text = |fields: Vec<CorsField<'_>>| {
+        fields.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned())).collect()
+    };
+    match cors.decide(request, 0) {
+        CorsDecision::Pass | CorsDecision::Foreign => None,
+        CorsDecision::Preflight { fields, .. } => Some(FilterDecision::Preflight(text(fields))),
+        CorsDecision::Actual { fields } => Some(FilterDecision::CrossOrigin(text(fields))),
+    }
+}
+
 /// What a route, and all that is around it, says to filters. Empty for nearly every route.
 #[derive(Debug, Clone, Default)]
 pub struct RouteFilters {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::filter::FilterExplanation;
 use crate::filter_chain::{ChainDecision, FilterChain};
 use crate::http_connection::{HttpConnection, RouteSource};
 use crate::listener::Listener;
@@ -129,11 +130,15 @@ impl Simulation {
         decide_call(&self.snapshot, call)
     }
 
-    /// [`Simulation::decide`], and the decision on the route with the rule it comes from, if it came to that.
+    /// [`Simulation::decide`], and the decision on the route with the rule it comes from and the filters that act before it, if
+    /// it came to that.
     pub fn explain(&self, call: &Call) -> (CallResult, Option<serde_json::Value>) {
         let mut explanation = None;
-        let result = decide(&self.snapshot, call, &mut |decision| {
+        let result = decide(&self.snapshot, call, &mut |decision, filters| {
             explanation = serde_json::to_value(decision.explain()).ok();
+            if let Some(whole) = explanation.as_mut().filter(|_| !filters.is_empty()) {
+                whole["filters"] = serde_json::to_value(filters).unwrap_or_default();
+            }
         });
         (result, explanation)
     }
@@ -146,11 +151,11 @@ const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 
 /// What the call meets, step by step; the fields met before an error keep their values.
 pub fn decide_call(snapshot: &Snapshot, call: &Call) -> CallResult {
-    decide(snapshot, call, &mut |_| {})
+    decide(snapshot, call, &mut |_, _| {})
 }
 
-/// Gets the decision on the route, if it comes to one.
-type Watch<'w> = &'w mut dyn FnMut(&RouteDecision<'_>);
+/// Gets the decision on the route, if it comes to one, and what the filters may do before it is acted on.
+type Watch<'w> = &'w mut dyn FnMut(&RouteDecision<'_>, &[FilterExplanation]);
 
 fn decide(snapshot: &Snapshot, call: &Call, watch: Watch<'_>) -> CallResult {
     let mut result = CallResult { name: call.name.clone(), ..CallResult::default() };
@@ -255,7 +260,7 @@ fn route(
     let table = snapshot.routes(&http.routes).ok_or("no_virtual_host")?;
     let request = CallView::new(call, http);
     let decision = table.decide(&request, 0);
-    watch(&decision);
+    watch(&decision, &crate::filter::explain(&http.filters, &decision, &request));
     if let Some(host) = decision.virtual_host {
         result.virtual_host = host.name.to_string();
     }

@@ -98,10 +98,9 @@ fn a_call_meets_what_istio_says_it_meets() {
         (json!({"path": "/split?x"}), ["0.0.0.0_80", "", "80", web, "split", "", ""]),
         (json!({"path": "/moved"}), ["0.0.0.0_80", "", "80", web, "moved", "", ""]),
         (json!({"method": "POST"}), ["0.0.0.0_80", "", "80", web, "post", "posts", ""]),
-        (
-            json!({"headers": {"X-Friend": ["a", "b"]}}),
-            ["0.0.0.0_80", "", "80", web, "friend", "friends", ""],
-        ),
+        (json!({"headers": {"X-Friend": ["a,b"]}}), ["0.0.0.0_80", "", "80", web, "friend", "friends", ""]),
+        // Two lines are two values.
+        (json!({"headers": {"X-Friend": ["a", "b"]}}), ["0.0.0.0_80", "", "80", web, "", "", "no_route"]),
         (json!({}), ["0.0.0.0_80", "", "80", web, "", "", "no_route"]),
         (json!({"host": "other"}), ["0.0.0.0_80", "", "80", "", "", "", "no_virtual_host"]),
         (
@@ -208,4 +207,32 @@ fn a_result_is_written_under_the_names_of_the_corpus_and_without_what_is_empty()
     let expected = json!({"name": "c", "listener": "0.0.0.0_80", "routeConfig": "80",
         "virtualHost": "web.default.svc.cluster.local:80", "route": "canary", "cluster": "outbound|80|v2|web"});
     assert_eq!(written, expected);
+}
+
+#[test]
+fn the_filters_that_act_are_named_before_the_route_does() {
+    let fault = json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
+        "abort": {"httpStatus": 418, "percentage": {"numerator": 1}}});
+    let cors = json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        "allowOriginStringMatch": [{"exact": "*"}]});
+    let routes = json!([{"name": "r", "match": {"prefix": "/"}, "route": {"cluster": "c"},
+        "typedPerFilterConfig": {"envoy.filters.http.fault": fault, "envoy.filters.http.cors": cors}}]);
+    let mut chain = http(json!({"routeConfig": {"name": "inline", "virtualHosts": [
+        {"name": "v", "domains": ["*"], "routes": routes}]}}));
+    let filter = |name: &str, kind: &str| json!({"name": name, "typedConfig": {"@type": format!("type.googleapis.com/envoy.extensions.filters.http.{kind}")}});
+    let filters = chain["typedConfig"]["httpFilters"].as_array_mut().unwrap();
+    filters.insert(0, filter("envoy.filters.http.fault", "fault.v3.HTTPFault"));
+    filters.insert(1, filter("envoy.filters.http.cors", "cors.v3.Cors"));
+    let listener = json!({"name": "0.0.0.0_80", "address": address("0.0.0.0", 80), "filterChains": [{"filters": [chain]}]});
+    let (simulation, refused) = Simulation::new(&[common::listener(listener)], &[]);
+    assert!(refused.is_empty(), "{refused:?}");
+    let origin = json!({"headers": {"Origin": ["http://o"]}});
+    let (_, explained) = simulation.explain(&call(origin));
+    assert_eq!(
+        explained.unwrap()["filters"],
+        json!([
+            {"filter": "envoy.filters.http.fault", "fault": {"abort": {"status": 418}}},
+            {"filter": "envoy.filters.http.cors", "cross_origin": [["access-control-allow-origin", "http://o"]]},
+        ])
+    );
 }

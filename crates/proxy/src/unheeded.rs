@@ -88,3 +88,50 @@ fn say(shared: &Shared, whom: &str, told: &[(bool, &'static str)]) {
         shared.warn_once(what, whom);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What is said of a connection manager with these settings, by the name before the colon.
+    fn said(more: Value, filter: Option<Value>) -> Vec<String> {
+        const HTTP: &str = "type.googleapis.com/envoy.extensions.filters.http";
+        let router = json!({ "name": "envoy.filters.http.router",
+            "typed_config": { "@type": format!("{HTTP}.router.v3.Router") } });
+        let filters: Vec<Value> = filter.into_iter().chain([router]).collect();
+        let mut manager = json!({ "stat_prefix": "s", "http_filters": filters,
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "route_config": { "name": "r" } });
+        for (key, value) in more.as_object().unwrap() {
+            manager[key] = value.clone();
+        }
+        let listener = json!({ "name": "l",
+            "address": { "socket_address": { "address": "127.0.0.1", "port_value": 1 } },
+            "filter_chains": [{ "filters": [{ "name": "http", "typed_config": manager }] }] });
+        let message =
+            xds::json::from_json(&json!({ "static_resources": { "listeners": [listener] } })).unwrap();
+        let snapshot = model::bootstrap::from_bootstrap(&message).unwrap().config.snapshot();
+        let listener = snapshot.listeners().next().unwrap();
+        let NetworkAction::Http(settings) = &listener.chains[0].action else { panic!() };
+        let told = connection(settings).into_iter().filter(|(asked, _)| *asked);
+        told.map(|(_, what)| what.split(':').next().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_done_is_named() {
+        let stats = json!({ "name": "stats",
+            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig" } });
+        let none: [&str; 0] = [];
+        assert_eq!(said(json!({}), None), none);
+        assert_eq!(said(json!({}), Some(stats)), ["envoy.filters.http.grpc_stats"]);
+        let many = json!({ "common_http_protocol_options": { "max_headers_count": 1000 } });
+        assert_eq!(said(many, None), ["max_headers_count"]);
+        let most = json!({ "common_http_protocol_options": { "max_headers_count": 250 } });
+        assert_eq!(said(most, None), none);
+        assert_eq!(said(json!({ "delayed_close_timeout": "7s" }), None), ["delayed_close_timeout"]);
+        let http1 = json!({ "http_protocol_options": { "allow_absolute_url": false } });
+        assert_eq!(said(http1, None), ["allow_absolute_url"]);
+    }
+}

@@ -191,3 +191,64 @@ fn a_wildcard_written_as_an_exact_origin_allows_any() {
     let answer = client.ask(&format!("OPTIONS /away {preflight}"));
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (301, None));
 }
+
+/// Envoy has the lines of a content type as one value: twice gRPC is no gRPC, for routes and for answers alike.
+#[test]
+fn a_header_of_one_value_that_comes_twice_says_nothing() {
+    let routes = json!([
+        { "match": { "path": "/is", "grpc": {} }, "direct_response": { "status": 201 } },
+        { "match": { "path": "/is" }, "direct_response": { "status": 202 } },
+        { "match": { "prefix": "/" }, "direct_response": { "status": 403, "body": { "inline_string": "no" } } },
+    ]);
+    let proxy = Proxy::start(http_listener(http(routes)), &[]);
+    let mut client = proxy.client();
+    let mut ask = |path: &str, lines: &str| {
+        let answer =
+            client.ask(&format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n{lines}\r\n"));
+        (answer.status, answer.header("content-type").map(str::to_owned))
+    };
+    const GRPC: &str = "content-type: application/grpc\r\n";
+    let grpc = Some("application/grpc".to_owned());
+    assert_eq!(ask("/is", GRPC), (200, grpc.clone()));
+    assert_eq!(ask("/", GRPC), (200, grpc));
+    let twice = format!("{GRPC}{GRPC}");
+    assert_eq!(ask("/is", &twice), (202, None));
+    assert_eq!(ask("/", &twice), (403, Some("text/plain".to_owned())));
+}
+
+/// A scope is one machine's alone: who names a scoped address names nobody.
+#[test]
+fn a_scoped_address_is_nobodys() {
+    let host = Host::saying("ok");
+    let settings = json!({ "use_remote_address": true, "xff_num_trusted_hops": 1 });
+    let proxy = Proxy::start(scheme_listener(&settings), &[cluster("up", &[host.address])]);
+    for (told, client) in [("fe80::1", "fe80::1"), ("fe80::1%lo", "127.0.0.1"), ("fe80::1%1", "127.0.0.1")] {
+        let answer =
+            proxy.client().ask(&format!("GET /up HTTP/1.1\r\nhost: a\r\nx-forwarded-for: {told}\r\n\r\n"));
+        assert_eq!(answer.status, 200);
+        assert_eq!(header(&host.last_request(), "x-envoy-external-address"), Some(client), "{told}");
+    }
+    let mut scoped = cluster("up", &[host.address]);
+    let endpoint = &mut scoped["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+    endpoint["address"]["socket_address"]["address"] = "fe80::1%lo".into();
+    let whole = bootstrap(&http_listener(http(to("up"))), &[scoped]);
+    let refused =
+        proxy::start_static(&whole, proxy::ProxyOptions::default()).err().expect("refused").to_string();
+    assert!(refused.contains("scoped"), "{refused}");
+}
+
+/// The same, where a header names the host.
+#[test]
+fn a_scoped_original_destination_is_ignored() {
+    let original = json!({ "name": "up", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "1s",
+        "original_dst_lb_config": { "use_http_header": true } });
+    let host = Host::saying("ok");
+    let proxy = Proxy::start(http_listener(http(to("up"))), &[original]);
+    let ask = |told: &str| {
+        let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx-envoy-original-dst-host: {told}\r\n\r\n");
+        proxy.client().ask(&head).status
+    };
+    assert_eq!(ask(&host.address.to_string()), 200);
+    assert_eq!(ask("[fe80::1%1]:80"), 503);
+    assert_eq!(ask("[::1%1]:80"), 503);
+}

@@ -67,7 +67,7 @@ impl GrpcWeb {
     /// If the request is gRPC-Web.
     pub fn of(exchange: &Exchange, limits: &wire::h1::Limits) -> Option<GrpcWeb> {
         let head = exchange.head_view();
-        let kind = kind_of(head.known(HeaderId::ContentType)?)?;
+        let kind = kind_of(head.only(HeaderId::ContentType)?)?;
         if head.upgrade().is_some() || head.is_connect() {
             return None;
         }
@@ -186,7 +186,7 @@ impl Exchange {
     /// Whether the host gets it as gRPC.
     pub fn is_grpc(&self) -> bool {
         self.web.is_some()
-            || self.has_head() && self.head_view().known(HeaderId::ContentType).is_some_and(is_grpc)
+            || self.has_head() && self.head_view().only(HeaderId::ContentType).is_some_and(is_grpc)
     }
 
     /// The status of a gRPC response: as told, else what its HTTP status means, as Envoy logs it. `None` for what is no

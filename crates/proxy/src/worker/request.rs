@@ -323,7 +323,7 @@ impl Obeyed {
         let head = exchange.head_view();
         let value = |id: HeaderId| {
             // Removed, unless the request is internal, before it is asked for.
-            let sent = head.known(id).is_some();
+            let sent = head.only(id).is_some();
             sent.then(|| exchange.edits.value(&head, id.name().as_bytes())).flatten()
         };
         let number = |id| value(id).and_then(wire::text::parse_decimal);

@@ -175,7 +175,7 @@ impl Worker {
 
     /// The filters have let the request pass: what its route says is done.
     pub(super) fn act(&mut self, id: ExchangeId, exchange: Box<Exchange>, body: &[u8]) {
-        let Some(routed) = &exchange.route else { return };
+        let Some(routed) = &exchange.route else { return self.not_routed(id, exchange) };
         let (http, snapshot, verdict) = (routed.http.clone(), routed.snapshot.clone(), routed.verdict);
         let found = table(&http, &snapshot).and_then(|table| table.resolve(routed.place));
         let shard = &self.telemetry.shard;
@@ -188,8 +188,7 @@ impl Worker {
             (Kept::Route, Some((_, route))) => route,
             (Kept::NoRoute | Kept::Route, _) => {
                 shard.inc(http.stats.no_route);
-                let reply = Reply::new(404, b"", Flags::NO_ROUTE_FOUND, "route_not_found");
-                return self.reply(id, exchange, &reply);
+                return self.not_routed(id, exchange);
             }
         };
         match &route.action {
@@ -215,6 +214,11 @@ impl Worker {
                 self.prepare(id, exchange, body);
             }
         }
+    }
+
+    fn not_routed(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
+        let reply = Reply::new(404, b"", Flags::NO_ROUTE_FOUND, "route_not_found");
+        self.reply(id, exchange, &reply);
     }
 
     /// Makes the request what its host is to get. Time counts from here: what filters took is not the route's.

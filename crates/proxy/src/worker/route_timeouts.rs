@@ -15,7 +15,7 @@ impl Worker {
     pub(super) fn limit_stream(&mut self, exchange: &mut Exchange, http: &HttpChain) {
         let timeouts = &http.settings.timeouts;
         let forward = exchange.route.as_ref().and_then(Routed::forward);
-        let grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(parse_timeout);
+        let grpc = exchange.head_view().only(HeaderId::GrpcTimeout).and_then(parse_timeout);
         let duration = match forward {
             Some(forward) => forward.stream_duration(timeouts.max_stream_duration, grpc),
             None => timeouts.max_stream_duration,
@@ -39,7 +39,7 @@ impl Worker {
     pub(super) fn limit_time(&mut self, exchange: &mut Exchange) {
         let Some(forward) = exchange.route.as_ref().and_then(Routed::forward) else { return };
         let mut timeout = forward.timeout;
-        let grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(parse_timeout);
+        let grpc = exchange.head_view().only(HeaderId::GrpcTimeout).and_then(parse_timeout);
         if let Some(longest) = forward.grpc_timeout_max
             && let Some(asked) = grpc
         {
@@ -78,7 +78,7 @@ impl Worker {
             let left = left(exchange.route_deadline).unwrap_or(expected);
             expected.min(left).max(least)
         });
-        let has_grpc = exchange.head_view().known(HeaderId::GrpcTimeout).and_then(parse_timeout).is_some();
+        let has_grpc = exchange.head_view().only(HeaderId::GrpcTimeout).and_then(parse_timeout).is_some();
         let told = match (forward.grpc_timeout_max, expected) {
             (Some(_), Some(expected)) if exchange.is_grpc() => Some(expected),
             _ if has_grpc => left(exchange.duration_deadline).map(|left| left.max(least)),

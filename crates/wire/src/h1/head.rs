@@ -437,6 +437,13 @@ impl<'a> Head<'a> {
         self.storage.known(id).map(|slot| self.storage.value(slot, self.bytes))
     }
 
+    /// The value of a known field that stands exactly once. Envoy has the lines of its own headers as one value, joined with
+    /// `,`: twice `application/grpc` is no content type.
+    #[inline]
+    pub fn only(&self, id: HeaderId) -> Option<&'a [u8]> {
+        self.known(id).filter(|_| !self.repeats(id))
+    }
+
     /// Whether a known field stands more than once.
     pub fn repeats(&self, id: HeaderId) -> bool {
         self.storage.repeats(id)
