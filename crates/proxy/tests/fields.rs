@@ -65,19 +65,12 @@ const UNREAD: &[(&str, &str, Unread)] = &[
     ("Cluster", "auto_sni auto_san_validation", TLS),
     ("RetryBudget", "percent min_concurrency", Decided("Breakers::allows_retry")),
     (
-        "OutlierDetection",
-        "consecutive_local_origin_failure enforcing_consecutive_local_origin_failure",
-        Said("split_external_local_origin_errors"),
-    ),
-    ("SuccessRate", "enforcing_local_origin", Said("split_external_local_origin_errors")),
-    ("FailurePercentage", "enforcing_local_origin", Said("split_external_local_origin_errors")),
-    (
         "Dns",
         "respect_ttl",
         Harmless("the system's resolver does not tell a name's TTL: dns_refresh_rate counts"),
     ),
     ("Subscriptions", "secrets", Decided("the ADS client asks for them")),
-    ("Endpoints", "localities overprovisioning", Decided("HostPlan::new")),
+    ("Endpoints", "localities overprovisioning priorities", Decided("HostPlan::new")),
     ("LocalityGroup", "region zone sub_zone", Decided("shown, and matched by HostPlan::new")),
     ("Host", "locality check", Decided("HostPlan::new")),
     ("FilterChain", "transport_connect_timeout", SERVER_TLS),
@@ -106,7 +99,7 @@ const UNREAD: &[(&str, &str, Unread)] = &[
         Said("overrides of metrics and tags are not applied"),
     ),
     ("Fraction", "per_million", Decided("Fraction::hits")),
-    ("RetryPolicy", "on backoff", Decided("retry::decide")),
+    ("RetryPolicy", "on backoff retries", Decided("retry::decide")),
     (
         "RetryOn",
         "server_errors gateway_errors reset reset_before_request connect_failure rate_limited conflict refused_stream \
@@ -137,10 +130,11 @@ const UNREAD: &[(&str, &str, Unread)] = &[
 ];
 
 /// Structs that are no configuration: what decisions are given and give.
-const NO_CONFIGURATION: &[&str] = &["Call", "CallResult", "RouteDecision", "RouteExplanation", "RoutePlace"];
+const NO_CONFIGURATION: &[&str] =
+    &["Call", "CallResult", "FilterExplanation", "RouteDecision", "RouteExplanation", "RoutePlace", "Tried"];
 
-/// What the model reads and the proxy is being taught: health checks and mirrored requests.
-const NOT_YET: &[&str] = &["GrpcProbe", "HealthCheck", "HostCheck", "HttpProbe", "Mirror"];
+/// What the model reads and the proxy is being taught: health checks.
+const NOT_YET: &[&str] = &["GrpcProbe", "HealthCheck", "HostCheck", "HttpProbe"];
 
 fn sources(root: &str) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, into: &mut Vec<(PathBuf, String)>) {
