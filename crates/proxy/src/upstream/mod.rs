@@ -61,6 +61,15 @@ pub struct Clusters {
     ejections: Vec<Ejection>,
 }
 
+/// What came of a new configuration.
+#[derive(Debug, Default)]
+pub struct TakenUp {
+    /// The idle and the shared connections to hosts that are no longer there.
+    pub useless: Vec<Key>,
+    /// Some cluster in use has changed.
+    pub changed: bool,
+}
+
 /// No host could be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoHost;
@@ -112,16 +121,16 @@ impl Clusters {
         Some(state)
     }
 
-    /// Brings every cluster used so far up to date. Returns the idle and the shared connections to hosts that are no
-    /// longer there. What has not changed costs two comparisons of pointers.
-    pub fn take_up(&mut self, snapshot: &Snapshot, now: Time) -> Vec<Key> {
-        let mut useless = vec![];
+    /// Brings every cluster used so far up to date. What has not changed costs two comparisons of pointers.
+    pub fn take_up(&mut self, snapshot: &Snapshot, now: Time) -> TakenUp {
+        let TakenUp { mut useless, mut changed } = TakenUp::default();
         for index in 0..self.by_id.len() {
             let Some(Some(state)) = self.by_id.get(index) else { continue };
             let entry = snapshot.cluster(state.id).filter(|entry| entry.cluster.name == state.name);
             if entry.is_some_and(|entry| state.is(entry)) {
                 continue;
             }
+            changed = true;
             let state = state.clone();
             let before = state.hosts();
             if entry.is_some() {
@@ -150,8 +159,10 @@ impl Clusters {
                 }
             }
         }
-        self.ejections.retain(|ejection| !ejection.is_stale());
-        useless
+        if changed {
+            self.ejections.retain(|ejection| !ejection.is_stale());
+        }
+        TakenUp { useless, changed }
     }
 
     /// Every cluster used so far.

@@ -109,9 +109,13 @@ impl Worker {
     fn configure(&mut self, snapshot: Arc<model::Snapshot>) {
         self.snapshot = Rc::new(super::Current(snapshot));
         self.chains.sweep();
-        self.telemetry.forget_series();
         let snapshot = self.snapshot.clone();
-        for key in self.clusters.take_up(&snapshot, self.now) {
+        let taken_up = self.clusters.take_up(&snapshot, self.now);
+        if taken_up.changed {
+            // Hosts and chains are described anew under new numbers, but what a cluster says of its service is not.
+            self.telemetry.forget_series();
+        }
+        for key in taken_up.useless {
             match self.conns.get_mut(key) {
                 Some(Conn::UpstreamH2(up)) => {
                     up.retiring = true;
@@ -120,7 +124,12 @@ impl Worker {
                 _ => self.discard_upstream(key),
             }
         }
-        self.close_failed_sessions();
+        let wanted = |cluster: &std::rc::Rc<crate::upstream::ClusterState>| {
+            cluster.config.borrow().close_connections_on_host_health_failure
+        };
+        if taken_up.changed && self.clusters.all().any(wanted) {
+            self.close_failed_sessions();
+        }
         self.take_up_checks();
     }
 
