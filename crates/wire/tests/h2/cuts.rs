@@ -190,8 +190,7 @@ fn a_host_that_asks_for_frames_of_no_size_ends_its_connection_and_loops_nobody()
 fn values_and_bodies_about_the_size_of_a_frame_arrive_as_they_are() {
     for length in [16_383, 16_384, 16_385, 16_390, 32_768, 40_000] {
         // Frame headers, over and over.
-        let value: String =
-            "\u{1}".repeat(0) + &"0000080000000000010PRI*HTTP/2.0".repeat(length / 31 + 1)[..length];
+        let value = "0000080000000000010PRI*HTTP/2.0".repeat(length / 31 + 1)[..length].to_owned();
         let lines = format!("x-copied: {value}\r\n");
         let mut client = End::client(Config::default());
         let mut server = End::server(Config::default());

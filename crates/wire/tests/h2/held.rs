@@ -56,7 +56,6 @@ fn n22_heads_of_open_streams_are_paid_for_by_the_bytes_that_were_sent() {
         let refused = end.said().iter().filter(|frame| frame.ends_with("REFUSED_STREAM")).count();
         let taken = end.streams.len();
         assert_eq!(taken + refused, 128, "{shape}: what is not taken may come again");
-        println!("{shape}: {taken} streams taken, {held} bytes held for {} sent", sent.len());
         // A stream that ends makes room for another.
         let first = end.streams[0];
         end.connection.reset(first, wire::h2::ErrorCode::CANCEL);
