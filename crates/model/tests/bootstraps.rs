@@ -28,7 +28,7 @@ fn http(snapshot: &Snapshot) -> Arc<model::HttpConnection> {
 }
 
 #[test]
-fn every_one_is_taken_whole() {
+fn envoys_documented_bootstraps_compile_without_anything_missing() {
     let directory = format!("{}/tests/bootstraps", env!("CARGO_MANIFEST_DIR"));
     let names: Vec<String> = std::fs::read_dir(directory)
         .expect("it is there")
@@ -43,7 +43,7 @@ fn every_one_is_taken_whole() {
 }
 
 #[test]
-fn what_they_say_is_what_is_meant() {
+fn limits_header_case_upgrades_and_protocols_of_bootstraps_reach_the_configuration() {
     let edge = http(&compiled("edge"));
     assert_eq!((edge.http2.max_concurrent_streams, edge.http2.initial_stream_window), (100, 65536));
     assert!(edge.forwarded.use_remote_address && edge.path.merge_slashes);

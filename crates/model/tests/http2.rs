@@ -34,7 +34,7 @@ fn the_defaults_are_envoys_but_for_windows_and_huffman() {
 }
 
 #[test]
-fn what_is_written_counts() {
+fn configured_http2_options_replace_the_defaults_on_either_side() {
     let options = json!({"hpackTableSize": 8192, "maxConcurrentStreams": 4096, "initialStreamWindowSize": 65536,
         "initialConnectionWindowSize": 1_048_576, "allowConnect": true, "maxOutboundFrames": 1,
         "maxOutboundControlFrames": 2, "maxConsecutiveInboundFramesWithEmptyPayload": 0,

@@ -113,7 +113,7 @@ impl Telemetry {
         if !known {
             self.find_series(id, key);
         }
-        // Just set, if it was not before.
+        // `find_series` has set it.
         let (_, series) = self.last.get_or_insert_with(|| unreachable_series(&self.istio, id));
         (&self.shard, series)
     }
@@ -128,7 +128,8 @@ impl Telemetry {
         self.last = Some((id, series.clone()));
     }
 
-    /// Series name hosts and chains by numbers that another configuration may use anew.
+    /// Empties the cache of series. The keys hold numbers of hosts and chains, which another configuration may give to
+    /// others.
     pub fn forget_series(&mut self) {
         self.series.clear();
         self.last = None;
@@ -197,7 +198,7 @@ impl Sink {
     }
 }
 
-/// For keys made of numbers we chose ourselves: no outsider can aim at collisions.
+/// A hash without a secret: the keys are numbers of this process, so no client can choose keys that collide.
 #[derive(Default)]
 pub struct WordHasher(u64);
 

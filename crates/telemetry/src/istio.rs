@@ -217,7 +217,7 @@ impl IstioMetrics {
         };
         let source_namespace = namespace(source, !from_source);
         let destination_namespace = namespace(destination, from_source);
-        // A server knows its own service by its canonical name; a client does not know the other's.
+        // The reporting server falls back to its own canonical name; the reporting client does not know the server's.
         let fallback = if from_source { "" } else { destination.canonical_service.as_str() };
         let service = |name: &'_ str| known(if name.is_empty() { fallback } else { name }).to_owned();
         let mut labels = Labels::new(self.registry.limits().label_value_bytes);

@@ -30,7 +30,7 @@ pub fn quantile(buckets: &[(f64, f64)], q: f64) -> Option<f64> {
             below = (*bound, *count);
         }
     }
-    // In the infinite bucket: nothing better is known than where it begins.
+    // The quantile lies in the bucket `+Inf`, which has no upper bound: its lower bound is the answer.
     buckets.iter().rev().map(|(bound, _)| *bound).find(|bound| bound.is_finite())
 }
 

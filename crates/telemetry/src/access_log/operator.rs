@@ -86,7 +86,8 @@ pub(super) enum Cleaning {
     AsIs,
     /// Spaces become underscores, as Envoy does for details and reasons.
     Underscores,
-    /// Anything that no host name holds becomes an underscore: a client chooses the SNI.
+    /// A server name (SNI), which the client chose: bytes that a host name cannot hold become underscores, and an IP
+    /// address, which RFC 6066 §3 forbids as a server name, is none.
     HostName,
 }
 

@@ -61,6 +61,7 @@ pub(super) fn value<'a>(op: &'a Op, source: &'a impl LogSource) -> Value<'a> {
             Name::Named(name) => source.response_trailer(name),
             _ => None,
         }),
+        Op::Text(field, Cleaning::HostName, _) if source.text(*field).is_some_and(is_address) => Value::Missing,
         Op::Text(field, cleaning, max) => found(source.text(*field), *cleaning, *max),
         Op::Number(field) => {
             source.number(*field).or(field.default_value()).map_or(Value::Missing, Value::Number)
@@ -105,6 +106,10 @@ fn either<'a>(
         }
     }
     Value::Missing
+}
+
+fn is_address(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.parse::<std::net::IpAddr>().is_ok())
 }
 
 fn found(text: Option<&[u8]>, cleaning: Cleaning, max: Option<usize>) -> Value<'_> {

@@ -337,6 +337,51 @@ fn hostile_values_stay_inside_their_field() {
     );
 }
 
+/// Whoever sends a request decides what it lacks; a log must not lose its line over it, or write another value.
+#[test]
+fn operators_without_their_subject_print_a_dash() {
+    let nothing = Exchange::default();
+    for operator in [
+        "REQUESTED_SERVER_NAME",
+        // HTTP/1.0 without a Host.
+        "REQ(:AUTHORITY)",
+        "REQ(:METHOD)",
+        "REQ(:PATH)",
+        "REQ(HOST?:AUTHORITY)",
+        "REQ(X):5",
+        "RESP(:STATUS)",
+        "RESP(X)",
+        "TRAILER(GRPC-STATUS)",
+        "GRPC_STATUS",
+        "PROTOCOL",
+        "ROUTE_NAME",
+        "UPSTREAM_HOST",
+        "UPSTREAM_CLUSTER",
+        "UPSTREAM_LOCAL_ADDRESS",
+        "UPSTREAM_TRANSPORT_FAILURE_REASON",
+        "DOWNSTREAM_LOCAL_ADDRESS",
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+        "DOWNSTREAM_LOCAL_PORT",
+        "DOWNSTREAM_PEER_URI_SAN",
+        "DOWNSTREAM_TLS_VERSION",
+        "CONNECTION_TERMINATION_DETAILS",
+        "RESPONSE_CODE_DETAILS",
+        "DYNAMIC_METADATA(a:b)",
+        "FILTER_STATE(a)",
+    ] {
+        // A length stands behind the parentheses.
+        assert_eq!(rendered(&format!("<%{operator}%>"), &nothing), "<->", "{operator}");
+    }
+    // RFC 6066 §3: an address is no server name.
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let source = Exchange {
+            texts: vec![(TextField::RequestedServerName, address)],
+            ..Exchange::default()
+        };
+        assert_eq!(rendered("%REQUESTED_SERVER_NAME%", &source), "-", "{address}");
+    }
+}
+
 #[test]
 fn lengths_cut_between_characters() {
     let source = Exchange { path: Some("网格é".as_bytes()), ..Exchange::default() };

@@ -27,7 +27,7 @@ impl Filter<'_> {
 
 /// Appends every family as Prometheus text, content type `text/plain; version=0.0.4`.
 pub fn prometheus(registry: &Registry, filter: &Filter<'_>, out: &mut Vec<u8>) {
-    // Nothing is handed on before the end, so nothing can fail.
+    // Written to memory: no error can occur.
     let _ = encode(registry, filter, out, &mut |_| Ok(()));
 }
 
