@@ -6,12 +6,17 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use model::access_log::AccessLogSink;
 use telemetry::log_sink::{Handover, count};
 
 /// Pieces (of about 64 KiB) that may wait for a slow disk.
 const QUEUE: usize = 8;
+
+/// A process that ends waits so long for the last lines of a file.
+const SYNC_LIMIT: Duration = Duration::from_secs(1);
+const SYNC_RETRY: Duration = Duration::from_millis(5);
 
 /// All log files of a process.
 pub struct LogWriters {
@@ -57,15 +62,24 @@ impl LogWriters {
         open.entry(path.to_owned()).or_insert_with(|| LogFile::start(path)).clone()
     }
 
-    /// Waits until all that was handed over has been written or given up.
+    /// Waits until all that was handed over has been written or given up; no longer than [`SYNC_LIMIT`] for a file whose
+    /// thread is stuck (nobody reads the pipe), its queue full or not.
     pub fn sync(&self) {
         let files: Vec<LogFile> =
             self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for file in files {
+            let until = Instant::now() + SYNC_LIMIT;
             let (done, wait) = sync_channel(1);
-            if file.queue.send(Piece::Sync(done)).is_ok() {
-                let _ = wait.recv_timeout(std::time::Duration::from_secs(1));
+            let mut piece = Piece::Sync(done);
+            while let Err(TrySendError::Full(back)) = file.queue.try_send(piece) {
+                if Instant::now() >= until {
+                    break;
+                }
+                piece = back;
+                std::thread::sleep(SYNC_RETRY);
             }
+            // At once when the piece is not in the queue: its sender is gone.
+            let _ = wait.recv_timeout(until.saturating_duration_since(Instant::now()));
         }
     }
 

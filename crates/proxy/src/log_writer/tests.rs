@@ -50,6 +50,23 @@ fn a_thread_that_stands_still_gives_lines_back_uncopied() {
     assert!(matches!(file.hand_over(b"line\n".to_vec()), Handover::Gone(_)));
 }
 
+/// A process told to end must end, though nobody reads its log.
+#[test]
+fn a_thread_that_stands_still_does_not_keep_the_process() {
+    let (queue, pieces) = sync_channel(QUEUE);
+    let file = LogFile { queue, lost: Arc::default() };
+    while let Handover::Taken = file.hand_over(b"line\n".to_vec()) {}
+    let open = Mutex::new(HashMap::from([("/dev/stdout".to_owned(), file)]));
+    let writers = LogWriters { stdout: None, given: None, open };
+    let (synced, done) = sync_channel(1);
+    std::thread::spawn(move || {
+        writers.sync();
+        let _ = synced.send(());
+    });
+    assert!(done.recv_timeout(Duration::from_secs(20)).is_ok());
+    assert_eq!(pieces.try_iter().count(), QUEUE);
+}
+
 #[test]
 fn lines_that_cannot_be_written_are_counted_and_the_file_is_tried_again() {
     let directory = tempfile::tempdir().unwrap();
