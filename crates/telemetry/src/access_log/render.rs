@@ -61,7 +61,9 @@ pub(super) fn value<'a>(op: &'a Op, source: &'a impl LogSource) -> Value<'a> {
             Name::Named(name) => source.response_trailer(name),
             _ => None,
         }),
-        Op::Text(field, Cleaning::HostName, _) if source.text(*field).is_some_and(is_address) => Value::Missing,
+        Op::Text(field, Cleaning::HostName, _) if source.text(*field).is_some_and(is_address) => {
+            Value::Missing
+        }
         Op::Text(field, cleaning, max) => found(source.text(*field), *cleaning, *max),
         Op::Number(field) => {
             source.number(*field).or(field.default_value()).map_or(Value::Missing, Value::Number)

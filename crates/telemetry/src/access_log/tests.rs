@@ -374,10 +374,8 @@ fn operators_without_their_subject_print_a_dash() {
     }
     // RFC 6066 §3: an address is no server name.
     for address in ["192.0.2.1", "2001:db8::1"] {
-        let source = Exchange {
-            texts: vec![(TextField::RequestedServerName, address)],
-            ..Exchange::default()
-        };
+        let source =
+            Exchange { texts: vec![(TextField::RequestedServerName, address)], ..Exchange::default() };
         assert_eq!(rendered("%REQUESTED_SERVER_NAME%", &source), "-", "{address}");
     }
 }
