@@ -38,7 +38,7 @@ fn a_request_that_cannot_become_valid_is_refused_at_the_byte_that_shows_it() {
         ("GET /\x7f| HTTP/1.1", 400, CODEC_ERROR),
         ("GET /\u{e9}| HTTP/1.1", 400, INVALID_URL),
         ("GET x |HTTP/1.1", 400, INVALID_URL),
-        ("GET https://a/ |HTTP/1.1", 400, HTTPS_ON_PLAINTEXT),
+        ("GET https://a/ |HTTP/1.1", 403, HTTPS_ON_PLAINTEXT),
         ("GET /\r|\n", 400, CODEC_ERROR),
         ("GET / X| ", 400, CODEC_ERROR),
         ("GET / HTTP/2|.0\r\n", 400, CODEC_ERROR),
