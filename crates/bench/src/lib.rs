@@ -34,7 +34,7 @@
 //! | [`cores`], [`scheduling`], [`procfs`], [`running`] | which core, real time, what a process used, child processes |
 //! | [`machine`] | what machine this is and how quiet it was |
 //! | [`rivals`], [`contenders`] | getting the rivals; starting each contender with its configuration |
-//! | [`hop`], [`idle`], [`wear`], [`interference`], [`syscalls`], [`demo`], [`propagation`], [`profile`] | the measurements |
+//! | [`hop`], [`idle`], [`wear`], [`interference`], [`syscalls`], [`demo`], [`propagation`], [`profile`], [`newcomer`] | the measurements |
 //! | [`report`], [`goals`], [`figures`], [`table`] | tables and goals |
 
 pub mod contenders;
@@ -54,6 +54,7 @@ pub mod interference;
 pub mod load;
 pub mod machine;
 pub mod message;
+pub mod newcomer;
 pub mod procfs;
 pub mod profile;
 pub mod propagation;

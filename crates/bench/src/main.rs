@@ -20,7 +20,9 @@ use bench::rivals::{Programs, Wanted};
 use bench::running::{Class, Placement};
 use bench::scenario::{GROUPS, Pattern, Scenario, Shape};
 use bench::upstream::{self, Service};
-use bench::{goals, hold, idle, interference, profile, propagation, relay, scheduling, syscalls, wear};
+use bench::{
+    goals, hold, idle, interference, newcomer, profile, propagation, relay, scheduling, syscalls, wear,
+};
 use clap::{Args, Parser, Subcommand};
 
 /// Compare filamesh with Envoy, nginx, HAProxy and the floor; weigh it; time a change.
@@ -291,6 +293,13 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
             Ok(counted) => report.syscalls = counted,
             // A tool that cannot be had, as a rival that cannot.
             Err(e) => report.missing.push(without("syscalls", "strace", &e)),
+        }
+    }
+    if args.scenario == Scenario::Newcomer {
+        eprintln!("newcomer: a fresh clone");
+        match newcomer::measure(&workspace, &directory.0) {
+            Ok(figures) => report.figures.extend(figures),
+            Err(e) => report.failed.push(format!("newcomer: {e:#}")),
         }
     }
     if ours && (wants(Scenario::Idle) || wants(Scenario::Propagation)) {

@@ -33,6 +33,8 @@ pub enum Scenario {
     Syscalls,
     /// From a file's change to the last proxy
     Propagation,
+    /// From a fresh clone to the demo's "ready": minutes of both cores, and so never part of all
+    Newcomer,
     All,
 }
 
