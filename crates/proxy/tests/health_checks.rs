@@ -34,7 +34,9 @@ impl Checked {
                 match now.load(SeqCst) {
                     SILENT => {}
                     status => {
-                        drop(connection.say(&format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n")))
+                        {
+                        connection.say(&format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n"));
+                    }
                     }
                 }
             }
@@ -123,11 +125,9 @@ fn a_host_that_fails_leaves_and_comes_back() {
             answers(&proxy, 1);
             stat(&proxy, "membership_healthy") == 2
         });
-        let (attempts, successes, failures) = (
-            stat(&proxy, "health_check_attempt"),
-            stat(&proxy, "health_check_success"),
-            stat(&proxy, "health_check_failure"),
-        );
+        // A check is an attempt before it is anything else.
+        let (successes, failures) = (stat(&proxy, "health_check_success"), stat(&proxy, "health_check_failure"));
+        let attempts = stat(&proxy, "health_check_attempt");
         assert!(
             failures >= 1 && attempts >= successes + failures && successes > 3,
             "{attempts} {successes} {failures}"
@@ -281,4 +281,43 @@ fn sessions_end_with_the_health_of_their_host() {
     assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").body, "up");
     host.set(500);
     assert_eq!(client.rest(), b"");
+}
+
+/// `grpc.health.v1`: serving, not serving, an error of its own.
+#[test]
+fn grpc_checks_ask_the_health_service() {
+    let answer = Arc::new(std::sync::Mutex::new((1u8, 0u8)));
+    let (now, seen) = (answer.clone(), Arc::new(std::sync::Mutex::new(String::new())));
+    let asked = seen.clone();
+    let service = Host::start(move |connection| {
+        while let Some(head) = read_head(&mut connection.stream, &mut connection.buffer) {
+            let body = connection.body(header(&head, "content-length").unwrap().parse().unwrap());
+            *asked.lock().unwrap() = format!("{head}{}", String::from_utf8_lossy(&body));
+            let (status, grpc) = *now.lock().unwrap();
+            let mut text = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ntransfer-encoding: chunked\r\n\r\n7\r\n".to_vec();
+            text.extend_from_slice(&[0, 0, 0, 0, 2, 8, status]);
+            text.extend_from_slice(format!("\r\n0\r\ngrpc-status: {grpc}\r\n\r\n").as_bytes());
+            connection.stream.write_all(&text).unwrap();
+        }
+    });
+    // Between them a proxy that takes HTTP/2 and speaks HTTP/1.
+    let between = Proxy::start(http_listener(http(to("service"))), &[cluster("service", &[service.address])]);
+    let probe = check(
+        json!({ "timeout": "5s", "grpc_health_check": { "service_name": "shop", "authority": "shop.local" } }),
+    );
+    let proxy = start(checked(&[between.address], probe));
+    assert!(!failing(&proxy, between.address));
+    let head = seen.lock().unwrap().clone();
+    assert!(head.starts_with("POST /grpc.health.v1.Health/Check HTTP/1.1\r\n"), "{head}");
+    assert!(head.ends_with("\0\0\0\0\u{6}\n\u{4}shop"), "{head:?}");
+    assert_eq!((header(&head, "host"), header(&head, "te")), (Some("shop.local"), Some("trailers")));
+    assert_eq!(header(&head, "grpc-timeout"), Some("5000m"));
+    assert_eq!(header(&head, "content-type"), Some("application/grpc"));
+    for bad in [(2, 0), (0, 0), (1, 12)] {
+        *answer.lock().unwrap() = bad;
+        eventually("unhealthy at once", || failing(&proxy, between.address));
+        *answer.lock().unwrap() = (1, 0);
+        eventually("healthy", || !failing(&proxy, between.address));
+    }
+    assert_eq!(stat(&proxy, "health_check_network_failure"), 0);
 }

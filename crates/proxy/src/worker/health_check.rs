@@ -220,9 +220,7 @@ impl Worker {
         let transition = host.judgement.judge(check, result);
         let healthy = host.judgement.is_healthy();
         let (address, target) = (host.address, host.target.clone());
-        if std::mem::take(&mut host.awaited) {
-            self.shared.first_checks.end();
-        }
+        let awaited = std::mem::take(&mut host.awaited);
         let passed = result == CheckResult::Passed;
         let shard = &self.telemetry.shard;
         shard.inc(if passed {
@@ -249,6 +247,10 @@ impl Worker {
         let dice = [self.random.next_u64(), self.random.next_u64()];
         let wait = check.wait(passed, transition, cluster.health.is_used(), dice);
         self.checks.schedule(id, self.now.after(wait));
+        if awaited {
+            // Whoever waits for it finds all that it has changed.
+            self.shared.first_checks.end();
+        }
     }
 
     /// A host has become healthy or unhealthy: every worker plans anew when it next looks at the cluster.
