@@ -34,9 +34,7 @@ impl Checked {
                 match now.load(SeqCst) {
                     SILENT => {}
                     status => {
-                        {
                         connection.say(&format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n"));
-                    }
                     }
                 }
             }
@@ -126,7 +124,8 @@ fn a_host_that_fails_leaves_and_comes_back() {
             stat(&proxy, "membership_healthy") == 2
         });
         // A check is an attempt before it is anything else.
-        let (successes, failures) = (stat(&proxy, "health_check_success"), stat(&proxy, "health_check_failure"));
+        let (successes, failures) =
+            (stat(&proxy, "health_check_success"), stat(&proxy, "health_check_failure"));
         let attempts = stat(&proxy, "health_check_attempt");
         assert!(
             failures >= 1 && attempts >= successes + failures && successes > 3,
