@@ -8,6 +8,7 @@
 //! | `subject.rs` | Envoy and this proxy, started from one bootstrap; a client that sends a case to either |
 //! | `http2.rs` | the same over HTTP/2 |
 //! | `host.rs` | what a host sees of a case |
+//! | `calls.rs` | requests of the proxy's own: mirrored requests, health checks |
 //! | `allowed.rs` | the differences there may be |
 #![allow(
     clippy::print_stdout,
@@ -16,6 +17,9 @@
 )]
 
 mod allowed;
+mod calls;
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../catalogue/frames.rs"]
 mod frames;
 mod generate;
