@@ -160,6 +160,18 @@ fn copied_head(exchange: &Exchange, host: &CopyHost, own: Option<std::net::IpAdd
         edits.append_to_list(&head, HeaderId::XForwardedFor, ip_text(own, &mut [0; 46]));
     }
     edits.remove_known(&head, HeaderId::Expect);
+    if let Some(routed) = &exchange.route {
+        if routed.virtual_host().is_some_and(|host| host.attempt_count_in_request) {
+            edits.set_known(&head, HeaderId::XEnvoyAttemptCount, b"1");
+        }
+        if let (Some(timeout), false) =
+            (exchange.route_timeout, routed.http.settings.router.suppress_envoy_headers)
+        {
+            edits.remove_known(&head, HeaderId::XEnvoyExpectedRqTimeoutMs);
+            let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            edits.append_number(HeaderId::XEnvoyExpectedRqTimeoutMs, millis);
+        }
+    }
     if exchange.must_say_no_body() {
         edits.set_known(&head, HeaderId::ContentLength, b"0");
     }
