@@ -125,9 +125,10 @@ fn sides(program: &Path, bootstrap: impl Fn() -> Value, mut both: impl FnMut(&Si
     both(&Side::ours(&bootstrap()), "ours");
 }
 
-/// A head's lines, sorted, without what is random or the host's own.
+/// A head's lines, sorted, without what is random. A list is the same with and without blanks behind its commas.
 fn lines(head: &str) -> Vec<String> {
-    let mut lines: Vec<String> = head.lines().map(str::to_ascii_lowercase).collect();
+    let mut lines: Vec<String> =
+        head.lines().map(|line| line.to_ascii_lowercase().replace(", ", ",")).collect();
     lines.retain(|line| !line.is_empty() && !line.starts_with("x-request-id:"));
     lines.sort();
     lines
