@@ -51,7 +51,9 @@ fn bootstrap(routes: Value, clusters: &[Value]) -> Value {
 
 fn ask(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").as_bytes()).ok()?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").as_bytes())
+        .ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text)
@@ -60,7 +62,8 @@ fn ask(address: SocketAddr, path: &str) -> Option<String> {
 impl Side {
     fn ours(bootstrap: &Value) -> Side {
         let message = xds::json::from_json(bootstrap).unwrap();
-        let proxy = start_static(&message, ProxyOptions { drain: Duration::ZERO, ..ProxyOptions::default() }).unwrap();
+        let proxy = start_static(&message, ProxyOptions { drain: Duration::ZERO, ..ProxyOptions::default() })
+            .unwrap();
         let address = proxy.runtime.handle().listening()[0].1[0];
         Side::Ours { proxy, address }
     }
@@ -170,8 +173,12 @@ fn mirrored_requests_are_as_envoys() {
                 copies.push(lines(&v2.last_request()));
             }
             all.push(copies);
-            let stats = ["cluster.v1.upstream_rq_200", "cluster.v2.upstream_rq_total", "cluster.v2.upstream_rq_200",
-                "cluster.v2.upstream_cx_total"];
+            let stats = [
+                "cluster.v1.upstream_rq_200",
+                "cluster.v2.upstream_rq_total",
+                "cluster.v2.upstream_rq_200",
+                "cluster.v2.upstream_cx_total",
+            ];
             eventually(name, || side.stat("cluster.v2.upstream_rq_200") == 4);
             counted.push(stats.map(|stat| side.stat(stat)));
         });
@@ -219,7 +226,8 @@ fn hosts_leave_and_return_by_their_checks_as_with_envoy() {
         };
         let mut stories: Vec<Value> = vec![];
         sides(&program, make, |side, name| {
-            let checks = || host.requests.lock().unwrap().iter().filter(|head| head.contains("/healthz")).count();
+            let checks =
+                || host.requests.lock().unwrap().iter().filter(|head| head.contains("/healthz")).count();
             let get = || side.client().ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
             let healthy = || side.stat("cluster.up.membership_healthy");
             status.store(200, SeqCst);
@@ -227,12 +235,25 @@ fn hosts_leave_and_return_by_their_checks_as_with_envoy() {
             assert_eq!(get().status, 200);
             let before = (checks(), side.stat("cluster.up.health_check.failure"));
             status.store(bad, SeqCst);
-            eventually(name, || { let _ = get(); healthy() == 0 });
+            eventually(name, || {
+                let _ = get();
+                healthy() == 0
+            });
             let failures = side.stat("cluster.up.health_check.failure") - before.1;
             let answer = get();
             status.store(200, SeqCst);
-            eventually(name, || { let _ = get(); healthy() == 1 });
-            let check = host.requests.lock().unwrap().iter().rfind(|head| head.contains("/healthz")).cloned().unwrap();
+            eventually(name, || {
+                let _ = get();
+                healthy() == 1
+            });
+            let check = host
+                .requests
+                .lock()
+                .unwrap()
+                .iter()
+                .rfind(|head| head.contains("/healthz"))
+                .cloned()
+                .unwrap();
             stories.push(json!({ "while failing": [answer.status, answer.body], "failures": failures >= if kind == "status" { 1 } else { threshold },
                 "check": lines(&check), "host": header(&check, "host"),
                 "network": side.stat("cluster.up.health_check.network_failure") > 0,
