@@ -30,6 +30,8 @@ const RELEASED: Duration = Duration::from_secs(4);
 const UNREAD: usize = 100 << 20;
 /// A proxy that takes nothing for so long has stopped reading, as it should.
 const STOPPED: Duration = Duration::from_secs(2);
+/// A slow one that takes everything has shown what it does after this long.
+const PUSHING: Duration = Duration::from_secs(20);
 
 const LOAD: Shape = Shape {
     scenario: Scenario::Wear,
@@ -135,7 +137,8 @@ fn push(hop: &Hop, http2: bool, mut meanwhile: impl FnMut()) -> anyhow::Result<u
     stream.set_write_timeout(Some(STOPPED))?;
     let mut sent = 0;
     let mut piece = Vec::with_capacity(PIECE);
-    while sent < UNREAD {
+    let began = Instant::now();
+    while sent < UNREAD && began.elapsed() < PUSHING {
         piece.clear();
         while piece.len() < PIECE {
             match &mut client {
