@@ -65,7 +65,7 @@ impl Worker {
             Err(NoHost) => return self.refuse_attempt(id, exchange, Refused::NoHost),
         };
         exchange.bound_up = high_water(target.config.buffer_limit);
-        if let Some(client) = self.client(exchange.down) {
+        if let Some(client) = self.client(exchange.client_side.key()) {
             exchange.bound_down = high_water(client.origin.listener.buffer_limit);
         }
         exchange.upstream_remote = Some(host.address);
@@ -191,7 +191,7 @@ impl Worker {
             Place::Queue => {
                 exchange.phase = Phase::Queued;
                 self.keep_for_replay(&mut exchange, body, &[]);
-                self.hold_back(&mut exchange, 0);
+                self.pace_client(&mut exchange, 0);
                 host.queue.borrow_mut().push_back(id);
                 self.exchanges.put_back(id, exchange);
             }
@@ -253,7 +253,7 @@ impl Worker {
         });
         let mut address = match told {
             Some(address) => address,
-            None => self.client(exchange.down)?.origin.destination?,
+            None => self.client(exchange.client_side.key())?.origin.destination?,
         };
         if let Some(port) = config.original_dst.port {
             address.set_port(port);
@@ -325,14 +325,7 @@ impl Worker {
             }
         }
         exchange.counted.host = None;
-        if let Some(key) = exchange.up.take() {
-            match exchange.up_stream.take() {
-                Some(stream) => self.forget_stream(key, stream, false),
-                None if self.forget_upgrade(key, id) => {}
-                None if self.upstream(key).is_some_and(|up| up.exchange != Some(id)) => {}
-                None => self.discard_upstream(key),
-            }
-        }
+        self.abort_host(id, exchange);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Calls: requests of our own, which no client has sent.
 //!
-//! A call is an exchange whose client is nobody ([`Key::NOBODY`]: what is sent to that key is dropped, nothing is read
-//! from it, and it never leaves), so that hosts, pools, breakers, outlier detection and timeouts serve calls as they serve
+//! A call is an exchange whose client is [`ClientSide::Nobody`] (what is written to it is dropped, nothing is read from it, and
+//! it never leaves), so that hosts, pools, breakers, outlier detection and timeouts serve calls as they serve
 //! requests. Its request is given as HTTP/1 has it, head and body; what the host speaks is found out as for any other.
 //! Its end is [`CallEnd`].
 
@@ -11,10 +11,10 @@ use model::cluster::UpstreamProtocol;
 use model::route::Priority;
 
 use super::Worker;
+use super::client_side::ClientSide;
 use super::exchange::{Deadline, Exchange, ExchangeId};
 use super::health_check::CheckId;
 use super::route::Routed;
-use crate::net::sockets::Key;
 use crate::upstream::HostRef;
 use crate::upstream::breaker::Limited;
 
@@ -82,7 +82,7 @@ impl Worker {
     pub(super) fn begin_next_call(&mut self) -> bool {
         let Some(call) = self.calls.waiting.pop_front() else { return false };
         let now = self.now;
-        let mut exchange = self.exchanges.blank(Key::NOBODY, now);
+        let mut exchange = self.exchanges.blank(ClientSide::Nobody, now);
         exchange.head = call.head;
         let parsed =
             wire::h1::parse_request(&exchange.head, &mut exchange.request, &self.shared.upstream_limits);

@@ -5,6 +5,7 @@ use wire::h1::{BodyFraming, BodyReader, Limits, PartialHead, parse_request};
 use wire::h2::PREFACE;
 
 use super::Worker;
+use super::client_side::ClientSide;
 use super::connection::{Client, Conn, Downstream, Reading};
 use super::exchange::Exchange;
 use super::inbox::Inbox;
@@ -102,7 +103,7 @@ impl Worker {
         }
         let Some(down) = self.downstream(key) else { return bytes.len() };
         let (limits, began, mut partial) = (down.client.http.limits, down.head_began, down.partial);
-        let mut exchange = self.exchanges.blank(key, began.unwrap_or(now));
+        let mut exchange = self.exchanges.blank(ClientSide::H1(key), began.unwrap_or(now));
         let length = match partial.request(bytes, &mut exchange.request, &limits) {
             Ok(Some(length)) => {
                 exchange.head.extend_from_slice(bytes.get(..length).unwrap_or_default());
@@ -318,7 +319,7 @@ impl Worker {
         if self.downstream(key).is_some_and(|down| !down.inbox.is_empty()) {
             self.continued.push(key);
         }
-        self.read_on(key);
+        self.resume(key);
     }
 }
 

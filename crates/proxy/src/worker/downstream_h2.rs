@@ -8,6 +8,7 @@ use wire::h2::{Connection, ConnectionError, ErrorCode, Event, Scratch, Stream, h
 use wire::text::list_has;
 
 use super::Worker;
+use super::client_side::ClientSide;
 use super::connection::{Client, Conn, DownstreamH2};
 use super::exchange::{Exchange, ExchangeId, Phase};
 use super::h2_timers::{Due, H2Limits, H2Timers, RELEASE_AFTER};
@@ -67,7 +68,7 @@ impl Worker {
         let now = self.now.as_duration();
         let upgraded = Connection::server_upgraded(http.h2.clone(), now, settings, head.method() == b"HEAD");
         let Some((codec, stream)) = upgraded else { return false };
-        exchange.stream = Some(stream);
+        exchange.client_side = ClientSide::H2(key, stream);
         self.sockets.send(
             key,
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
@@ -141,7 +142,7 @@ impl Worker {
                         && let Some(id) = ExchangeId::of_token(token)
                         && let Some(mut exchange) = self.exchanges.take(id)
                     {
-                        self.read_host_on(&mut exchange);
+                        self.resume_host(&mut exchange);
                         self.exchanges.put_back(id, exchange);
                     }
                 }
@@ -155,7 +156,7 @@ impl Worker {
     /// Whether a stream's token still names its exchange.
     fn is_stream(&self, key: Key, stream: Stream, token: u64) -> bool {
         let exchange = ExchangeId::of_token(token).and_then(|id| self.exchanges.get(id));
-        exchange.is_some_and(|exchange| exchange.down == key && exchange.stream == Some(stream))
+        exchange.is_some_and(|exchange| exchange.client_side == ClientSide::H2(key, stream))
     }
 
     fn h2_request(&mut self, key: Key, stream: Stream, end: bool, scratch: &mut Scratch) {
@@ -169,9 +170,8 @@ impl Worker {
         down.client.begin_request();
         // Over the edge nobody is a proxy of ours.
         let mesh = !down.client.http.settings.forwarded.use_remote_address;
-        let mut exchange = self.exchanges.blank(key, now);
+        let mut exchange = self.exchanges.blank(ClientSide::H2(key, stream), now);
         scratch.take_head(&mut exchange.head, &mut exchange.request);
-        exchange.stream = Some(stream);
         if mesh {
             exchange.hop = hop::restore_request(&mut exchange.head, &mut exchange.request);
         } else {
@@ -236,7 +236,7 @@ impl Worker {
 
     /// The codec refused a request and has answered it: counted and logged here.
     fn h2_refused(&mut self, key: Key, reject: &wire::Reject) {
-        let mut exchange = self.exchanges.blank(key, self.now);
+        let mut exchange = self.exchanges.blank(ClientSide::Nobody, self.now);
         exchange.head.clear();
         let id = self.exchanges.reserve(&mut exchange);
         let Some(client) = self.client(key) else {
@@ -253,7 +253,8 @@ impl Worker {
         exchange.details = reject.details.into();
         exchange.status = reject.status;
         exchange.request_done = true;
-        self.finish(id, exchange);
+        self.report(key, &exchange);
+        self.exchanges.retire(id, exchange);
     }
 
     /// The client wants no answer any more.
@@ -292,7 +293,7 @@ impl Worker {
         let Some(down) = self.h2_client(key) else { return };
         let tokens: Vec<u64> = down.codec.streams().map(|(_, token)| token).collect();
         for id in tokens.into_iter().filter_map(ExchangeId::of_token) {
-            if self.exchanges.get(id).is_some_and(|exchange| exchange.down == key) {
+            if self.exchanges.get(id).is_some_and(|exchange| exchange.client_side.key() == key) {
                 self.client_left(id);
             }
         }
@@ -324,7 +325,7 @@ impl Worker {
         let held = std::mem::take(&mut down.held);
         self.h2_client_bytes(key, &held);
         if self.h2_client(key).is_some_and(|down| down.held.is_empty() && !down.ending) {
-            self.read_on(key);
+            self.resume(key);
         }
     }
 

@@ -1,5 +1,5 @@
-//! One request and its response. Knows neither the codec nor the transport of either side: those are the
-//! connections' business, which it names by their keys.
+//! One request and its response. What its two sides speak stands in [`ClientSide`] and [`HostSide`], with the verbs that
+//! differ; all else is the same for every protocol.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -8,11 +8,12 @@ use std::time::Duration;
 use model::route::Priority;
 use telemetry::Flags;
 use wire::h1::{BodyReader, Edits, HeadStorage, Scheme, Version};
-use wire::h2::Stream;
 use wire::{BodyFraming, HeaderId};
 
+use super::client_side::ClientSide;
+use super::host_side::HostSide;
 use crate::clock::Time;
-use crate::net::sockets::{HIGH_WATER, Key};
+use crate::net::sockets::HIGH_WATER;
 use crate::net::timers::{Timer, Wheel};
 use crate::table::Table;
 use crate::upstream::breaker::Taken;
@@ -46,10 +47,10 @@ impl Exchanges {
         Exchanges { places: Table::default(), spare: vec![], begun: 0, wheel: Wheel::new(now) }
     }
 
-    /// A blank exchange of the client's connection `down`, not yet known by a number.
-    pub fn blank(&mut self, down: Key, now: Time) -> Box<Exchange> {
+    /// A blank exchange for this client, not yet known by a number.
+    pub fn blank(&mut self, client: ClientSide, now: Time) -> Box<Exchange> {
         let mut exchange = self.spare.pop().unwrap_or_default();
-        exchange.down = down;
+        exchange.client_side = client;
         exchange.started = now;
         exchange.bound_down = HIGH_WATER;
         exchange.bound_up = HIGH_WATER;
@@ -156,13 +157,8 @@ impl Exchanges {
 pub struct Exchange {
     /// Its number.
     pub id: ExchangeId,
-    pub down: Key,
-    /// Its stream there, if the client speaks HTTP/2.
-    pub stream: Option<Stream>,
-    /// The connection of the current attempt.
-    pub up: Option<Key>,
-    /// Its stream there, if the host speaks HTTP/2.
-    pub up_stream: Option<Stream>,
+    pub client_side: ClientSide,
+    pub host_side: HostSide,
     pub started: Time,
     /// The request is complete.
     pub request_ended: Time,
@@ -377,7 +373,8 @@ impl Exchange {
 
     /// An HTTP/1.0 client is answered in its own version, as Envoy does. `head`: as for HTTP/1.1.
     pub fn name_version(&self, head: &mut [u8]) {
-        let old = self.stream.is_none() && self.has_head() && self.head_view().version() == Version::Http10;
+        let old =
+            !self.client_side.is_h2() && self.has_head() && self.head_view().version() == Version::Http10;
         if let (true, Some(minor)) = (old, head.get_mut(b"HTTP/1.".len())) {
             *minor = b'0';
         }
@@ -391,7 +388,7 @@ impl Exchange {
     /// An HTTP/2 request that says it has no body and has not ended: a host that speaks HTTP/1 would take its head for all
     /// of it, and there would be no taking it back when more comes (bad-inputs N-16).
     pub fn must_end_first(&self) -> bool {
-        self.stream.is_some()
+        self.client_side.is_h2()
             && !self.request_done
             && self.head_view().framing() == BodyFraming::None
             && !self.asks_for_tunnel()
@@ -415,10 +412,8 @@ impl Exchange {
     fn reset(&mut self) {
         let Exchange {
             id,
-            down,
-            stream,
-            up,
-            up_stream,
+            client_side,
+            host_side,
             started,
             request_ended,
             phase,
@@ -506,10 +501,8 @@ impl Exchange {
         edits.clear();
         tried.clear();
         *id = Default::default();
-        *down = Default::default();
-        *stream = Default::default();
-        *up = Default::default();
-        *up_stream = Default::default();
+        *client_side = Default::default();
+        *host_side = Default::default();
         *unframe = Default::default();
         *held = Default::default();
         *held_up = Default::default();

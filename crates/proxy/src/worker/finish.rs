@@ -11,9 +11,11 @@ use telemetry::istio::{Reporter, Request, SeriesKey};
 
 use super::Worker;
 use super::chain::HttpChain;
+use super::client_side::ClientSide;
 use super::connection::{Conn, Origin};
 use super::destination;
 use super::exchange::{Counted, Exchange, ExchangeId};
+use super::host_side::HostSide;
 use crate::clock::{Clock, Time};
 use crate::net::sockets::Key;
 use crate::telemetry_sink::SeriesId;
@@ -21,19 +23,15 @@ use crate::telemetry_sink::SeriesId;
 impl Worker {
     /// Ends an exchange whose answer (if any) is complete as far as it will ever be.
     pub(super) fn finish(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
-        let key = exchange.down;
+        let key = exchange.client_side.key();
         exchange.counted = Counted::default();
         if let Some(call) = exchange.call.take() {
             return self.call_ended(id, exchange, *call);
         }
-        if let Some(client) = self.conns.get(key).and_then(Conn::client) {
-            let http = client.http.clone();
-            self.count(&http, key, &exchange);
-            self.log(&http, key, &exchange);
-        }
+        self.report(key, &exchange);
         let request_done = exchange.request_done;
         let broken = exchange.broken;
-        if let Some(stream) = exchange.stream {
+        if let ClientSide::H2(key, stream) = exchange.client_side {
             self.finish_stream(key, stream, &exchange);
             self.exchanges.retire(id, exchange);
             return;
@@ -53,6 +51,15 @@ impl Worker {
         }
     }
 
+    /// Counts and logs an exchange of this client's connection.
+    pub(super) fn report(&mut self, key: Key, exchange: &Exchange) {
+        if let Some(client) = self.conns.get(key).and_then(Conn::client) {
+            let http = client.http.clone();
+            self.count(&http, key, exchange);
+            self.log(&http, key, exchange);
+        }
+    }
+
     /// Ends an exchange that can not be completed any more: what the client has is cut off visibly.
     pub(super) fn abort_exchange(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
         self.abandon_attempt(id, &mut exchange);
@@ -65,7 +72,7 @@ impl Worker {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         exchange.flags.insert(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
         exchange.details = "downstream_remote_disconnect".into();
-        if let Some(client) = self.client(exchange.down) {
+        if let Some(client) = self.client(exchange.client_side.key()) {
             let stats = client.http.stats.clone();
             self.telemetry.shard.inc(stats.downstream_cx_destroy_remote_active_rq);
         }
@@ -76,17 +83,10 @@ impl Worker {
     pub(super) fn client_half_closed(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.request_done = true;
-        match (exchange.up, exchange.up_stream) {
+        match exchange.host_side {
             _ if exchange.tunnel_host_ended => self.finish_tunnel(id),
-            (None, _) => self.finish_tunnel(id),
-            (Some(up), None) => self.sockets.shutdown_write(up),
-            (Some(up), Some(stream)) => {
-                if let Some(conn) = self.h2_host(up) {
-                    // Refused if the end went with the last bytes.
-                    let _ = conn.codec.data(stream, b"", true);
-                    self.flush_later(up);
-                }
-            }
+            HostSide::None => self.finish_tunnel(id),
+            side => self.end_to_host(side),
         }
     }
 
@@ -94,11 +94,11 @@ impl Worker {
     pub(super) fn host_half_closed(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         exchange.tunnel_host_ended = true;
-        let (down, over) = (exchange.down, exchange.request_done);
-        match exchange.stream {
-            Some(_) => self.forward_payload(&mut exchange, b"", true),
-            None if !over => self.sockets.shutdown_write(down),
-            None => {}
+        let over = exchange.request_done;
+        match exchange.client_side {
+            ClientSide::H2(..) => self.pass_payload(&mut exchange, b"", true),
+            ClientSide::H1(key) if !over => self.sockets.shutdown_write(key),
+            ClientSide::H1(_) | ClientSide::Nobody => {}
         }
         self.exchanges.put_back(id, exchange);
         if over {
@@ -109,38 +109,21 @@ impl Worker {
     /// Both directions of a tunnel are over.
     pub(super) fn finish_tunnel(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        if let (Some(up), None) = (exchange.up, exchange.up_stream) {
+        if let Some(up) = exchange.host_side.own() {
             exchange.sent = self.upstream(up).map_or(exchange.sent, |up| up.body.payload());
         }
         // A tunnel that was cut in the middle is not to be taken for one that has ended.
-        exchange.broken = exchange.stream.is_some() && !exchange.tunnel_host_ended;
+        exchange.broken = exchange.client_side.is_h2() && !exchange.tunnel_host_ended;
         if exchange.request_done && exchange.tunnel_host_ended {
-            self.let_tunnel_end(&mut exchange);
+            exchange.counted.host = None;
+            self.end_host(id, &mut exchange);
         }
         exchange.request_done = true;
         self.abandon_attempt(id, &mut exchange);
-        if let Some(down) = self.downstream(exchange.down) {
+        if let Some(down) = self.downstream(exchange.client_side.key()) {
             down.client.last = true;
         }
         self.finish(id, exchange);
-    }
-
-    /// Both directions have ended as they should: what is still on its way to the host gets there.
-    fn let_tunnel_end(&mut self, exchange: &mut Exchange) {
-        exchange.counted.host = None;
-        match (exchange.up.take(), exchange.up_stream.take()) {
-            (Some(up), Some(stream)) => {
-                if let Some(conn) = self.h2_host(up) {
-                    // Refused if the end is queued already. The stream goes when its queue has.
-                    let _ = conn.codec.data(stream, b"", true);
-                    let host = conn.host.clone();
-                    self.flush_later(up);
-                    self.leave_room(host);
-                }
-            }
-            (Some(up), None) => self.end_upstream(up),
-            (None, _) => {}
-        }
     }
 
     fn count(&mut self, http: &Rc<HttpChain>, key: Key, exchange: &Exchange) {

@@ -74,7 +74,7 @@ impl GrpcWeb {
         let has_body = !matches!(head.framing(), BodyFraming::None);
         let request = (kind == WebKind::Text && has_body).then(|| TextRequest {
             decoder: Base64Decoder::default(),
-            framed: exchange.stream.is_none().then(|| BodyReader::request(head.framing(), limits)),
+            framed: (!exchange.client_side.is_h2()).then(|| BodyReader::request(head.framing(), limits)),
         });
         Some(GrpcWeb {
             request,
@@ -283,7 +283,7 @@ impl Worker {
         let Some(web) = exchange.web.as_mut().filter(|web| web.decodes()) else { return Ok(None) };
         let mut out = vec![];
         // The trailers of an HTTP/2 request go their own way.
-        let tail = if exchange.stream.is_some() { &[] } else { tail };
+        let tail = if exchange.client_side.is_h2() { &[] } else { tail };
         web.decode([body, tail], end, &mut out)?;
         Ok(Some(out))
     }
@@ -317,7 +317,7 @@ impl Worker {
     }
 
     /// Part of a response's body, without framing, for a gRPC-Web client.
-    pub(super) fn forward_web(&mut self, exchange: &mut Exchange, payload: &[u8], end: bool) {
+    pub(super) fn encode_web(&mut self, exchange: &mut Exchange, payload: &[u8], end: bool) {
         let Some(mut web) = exchange.web.take() else { return };
         match &mut web.foreign {
             Some(foreign) => {
@@ -333,8 +333,8 @@ impl Worker {
                     }
                     exchange.web = Some(web);
                     self.send_response_head(exchange, &head, true);
-                    if chunked && exchange.stream.is_none() {
-                        self.pass_web(exchange, b"", true);
+                    if chunked && !exchange.client_side.is_h2() {
+                        self.write_payload(exchange, b"", true);
                     }
                     return;
                 }
@@ -343,7 +343,7 @@ impl Worker {
                 web.out.clear();
                 web.encode(payload, end);
                 let out = std::mem::take(&mut web.out);
-                self.pass_web(exchange, &out, end);
+                self.write_payload(exchange, &out, end);
                 web.out = out;
             }
         }
@@ -355,26 +355,12 @@ impl Worker {
         let Some(mut web) = exchange.web.take() else { return };
         if web.foreign.is_some() {
             exchange.web = Some(web);
-            return self.forward_web(exchange, b"", true);
+            return self.encode_web(exchange, b"", true);
         }
         web.out.clear();
         web.encode_trailers(section);
-        self.pass_web(exchange, &web.out, true);
+        self.write_payload(exchange, &web.out, true);
         exchange.web = Some(web);
-    }
-
-    fn pass_web(&mut self, exchange: &mut Exchange, payload: &[u8], end: bool) {
-        if exchange.stream.is_some() {
-            return self.pass_payload(exchange, payload, end);
-        }
-        if exchange.response_framing != Framing::Chunk {
-            return self.forward_response(exchange, payload, &[]);
-        }
-        let mut out = std::mem::take(&mut self.out);
-        out.clear();
-        frame_chunk(payload, &[], end, &mut out);
-        self.forward_response(exchange, &out, &[]);
-        self.out = out;
     }
 }
 

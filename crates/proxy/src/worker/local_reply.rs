@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use telemetry::Flags;
+use wire::Reject;
 use wire::text::push_u64;
-use wire::{Reject, h1::Version};
 
 use super::Worker;
-use super::connection::{Conn, Reading};
+use super::connection::Reading;
 use super::exchange::{Exchange, ExchangeId};
 use super::filters::{Edit, filters_out};
 use crate::net::sockets::Key;
@@ -124,7 +124,7 @@ impl Reset {
 impl Worker {
     /// Answers the request and ends the exchange. Not once a response has begun.
     pub(super) fn reply(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, reply: &Reply<'_>) {
-        let key = exchange.down;
+        let key = exchange.client_side.key();
         exchange.status = reply.status;
         exchange.flags.insert(reply.flags);
         exchange.details = reply.details.clone();
@@ -169,7 +169,7 @@ impl Worker {
         {
             push_field(&mut out, name.as_bytes(), value);
         }
-        let bare = grpc && exchange.stream.is_some();
+        let bare = grpc && exchange.client_side.is_h2();
         if !bare && !matches!(exchange.status, 204 | 304) {
             out.extend_from_slice(b"content-length: ");
             push_u64(&mut out, body.len() as u64);
@@ -195,44 +195,12 @@ impl Worker {
         });
         let body = if no_body { b"" } else { body };
         exchange.sent = body.len() as u64;
-        self.send_reply(&mut exchange, &mut out, lines, body);
+        if !exchange.broken {
+            self.write_reply(&mut exchange, &mut out, lines, body);
+        }
         self.out = out;
         self.abandon_attempt(id, &mut exchange);
         self.finish(id, exchange);
-    }
-
-    /// Sends a reply: `out` is its head as HTTP/1 has it but for its end, with the fields from `lines` on.
-    fn send_reply(&mut self, exchange: &mut Exchange, out: &mut Vec<u8>, lines: usize, body: &[u8]) {
-        let key = exchange.down;
-        if exchange.broken {
-            return;
-        }
-        match (exchange.stream, self.conns.get_mut(key)) {
-            (Some(stream), Some(Conn::DownstreamH2(down))) => {
-                let lines = out.get(lines..).unwrap_or_default();
-                exchange.sent_head = lines.len() as u64;
-                let sent = down.codec.respond_parts(stream, exchange.status, lines, body.is_empty());
-                if sent.is_ok() && !body.is_empty() {
-                    let _ = down.codec.data(stream, body, true);
-                }
-                self.flush_later(key);
-            }
-            (None, Some(Conn::Downstream(down))) => {
-                let http10 = exchange.has_head() && exchange.head_view().version() == Version::Http10;
-                down.client.last |= !exchange.request_done || self.draining;
-                down.client.last |= http10 && matches!(exchange.status, 204 | 304);
-                if down.client.last {
-                    out.extend_from_slice(b"connection: close\r\n");
-                } else if http10 {
-                    out.extend_from_slice(b"connection: keep-alive\r\n");
-                }
-                exchange.name_version(out);
-                out.extend_from_slice(b"\r\n");
-                exchange.sent_head = out.len() as u64;
-                self.sockets.send(key, out, body);
-            }
-            _ => {}
-        }
     }
 
     /// A reply without further headers.

@@ -14,6 +14,7 @@ use wire::{BodyFraming, HeaderId};
 
 use super::Worker;
 use super::call::{CallEnd, CallRequest, CallTo};
+use super::client_side::ClientSide;
 use super::exchange::Exchange;
 use super::forward::frame_chunk;
 use super::request::ip_text;
@@ -93,9 +94,9 @@ impl Worker {
             return;
         }
         mirrors.body.extend_from_slice(body);
-        match exchange.stream {
-            None => mirrors.body.extend_from_slice(tail),
-            Some(_) => mirrors.trailers.extend_from_slice(tail),
+        match exchange.client_side {
+            ClientSide::H2(..) => mirrors.trailers.extend_from_slice(tail),
+            ClientSide::H1(_) | ClientSide::Nobody => mirrors.body.extend_from_slice(tail),
         }
     }
 
@@ -182,7 +183,7 @@ fn copied_head(exchange: &Exchange, host: &CopyHost, own: Option<std::net::IpAdd
 
 /// The body as HTTP/1 frames it.
 fn frame_body(exchange: &Exchange, mirrors: &Mirroring) -> Vec<u8> {
-    if exchange.stream.is_none() || exchange.body_framing() != BodyFraming::Chunked {
+    if !exchange.client_side.is_h2() || exchange.body_framing() != BodyFraming::Chunked {
         return mirrors.body.clone();
     }
     let mut framed = Vec::with_capacity(mirrors.body.len() + mirrors.trailers.len() + 32);

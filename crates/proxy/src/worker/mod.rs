@@ -10,7 +10,7 @@
 //! | 4 | `request` | the head is checked; what the client says about itself is believed or not |
 //! | 5 | `route`, `request_edits`, `route_timeouts` | filters, where to, what changes, how long it may take |
 //! | 6 | `attempt`, `pool`, `send_request` | a host, a connection to it, the request on its way |
-//! | 7 | `forward`, `upstream`, `upstream_h2` | bodies both ways under backpressure; the host's bytes cut into responses |
+//! | 7 | `forward`, `client_side`, `host_side`, `upstream`, `upstream_h2` | bodies both ways under backpressure; the host's bytes cut into responses |
 //! | 8 | `response`, `retry` | the response edited and passed on, or another attempt |
 //! | 9 | `finish` | counted, logged; the connections are free for the next |
 //!
@@ -24,6 +24,7 @@ mod call;
 pub mod census;
 pub mod chain;
 mod check_request;
+mod client_side;
 pub mod command;
 mod connection;
 mod destination;
@@ -38,6 +39,7 @@ mod forward;
 mod grpc_web;
 mod h2_timers;
 mod health_check;
+mod host_side;
 mod inbox;
 mod inspect;
 mod linger;

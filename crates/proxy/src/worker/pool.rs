@@ -151,7 +151,7 @@ impl Worker {
             return;
         }
         // The client of its last answer may not have kept up: the next one's shall not wait for that.
-        self.read_on(key);
+        self.resume(key);
         loop {
             let Some(id) = host.queue.borrow_mut().pop_front() else { break };
             if let Some(mut exchange) = self.exchanges.take(id) {

@@ -8,12 +8,12 @@ use model::http_connection::{
 };
 use model::view::ForwardedProto;
 use wire::h1::{Edits, Head, RequestHead, Scheme};
-use wire::h2::Stream;
 use wire::path::{Fragment, Normalization, canonicalize};
 use wire::{HeaderId, Reject};
 
 use super::Worker;
 use super::chain::HttpChain;
+use super::client_side::ClientSide;
 use super::connection::Conn;
 use super::exchange::Exchange;
 use super::local_reply::Reply;
@@ -75,7 +75,7 @@ impl Worker {
                 down.client.http.clone()
             }
             Some(Conn::DownstreamH2(down)) => {
-                if let Some(stream) = exchange.stream {
+                if let ClientSide::H2(_, stream) = exchange.client_side {
                     down.codec.set_token(stream, id.token());
                 }
                 down.client.http.clone()
@@ -91,9 +91,9 @@ impl Worker {
         exchange.replayable = true;
         let shard = &self.telemetry.shard;
         shard.inc(http.stats.downstream_rq_total);
-        shard.inc(match exchange.stream {
-            None => http.stats.downstream_rq_http1_total,
-            Some(_) => http.stats.downstream_rq_http2_total,
+        shard.inc(match exchange.client_side.is_h2() {
+            false => http.stats.downstream_rq_http1_total,
+            true => http.stats.downstream_rq_http2_total,
         });
         shard.shift(http.stats.downstream_rq_active, 1);
         if self.is_out_of_memory() {
@@ -116,7 +116,7 @@ impl Worker {
             Err(reject) => {
                 let flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::NONE);
                 if reject.close
-                    && exchange.stream.is_none()
+                    && !exchange.client_side.is_h2()
                     && let Some(client) = self.client(key)
                 {
                     client.last = true;
@@ -146,22 +146,12 @@ impl Worker {
         if head.expect_continue() && !http.settings.proxy_100_continue {
             exchange.edits.remove_known(&head, HeaderId::Expect);
             if !exchange.request_done {
-                self.say_continue(key, exchange.stream);
+                self.write_continue(exchange.client_side);
             }
         }
         self.strip_port(key, http, exchange);
         self.sanitize(key, http, exchange);
         Ok(())
-    }
-
-    fn say_continue(&mut self, key: Key, stream: Option<Stream>) {
-        match (stream, self.conns.get_mut(key)) {
-            (Some(stream), Some(Conn::DownstreamH2(down))) => {
-                let _ = down.codec.respond_parts(stream, 100, b"", false);
-                self.flush_later(key);
-            }
-            _ => self.sockets.send(key, b"HTTP/1.1 100 Continue\r\n\r\n", b""),
-        }
     }
 
     fn strip_port(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) {

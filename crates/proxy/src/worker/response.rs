@@ -2,16 +2,16 @@
 
 use model::http_connection::ServerHeader;
 use telemetry::Flags;
-use wire::h1::{BodyFraming, BodyReader, LAST_CHUNK, ResponseTo, Version, write_response};
-use wire::h2::Trailers;
-use wire::h2::hop::shape_response;
+use wire::h1::{BodyFraming, BodyReader, Version};
 use wire::text::http_date;
 use wire::{HeaderId, Reject};
 
 use super::Worker;
+use super::client_side::ClientSide;
 use super::connection::{Conn, Reading};
 use super::exchange::{Deadline, Exchange, ExchangeId, Framing, Phase};
 use super::filters::{Edit, filters_out};
+use super::host_side::HostSide;
 use super::local_reply::{Reply, Reset};
 use super::request_edits::apply_set;
 use super::view::TemplateValues;
@@ -40,7 +40,7 @@ impl Worker {
             up.keep_alive = keep_alive;
             done = up.body.is_done();
         }
-        if exchange.stream.is_some() || exchange.web.is_some() {
+        if exchange.client_side.is_h2() || exchange.web.is_some() {
             self.send_response_head(exchange, bytes, done);
             if done {
                 return Ok((0, true));
@@ -50,8 +50,7 @@ impl Worker {
         self.edit_response(exchange, bytes);
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        write_response(&self.response.response(bytes), &self.response_edits, &mut out);
-        exchange.name_version(&mut out);
+        self.print_head(exchange, bytes, &mut out);
         exchange.sent_head = out.len() as u64;
         if exchange.tunnel {
             self.begin_tunnel(exchange);
@@ -65,18 +64,18 @@ impl Worker {
                     let (head, tail) = out.split_at(head_length);
                     let body = rest.get(..forward).unwrap_or_default();
                     let whole = [head, body, tail].concat();
-                    self.forward_response(exchange, &whole, &[]);
+                    self.write_text(exchange, &whole, &[]);
                 } else {
                     let body =
                         if exchange.response_framing == Framing::Same { rest.get(..forward) } else { None };
-                    self.forward_response(exchange, &out, body.unwrap_or_default());
+                    self.write_text(exchange, &out, body.unwrap_or_default());
                 }
                 Ok((used, done))
             }
             Err(reject) => {
                 // The head alone is true.
                 out.truncate(head_length);
-                self.forward_response(exchange, &out, &[]);
+                self.write_text(exchange, &out, &[]);
                 Err(reject)
             }
         };
@@ -120,9 +119,9 @@ impl Worker {
                 shard.inc(cluster.stats.upstream_rq_retry_success);
             }
         }
-        let client = match exchange.stream {
-            Some(_) => Version::Http2,
-            None => exchange.head_view().version(),
+        let client = match exchange.client_side {
+            ClientSide::H2(..) => Version::Http2,
+            ClientSide::H1(_) | ClientSide::Nobody => exchange.head_view().version(),
         };
         exchange.response_framing = match (framing, client) {
             (BodyFraming::Tunnel, _) => Framing::Same,
@@ -132,7 +131,7 @@ impl Worker {
             // Of no length that could be told beforehand.
             (_, Version::Http10) if exchange.web.is_some() => Framing::Unchunk,
             (_, Version::Http11) if exchange.web.is_some() => Framing::Chunk,
-            (BodyFraming::Chunked, Version::Http11) if exchange.up_stream.is_some() => Framing::Chunk,
+            (BodyFraming::Chunked, Version::Http11) if exchange.host_side.is_h2() => Framing::Chunk,
             (BodyFraming::UntilClose, Version::Http11) => Framing::Chunk,
             _ => Framing::Same,
         };
@@ -149,40 +148,7 @@ impl Worker {
             return;
         }
         self.edit_response(exchange, bytes);
-        let head = self.response.response(bytes);
-        let down = exchange.down;
-        match exchange.stream {
-            Some(stream) => {
-                self.shape.clear();
-                if exchange.hop && exchange.web.is_none() {
-                    let to = ResponseTo::request(&exchange.head_view());
-                    shape_response(&head, &self.response_edits, to, &mut self.shape);
-                }
-                if let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(down) {
-                    let edits = &self.response_edits;
-                    let _ = conn.codec.respond_with_hop(stream, &head, edits, end, &self.shape);
-                }
-                exchange.sent_head = head.wire_length() as u64;
-                self.flush_later(down);
-            }
-            None => {
-                let mut out = std::mem::take(&mut self.out);
-                out.clear();
-                write_response(&head, &self.response_edits, &mut out);
-                if exchange.response_framing == Framing::Unchunk {
-                    // An HTTP/1.0 client does not know chunks: the body ends with the connection.
-                    const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n\r\n";
-                    if let Some(rest) = out.strip_suffix(CHUNKED) {
-                        out.truncate(rest.len());
-                        out.extend_from_slice(b"\r\n");
-                    }
-                }
-                exchange.name_version(&mut out);
-                exchange.sent_head = out.len() as u64;
-                self.forward_response(exchange, &out, &[]);
-                self.out = out;
-            }
-        }
+        exchange.sent_head = self.write_head(exchange, bytes, end);
         if exchange.tunnel {
             self.begin_tunnel(exchange);
         }
@@ -205,7 +171,7 @@ impl Worker {
             exchange.sent = up.body.payload();
             let end = decoded.done && tail.is_empty();
             if !decoded.payload.is_empty() || end {
-                self.forward_payload(exchange, decoded.payload, end);
+                self.pass_payload(exchange, decoded.payload, end);
             }
             if !tail.is_empty() {
                 self.send_trailers(exchange, &tail);
@@ -222,24 +188,7 @@ impl Worker {
         if exchange.web.is_some() {
             return self.end_web(exchange, section);
         }
-        let down = exchange.down;
-        match exchange.stream {
-            Some(stream) => {
-                if let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(down) {
-                    let _ = conn.codec.trailers(stream, &Trailers::from_section(section));
-                }
-                self.flush_later(down);
-            }
-            None if exchange.response_framing == Framing::Chunk => {
-                let mut out = std::mem::take(&mut self.out);
-                out.clear();
-                super::forward::frame_chunk(&[], section, true, &mut out);
-                self.forward_response(exchange, &out, &[]);
-                self.out = out;
-            }
-            // A body of a known length has no room for trailers in HTTP/1.
-            None => {}
-        }
+        self.write_trailers(exchange, section);
     }
 
     fn edit_response(&mut self, exchange: &Exchange, bytes: &[u8]) {
@@ -249,7 +198,9 @@ impl Worker {
         let head = self.response.response(bytes);
         let edits = &mut self.response_edits;
         edits.clear();
-        let Some(down) = self.conns.get_mut(exchange.down).and_then(Conn::client_mut) else { return };
+        let Some(down) = self.conns.get_mut(exchange.client_side.key()).and_then(Conn::client_mut) else {
+            return;
+        };
         let Some(routed) = &exchange.route else { return };
         let settings = &routed.http.settings;
         if let Some(plans) = routed.response_headers().filter(|plans| !plans.is_empty()) {
@@ -308,7 +259,7 @@ impl Worker {
         }
         let from_h2 = head.version() == Version::Http2;
         if from_h2
-            && exchange.stream.is_none()
+            && !exchange.client_side.is_h2()
             && head.framing() == BodyFraming::None
             && !matches!(head.status(), 100..=199 | 204 | 304)
             && exchange.head_view().method() != b"HEAD"
@@ -317,7 +268,7 @@ impl Worker {
             // HTTP/2 says by itself that there is no body.
             edits.append_known(HeaderId::ContentLength, b"0");
         }
-        if exchange.stream.is_some() {
+        if exchange.client_side.is_h2() {
             return;
         }
         // The client's connection ends here: because it asked, because its request is not even whole, or because the
@@ -358,34 +309,31 @@ impl Worker {
         exchange.request_done = false;
         exchange.route_deadline = Deadline::NEVER;
         let limits = self.shared.upstream_limits;
-        if exchange.stream.is_some() {
+        if exchange.client_side.is_h2() {
             let early = std::mem::take(&mut exchange.early);
             let end = exchange.early_end;
             exchange.request_done = end;
             if !early.is_empty() || end {
                 self.send_body(exchange, &early, &[], end);
             }
-            self.hold_back(exchange, 0);
-            if end
-                && exchange.up_stream.is_none()
-                && let Some(up) = exchange.up
-            {
-                self.sockets.shutdown_write(up);
+            self.pace_client(exchange, 0);
+            if end {
+                self.end_to_host(exchange.host_side);
             }
             return;
         }
-        if let Some(down) = self.downstream(exchange.down) {
+        if let Some(down) = self.downstream(exchange.client_side.key()) {
             down.body = BodyReader::request(BodyFraming::Tunnel, &limits);
             down.state = Reading::Body;
             down.client.last = true;
-            self.read_client_next(exchange.down);
+            self.read_client_next(exchange.client_side.key());
         }
     }
 
     /// An interim response (it lies in `self.response`, over `bytes`): passed on if the client can understand it.
     pub(super) fn pass_interim(&mut self, exchange: &mut Exchange, bytes: &[u8]) {
         let head = self.response.response(bytes);
-        let old_client = exchange.stream.is_none() && exchange.head_view().version() == Version::Http10;
+        let old_client = !exchange.client_side.is_h2() && exchange.head_view().version() == Version::Http10;
         // Passed on to whoever asked for it, also for a request without a body (RFC 9110 §15.2).
         let asked = head.status() != 100
             || exchange.head_view().known(HeaderId::Expect).is_some()
@@ -394,28 +342,7 @@ impl Worker {
             return;
         }
         self.response_edits.clear();
-        let down = exchange.down;
-        match exchange.stream {
-            Some(stream) => {
-                self.shape.clear();
-                if exchange.hop {
-                    let to = ResponseTo::request(&exchange.head_view());
-                    shape_response(&head, &self.response_edits, to, &mut self.shape);
-                }
-                if let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(down) {
-                    let edits = &self.response_edits;
-                    let _ = conn.codec.respond_with_hop(stream, &head, edits, false, &self.shape);
-                }
-                self.flush_later(down);
-            }
-            None => {
-                let mut out = std::mem::take(&mut self.out);
-                out.clear();
-                write_response(&head, &self.response_edits, &mut out);
-                self.forward_response(exchange, &out, &[]);
-                self.out = out;
-            }
-        }
+        self.write_head(exchange, bytes, false);
     }
 
     /// The response is complete.
@@ -424,10 +351,9 @@ impl Worker {
         exchange.response_done = true;
         self.count_upstream(&exchange);
         exchange.counted.host = None;
-        exchange.up = None;
         let request_done = exchange.request_done;
         let asked_for_tunnel = exchange.has_head() && exchange.asks_for_tunnel();
-        if let Some(stream) = exchange.up_stream.take() {
+        if let HostSide::H2(key, stream) = std::mem::take(&mut exchange.host_side) {
             self.forget_stream(key, stream, true);
         } else {
             // Kept or closed by `response_over`, once all that was read of it is used up.
@@ -453,11 +379,7 @@ impl Worker {
     /// A body that ends with its connection has ended.
     pub(super) fn response_ended_by_close(&mut self, key: Key, id: ExchangeId) {
         if let Some(mut exchange) = self.exchanges.take(id) {
-            if exchange.stream.is_some() || exchange.web.is_some() {
-                self.forward_payload(&mut exchange, b"", true);
-            } else if exchange.response_framing == Framing::Chunk {
-                self.forward_response(&mut exchange, LAST_CHUNK, &[]);
-            }
+            self.pass_payload(&mut exchange, b"", true);
             self.exchanges.put_back(id, exchange);
         }
         self.response_complete(key, id);

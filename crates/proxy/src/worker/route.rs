@@ -223,7 +223,7 @@ impl Worker {
 
     /// Makes the request what its host is to get. Time counts from here: what filters took is not the route's.
     fn prepare(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
-        let key = exchange.down;
+        let key = exchange.client_side.key();
         if let Err(TooLong) = self.edit_request(key, &mut exchange) {
             let reply = Reply::new(414, b"", Flags::NONE, "path_rewrite_too_long");
             return self.reply(id, exchange, &reply);
@@ -246,7 +246,7 @@ impl Worker {
 
     fn refuse_upgrade(&mut self, key: Key, id: ExchangeId, exchange: Box<Exchange>, http: &HttpChain) {
         self.telemetry.shard.inc(http.stats.downstream_rq_ws_on_non_ws_route);
-        if exchange.stream.is_none()
+        if !exchange.client_side.is_h2()
             && let Some(client) = self.client(key)
         {
             // What follows may be bytes of the other protocol, made to look like a request.

@@ -6,8 +6,10 @@ use wire::h2::hop::shape_request;
 use wire::{BodyFraming, HeaderId};
 
 use super::Worker;
+use super::client_side::ClientSide;
 use super::connection::{Conn, Reading};
 use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
+use super::host_side::HostSide;
 use super::local_reply::Reset;
 use super::request_edits::set_host;
 use crate::net::sockets::Key;
@@ -24,12 +26,12 @@ impl Worker {
         body: &[u8],
     ) {
         let now = self.now;
-        exchange.up = Some(key);
         exchange.phase = Phase::Attempt;
         exchange.attempt_started = now;
         exchange.interim = 0;
         let (host, introduce) = match self.conns.get_mut(key) {
             Some(Conn::Upstream(up)) => {
+                exchange.host_side = if exchange.terminates { HostSide::Raw(key) } else { HostSide::H1(key) };
                 up.exchange = Some(id);
                 up.reading = Reading::Head;
                 up.requests += 1;
@@ -40,6 +42,7 @@ impl Worker {
                 (up.host.clone(), !std::mem::replace(&mut up.introduced, true))
             }
             Some(Conn::UpstreamH2(up)) => {
+                exchange.host_side = HostSide::Unopened(key);
                 up.requests += 1;
                 up.timers.stream_began(now);
                 if let Some(cluster) = &exchange.counted.cluster {
@@ -62,30 +65,32 @@ impl Worker {
         self.telemetry.shard.inc(host.cluster.stats.upstream_rq_total);
         exchange.counted.host = Some(RequestAtHost::new(&host.pool));
         self.edit_for_attempt(&mut exchange, &host, introduce && host.mesh);
-        let terminates = exchange.terminates;
-        if terminates {
+        match exchange.host_side {
             // Nothing to send before the tunnel.
-        } else if matches!(self.conns.get(key), Some(Conn::UpstreamH2(_))) {
-            if !self.upgrade_waits(key, &exchange) && !self.open_stream(key, &mut exchange, body) {
-                self.exchanges.put_back(id, exchange);
-                self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
-                return;
+            HostSide::Raw(_) | HostSide::None => {}
+            HostSide::H1(_) => self.write_request_h1(key, &mut exchange, body),
+            HostSide::Unopened(_) | HostSide::H2(..) => {
+                if !self.upgrade_waits(key, &exchange) && !self.open_stream(key, &mut exchange, body) {
+                    self.exchanges.put_back(id, exchange);
+                    self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
+                    return;
+                }
             }
-        } else {
-            self.write_request_h1(key, &mut exchange, body);
         }
         let longest = host.cluster.config.borrow().max_stream_duration;
         exchange.try_end = longest.map_or(Deadline::NEVER, |longest| Deadline(now.after(longest)));
         self.start_try_timeout(&mut exchange);
         self.arm(&mut exchange);
-        self.hold_back(&mut exchange, 0);
-        let down = exchange.down;
-        let may_read = exchange.stream.is_none() && self.backlog_to_host(&exchange) == 0;
+        self.pace_client(&mut exchange, 0);
+        let (client, host) = (exchange.client_side, exchange.host_side);
+        let waits = self.backlog_to_host(&exchange) > 0;
         self.exchanges.put_back(id, exchange);
-        if may_read && self.sockets.is_paused(down) && self.sockets.resume(down) {
-            self.read_later(down);
+        if let (ClientSide::H1(client), false) = (client, waits) {
+            self.resume(client);
         }
-        if terminates && !self.sockets.is_connecting(key) {
+        if let HostSide::Raw(key) = host
+            && !self.sockets.is_connecting(key)
+        {
             self.answer_connect(key);
         }
     }
@@ -111,7 +116,7 @@ impl Worker {
         exchange.give_websocket_key(random);
         let head = exchange.request.request(&exchange.head);
         write_request(&head, &exchange.edits, &mut out);
-        if exchange.stream.is_some() {
+        if exchange.client_side.is_h2() {
             // Payload without framing: what was kept and what came now.
             self.sockets.send_soon(key, &out, b"");
             self.out = out;
@@ -145,8 +150,8 @@ impl Worker {
         }
         let opened = up.codec.open_with_hop(&head, edits, scheme, end, exchange.id.token(), &self.shape);
         let Ok(stream) = opened else { return false };
-        exchange.up_stream = Some(stream);
-        exchange.unframe = (exchange.stream.is_none() && exchange.body_framing() == BodyFraming::Chunked)
+        exchange.host_side = HostSide::H2(key, stream);
+        exchange.unframe = (!exchange.client_side.is_h2() && exchange.body_framing() == BodyFraming::Chunked)
             .then(|| Box::new(BodyReader::request(BodyFraming::Chunked, &self.shared.upstream_limits)));
         if !end && !upgrade {
             self.send_kept(exchange, body);
@@ -160,7 +165,7 @@ impl Worker {
         let kept = std::mem::take(&mut exchange.replay);
         let trailers = std::mem::take(&mut exchange.trailers);
         let end = exchange.request_done;
-        if exchange.stream.is_none() {
+        if !exchange.client_side.is_h2() {
             // Kept as framed, trailers and all.
             self.send_body(exchange, &kept, &[], end && body.is_empty());
             if !body.is_empty() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use telemetry::Flags;
 
 use super::Worker;
+use super::client_side::ClientSide;
 use super::connection::{Conn, Reading};
 use super::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use super::local_reply::{Reply, Reset};
@@ -42,10 +43,11 @@ impl Worker {
     pub(super) fn arm(&mut self, exchange: &mut Exchange) {
         let mut deadline = Time::NEVER;
         exchange.deadlines(&mut |time| deadline = deadline.min(time));
-        if exchange.stream.is_some() || exchange.call.is_some() {
-            self.exchanges.set_deadline(exchange.id, exchange, deadline);
-        } else {
-            self.sockets.set_deadline(exchange.down, deadline);
+        match exchange.client_side {
+            ClientSide::H1(key) => self.sockets.set_deadline(key, deadline),
+            ClientSide::H2(..) | ClientSide::Nobody => {
+                self.exchanges.set_deadline(exchange.id, exchange, deadline);
+            }
         }
     }
 
@@ -119,7 +121,7 @@ impl Worker {
                 self.arm_downstream(key);
                 return;
             }
-            let exchange = self.exchanges.blank(key, began);
+            let exchange = self.exchanges.blank(ClientSide::H1(key), began);
             let reject = if timeouts.request_headers == limits {
                 self.telemetry.shard.inc(stats.downstream_rq_header_timeout);
                 wire::Reject::unserved(408, "request_header_timeout")
@@ -147,7 +149,7 @@ impl Worker {
             return self.duration_reached(id, exchange);
         }
         if exchange.request_deadline.passed(now) && !exchange.request_done && !exchange.response_started {
-            if let Some(client) = self.client(exchange.down) {
+            if let Some(client) = self.client(exchange.client_side.key()) {
                 let stats = client.http.stats.clone();
                 self.telemetry.shard.inc(stats.downstream_rq_timeout);
             }
@@ -216,7 +218,7 @@ impl Worker {
         }
         if exchange.idle_deadline.passed(now) {
             exchange.flags.insert(Flags::STREAM_IDLE_TIMEOUT);
-            if let Some(down) = self.client(exchange.down) {
+            if let Some(down) = self.client(exchange.client_side.key()) {
                 let stats = down.http.stats.clone();
                 self.telemetry.shard.inc(stats.downstream_rq_idle_timeout);
             }
@@ -236,7 +238,7 @@ impl Worker {
 
     /// The stream has lasted as long as it may (Envoy: `onStreamMaxDurationReached`).
     fn duration_reached(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
-        if let Some(client) = self.client(exchange.down) {
+        if let Some(client) = self.client(exchange.client_side.key()) {
             let stats = client.http.stats.clone();
             self.telemetry.shard.inc(stats.downstream_rq_max_duration_reached);
         }

@@ -7,6 +7,8 @@ use wire::h1::{PartialHead, ResponseTo};
 use super::Worker;
 use super::connection::{Conn, Reading};
 use super::exchange::{ExchangeId, Framing, Phase};
+use super::forward::frame_chunk;
+use super::host_side::HostSide;
 use crate::net::sockets::Key;
 
 /// Interim responses (1xx) passed on for one request; more are an attack.
@@ -154,7 +156,7 @@ impl Worker {
     /// More of a response's body.
     fn response_body(&mut self, key: Key, id: ExchangeId, bytes: &[u8]) -> Step {
         let Some(mut exchange) = self.exchanges.take(id) else { return Step::Over };
-        if exchange.stream.is_some() || exchange.web.is_some() {
+        if exchange.client_side.is_h2() || exchange.web.is_some() {
             let walked = self.take_body_h2(key, &mut exchange, bytes);
             self.touch(&mut exchange);
             self.exchanges.put_back(id, exchange);
@@ -172,9 +174,9 @@ impl Worker {
                 };
                 // `out` holds what was framed anew, or trailers; then it comes after the body, not before.
                 if out.is_empty() {
-                    self.forward_response(&mut exchange, body, &[]);
+                    self.write_text(&mut exchange, body, &[]);
                 } else {
-                    self.forward_response(&mut exchange, body, &out);
+                    self.write_text(&mut exchange, body, &out);
                 }
                 self.touch(&mut exchange);
                 self.exchanges.put_back(id, exchange);
@@ -228,12 +230,8 @@ impl Worker {
             }
             Framing::Chunk => {
                 let advance = up.body.advance(bytes)?;
-                Worker::reframe(
-                    Framing::Chunk,
-                    bytes.get(..advance.consumed).unwrap_or_default(),
-                    advance.done,
-                    out,
-                );
+                let payload = bytes.get(..advance.consumed).unwrap_or_default();
+                frame_chunk(payload, &[], advance.done, out);
                 (advance.consumed, 0, advance.done)
             }
             Framing::Unchunk => {
@@ -316,7 +314,8 @@ impl Worker {
         {
             self.attempt_connected(id);
         }
-        if id.and_then(|id| self.exchanges.get(id)).is_some_and(|exchange| exchange.terminates) {
+        let side = id.and_then(|id| self.exchanges.get(id)).map(|exchange| exchange.host_side);
+        if side == Some(HostSide::Raw(key)) {
             self.answer_connect(key);
         }
         // What was kept while connecting may have gone all at once: no other event says that the client may go on.

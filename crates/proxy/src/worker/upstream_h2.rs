@@ -10,8 +10,9 @@ use wire::{HeaderId, Reject, reject::Side};
 
 use super::Worker;
 use super::connection::{Conn, UpstreamH2};
-use super::exchange::{ExchangeId, Framing, Phase};
+use super::exchange::{ExchangeId, Phase};
 use super::h2_timers::{Due, H2Limits, H2Timers};
+use super::host_side::HostSide;
 use super::local_reply::Reset;
 use super::retry::Unprocessed;
 use crate::clock::Time;
@@ -102,7 +103,7 @@ impl Worker {
                     if let Some(id) = self.of_stream(key, stream, token)
                         && let Some(mut exchange) = self.exchanges.take(id)
                     {
-                        self.read_client_on(&mut exchange);
+                        self.resume_client(&mut exchange);
                         self.exchanges.put_back(id, exchange);
                     }
                 }
@@ -125,7 +126,7 @@ impl Worker {
     fn of_stream(&self, key: Key, stream: Stream, token: u64) -> Option<ExchangeId> {
         let id = ExchangeId::of_token(token)?;
         let exchange = self.exchanges.get(id)?;
-        (exchange.up == Some(key) && exchange.up_stream == Some(stream)).then_some(id)
+        (exchange.host_side == HostSide::H2(key, stream)).then_some(id)
     }
 
     pub(super) fn reset_stream(&mut self, key: Key, stream: Stream, code: ErrorCode) {
@@ -184,17 +185,7 @@ impl Worker {
         }
         self.touch(&mut exchange);
         let tunnel = exchange.tunnel;
-        if exchange.stream.is_some() || exchange.web.is_some() {
-            self.forward_payload(&mut exchange, bytes, end && !tunnel);
-        } else if exchange.response_framing == Framing::Chunk && !tunnel {
-            let mut out = std::mem::take(&mut self.out);
-            out.clear();
-            Worker::reframe(Framing::Chunk, bytes, end, &mut out);
-            self.forward_response(&mut exchange, &out, &[]);
-            self.out = out;
-        } else {
-            self.forward_response(&mut exchange, bytes, &[]);
-        }
+        self.pass_payload(&mut exchange, bytes, end && !tunnel);
         if self.client_is_behind(&exchange) {
             exchange.held_up += bytes.len();
         } else {
@@ -289,7 +280,9 @@ impl Worker {
         let ids: Vec<ExchangeId> = up
             .exchanges()
             .into_iter()
-            .filter(|id| self.exchanges.get(*id).is_some_and(|exchange| exchange.up == Some(key)))
+            .filter(|id| {
+                self.exchanges.get(*id).is_some_and(|exchange| exchange.host_side.key() == Some(key))
+            })
             .collect();
         if connecting {
             bump(&host.failed_connects, 1);
@@ -384,7 +377,7 @@ impl Worker {
         let (cluster, ids) = (up.host.cluster.clone(), up.exchanges());
         self.telemetry.shard.inc(cluster.stats.upstream_cx_connect_fail);
         for id in ids {
-            if self.exchanges.get(id).is_some_and(|exchange| exchange.up == Some(key)) {
+            if self.exchanges.get(id).is_some_and(|exchange| exchange.host_side.key() == Some(key)) {
                 self.attempt_failed(key, id, Reset::connection_timeout(), Outcome::ConnectFailure);
             }
         }

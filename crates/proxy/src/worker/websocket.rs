@@ -81,7 +81,7 @@ impl Worker {
         let Some(up) = self.h2_host(key) else { return };
         for id in std::mem::take(&mut up.upgrades) {
             let Some(mut exchange) = self.exchanges.take(id) else { continue };
-            let opened = exchange.up != Some(key) || self.open_stream(key, &mut exchange, &[]);
+            let opened = exchange.host_side.key() != Some(key) || self.open_stream(key, &mut exchange, &[]);
             self.exchanges.put_back(id, exchange);
             if !opened {
                 self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
@@ -89,10 +89,10 @@ impl Worker {
         }
     }
 
-    /// A request that waits (or would) is given up: true if the connection is one that others may share.
-    pub(super) fn forget_upgrade(&mut self, key: Key, id: ExchangeId) -> bool {
-        let Some(up) = self.h2_host(key) else { return false };
-        up.upgrades.retain(|waiting| *waiting != id);
-        true
+    /// A request that waits for that (or would) is given up.
+    pub(super) fn forget_upgrade(&mut self, key: Key, id: ExchangeId) {
+        if let Some(up) = self.h2_host(key) {
+            up.upgrades.retain(|waiting| *waiting != id);
+        }
     }
 }

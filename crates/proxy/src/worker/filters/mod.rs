@@ -105,7 +105,7 @@ impl Worker {
                     exchange.phase = Phase::Filters;
                     exchange.wake = Deadline(time);
                     self.keep_for_replay(&mut exchange, &body, &[]);
-                    self.hold_back(&mut exchange, 0);
+                    self.pace_client(&mut exchange, 0);
                     self.arm(&mut exchange);
                     self.exchanges.put_back(id, exchange);
                     return;

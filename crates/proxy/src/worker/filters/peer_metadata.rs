@@ -27,7 +27,7 @@ impl Worker {
         }
         exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadata);
         exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadataId);
-        let down = exchange.down;
+        let down = exchange.client_side.key();
         if let (true, Some(told)) = (config.from_downstream, told)
             && let Some(peer) = self.peers.learn(told)
             && let Some(down) = self.client(down)

@@ -1,0 +1,209 @@
+//! The host's side of an exchange, and the verbs in which its protocols differ.
+
+use wire::BodyFraming;
+use wire::h1::BodyReader;
+use wire::h2::{Connection, Stream, Trailers};
+
+use super::Worker;
+use super::connection::Conn;
+use super::exchange::{Exchange, ExchangeId, Phase};
+use super::forward::frame_chunk;
+use crate::net::sockets::Key;
+
+/// What carries the current attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum HostSide {
+    /// Nothing: no attempt is under way, or it waits for a connection.
+    #[default]
+    None,
+    /// An HTTP/1 connection, all of it.
+    H1(Key),
+    /// An HTTP/2 connection on which its stream is not open yet: its host has not said whether it takes upgrades.
+    Unopened(Key),
+    /// A stream of an HTTP/2 connection.
+    H2(Key, Stream),
+    /// A connection without any HTTP, for a CONNECT that ends here.
+    Raw(Key),
+}
+
+impl HostSide {
+    pub fn key(self) -> Option<Key> {
+        match self {
+            HostSide::None => None,
+            HostSide::H1(key) | HostSide::Unopened(key) | HostSide::H2(key, _) | HostSide::Raw(key) => {
+                Some(key)
+            }
+        }
+    }
+
+    /// The connection, if no other exchange shares it.
+    pub fn own(self) -> Option<Key> {
+        match self {
+            HostSide::H1(key) | HostSide::Raw(key) => Some(key),
+            HostSide::None | HostSide::Unopened(_) | HostSide::H2(..) => None,
+        }
+    }
+
+    /// On a stream: bodies come and go without framing in their text.
+    pub fn is_h2(self) -> bool {
+        matches!(self, HostSide::H2(..))
+    }
+}
+
+impl Worker {
+    /// Sends body bytes on the attempt's connection, framed as the host's side frames them. `tail`: the end of an HTTP/1
+    /// body with its trailers, or the trailer section of an HTTP/2 request. `end`: nothing follows.
+    pub(super) fn send_body(&mut self, exchange: &mut Exchange, body: &[u8], tail: &[u8], end: bool) {
+        match exchange.host_side {
+            HostSide::None | HostSide::Unopened(_) => {}
+            HostSide::H2(key, stream) => {
+                if let Some(Conn::UpstreamH2(conn)) = self.conns.get_mut(key) {
+                    let reader = exchange.unframe.as_deref_mut().filter(|_| !exchange.tunnel);
+                    send_data(&mut conn.codec, stream, reader, [body, tail], end);
+                    self.flush_later(key);
+                }
+            }
+            // Framed already, or a tunnel's.
+            HostSide::H1(key) | HostSide::Raw(key) if !exchange.client_side.is_h2() || exchange.tunnel => {
+                self.sockets.send(key, body, tail);
+            }
+            HostSide::H1(key) | HostSide::Raw(key) => {
+                if exchange.body_framing() == BodyFraming::Chunked {
+                    let mut out = std::mem::take(&mut self.out);
+                    out.clear();
+                    frame_chunk(body, tail, end, &mut out);
+                    self.sockets.send_soon(key, &out, b"");
+                    self.out = out;
+                } else {
+                    self.sockets.send_soon(key, body, b"");
+                }
+            }
+        }
+    }
+
+    /// Ends our direction of a tunnel.
+    pub(super) fn end_to_host(&mut self, side: HostSide) {
+        match side {
+            HostSide::None | HostSide::Unopened(_) => {}
+            HostSide::H1(key) | HostSide::Raw(key) => self.sockets.shutdown_write(key),
+            HostSide::H2(key, stream) => {
+                if let Some(conn) = self.h2_host(key) {
+                    // Refused if the end went with the last bytes.
+                    let _ = conn.codec.data(stream, b"", true);
+                    self.flush_later(key);
+                }
+            }
+        }
+    }
+
+    /// Bytes of a request's body that wait for the host.
+    pub(super) fn backlog_to_host(&self, exchange: &Exchange) -> usize {
+        match exchange.host_side {
+            HostSide::H2(key, stream) => match self.conns.get(key) {
+                Some(Conn::UpstreamH2(up)) => up.codec.send_state(stream).map_or(0, |state| state.queued),
+                _ => 0,
+            },
+            HostSide::H1(key) | HostSide::Raw(key) if exchange.phase != Phase::Queued => {
+                self.sockets.backlog(key)
+            }
+            _ => exchange.replay.len(),
+        }
+    }
+
+    /// So much waits for the client. While that is too much, an HTTP/1 host is not read; an HTTP/2 host has its window.
+    pub(super) fn pause_host(&mut self, exchange: &Exchange, waiting: usize) {
+        if let Some(key) = exchange.host_side.own()
+            && waiting > self.ration().min(exchange.bound_down)
+        {
+            self.sockets.pause(key);
+        }
+    }
+
+    /// The host may send more of its response.
+    pub(super) fn resume_host(&mut self, exchange: &mut Exchange) {
+        match exchange.host_side {
+            HostSide::None | HostSide::Unopened(_) => {}
+            HostSide::H1(key) | HostSide::Raw(key) => self.resume(key),
+            HostSide::H2(key, stream) => {
+                let held = std::mem::take(&mut exchange.held_up);
+                if held > 0
+                    && let Some(Conn::UpstreamH2(conn)) = self.conns.get_mut(key)
+                {
+                    conn.codec.consume(stream, held);
+                    self.flush_later(key);
+                }
+            }
+        }
+    }
+
+    /// Leaves the attempt's connection in the middle of a message: a stream is reset, a connection of HTTP/1 closed.
+    pub(super) fn abort_host(&mut self, id: ExchangeId, exchange: &mut Exchange) {
+        match std::mem::take(&mut exchange.host_side) {
+            HostSide::None => {}
+            HostSide::H2(key, stream) => self.forget_stream(key, stream, false),
+            HostSide::Unopened(key) => self.forget_upgrade(key, id),
+            HostSide::H1(key) | HostSide::Raw(key) => {
+                if self.upstream(key).is_none_or(|up| up.exchange == Some(id)) {
+                    self.discard_upstream(key);
+                }
+            }
+        }
+    }
+
+    /// Leaves a tunnel whose two directions have ended as they should: what is still on its way to the host gets there.
+    pub(super) fn end_host(&mut self, id: ExchangeId, exchange: &mut Exchange) {
+        match exchange.host_side {
+            HostSide::None | HostSide::Unopened(_) => self.abort_host(id, exchange),
+            side @ HostSide::H2(key, _) => {
+                exchange.host_side = HostSide::None;
+                // The stream goes when its queue has.
+                self.end_to_host(side);
+                if let Some(host) = self.h2_host(key).map(|conn| conn.host.clone()) {
+                    self.leave_room(host);
+                }
+            }
+            HostSide::H1(key) | HostSide::Raw(key) => {
+                exchange.host_side = HostSide::None;
+                self.end_upstream(key);
+            }
+        }
+    }
+}
+
+/// Sends body bytes on a stream; `reader` takes the framing off an HTTP/1 body. A stream that is gone is told of by an
+/// event of its own.
+fn send_data(
+    codec: &mut Connection,
+    stream: Stream,
+    reader: Option<&mut BodyReader>,
+    [body, tail]: [&[u8]; 2],
+    end: bool,
+) {
+    let Some(reader) = reader else {
+        if !body.is_empty() || end && tail.is_empty() {
+            let _ = codec.data(stream, body, end && tail.is_empty());
+        }
+        if !tail.is_empty() {
+            let _ = codec.trailers(stream, &Trailers::from_section(tail));
+        }
+        return;
+    };
+    for mut part in [body, tail] {
+        // Framing was checked when it came.
+        while let Ok(decoded) = reader.decode(part) {
+            if !decoded.payload.is_empty() {
+                let _ = codec.data(stream, decoded.payload, false);
+            }
+            part = part.get(decoded.consumed..).unwrap_or_default();
+            if decoded.done || decoded.consumed == 0 {
+                break;
+            }
+        }
+    }
+    if end {
+        let _ = match reader.tail() {
+            [] => codec.data(stream, b"", true).map(|_| ()),
+            section => codec.trailers(stream, &Trailers::from_section(section)),
+        };
+    }
+}
