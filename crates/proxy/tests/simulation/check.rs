@@ -37,6 +37,24 @@ pub fn live(history: &History, printed: bool) -> Outcome {
             eprintln!("{actor}");
         }
     }
+    let met = std::mem::take(&mut world.net.lock().met);
+    for point in met {
+        world.coverage.met(point);
+    }
+    for (counter, point) in crate::coverage::COUNTED {
+        let counted = |line: &str| line.split(['{', ' ']).next() == Some(counter) && !line.ends_with(" 0");
+        if metrics(&world, 0).lines().any(counted) {
+            world.coverage.met(point);
+        }
+    }
+    if world
+        .fates
+        .iter()
+        .zip(&world.plans)
+        .any(|(fate, plan)| plan.path.starts_with("/hop/") && fate.seen > 0)
+    {
+        world.coverage.met("sometimes: over the multiplexed hop");
+    }
     let trace = world.net.lock().trace.hash();
     Outcome { wrong: world.wrong, coverage: world.coverage, trace, turns: world.turns }
 }

@@ -106,6 +106,9 @@ impl Client {
                 if plan.expect { "expect: 100-continue\r\n" } else { "" },
             );
             cx.fates[id].asked = true;
+            if !self.open.is_empty() {
+                cx.coverage.met("h1 client asks ahead");
+            }
             cx.say(|| format!("h1 client on end {:?} asks {head:?}; {plan:?}", self.end));
             if plan.client == ClientFault::StallInHead || plan.client == ClientFault::ResetInHead {
                 let cut = 1 + self.dice.below(head.len() as u64 - 3) as usize;
@@ -228,6 +231,7 @@ impl Client {
                     }
                     self.expects = None;
                     if plan.client == ClientFault::ResetInResponse {
+                        cx.coverage.met("h1 client resets in the answer");
                         return self.reset(cx);
                     }
                 }

@@ -9,20 +9,53 @@ pub struct Flood {
     begins: Nanos,
     end: Option<EndId>,
     asked: u32,
-    request: &'static str,
+    what: What,
+    /// Part of a request that did not go out yet.
+    rest: Vec<u8>,
+}
+
+enum What {
+    Http1(&'static str),
+    /// Redirects, whose answers have no body: their streams are closed at once.
+    Http2,
 }
 
 /// As much as makes megabytes of answers.
-const MOST: u32 = 2_000;
+const MOST: u32 = 12_000;
+const AT_ONCE: u32 = 50;
 
 impl Flood {
     pub fn new(dice: &mut Dice, begins: Nanos) -> Flood {
-        let request = *dice.pick(&[
-            "GET /direct HTTP/1.1\r\nhost: sim.local\r\n\r\n",
-            "GET /nowhere HTTP/1.1\r\nhost: sim.local\r\n\r\n",
-            "GET /redirect HTTP/1.1\r\nhost: sim.local\r\n\r\n",
-        ]);
-        Flood { begins, end: None, asked: 0, request }
+        let what = match dice.below(4) {
+            0 => What::Http1("GET /direct HTTP/1.1\r\nhost: sim.local\r\n\r\n"),
+            1 => What::Http1("GET /nowhere HTTP/1.1\r\nhost: sim.local\r\n\r\n"),
+            2 => What::Http1("GET /redirect HTTP/1.1\r\nhost: sim.local\r\n\r\n"),
+            _ => What::Http2,
+        };
+        Flood { begins, end: None, asked: 0, what, rest: vec![] }
+    }
+
+    fn more(&mut self) {
+        match self.what {
+            What::Http1(request) => self.rest = request.repeat(AT_ONCE as usize).into_bytes(),
+            What::Http2 => {
+                if self.asked == 0 {
+                    self.rest.extend_from_slice(wire::h2::PREFACE);
+                    self.rest.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+                }
+                for number in self.asked..self.asked + AT_ONCE {
+                    // GET, http, `:path` and `:authority` as literals: HEADERS with END_STREAM and END_HEADERS.
+                    let mut block = vec![0x82, 0x86, 0x04, 9];
+                    block.extend_from_slice(b"/redirect");
+                    block.extend_from_slice(&[0x01, 9]);
+                    block.extend_from_slice(b"sim.local");
+                    self.rest.extend_from_slice(&[0, 0, block.len() as u8, 1, 5]);
+                    self.rest.extend_from_slice(&(number * 2 + 1).to_be_bytes());
+                    self.rest.extend(block);
+                }
+            }
+        }
+        self.asked += AT_ONCE;
     }
 }
 
@@ -32,13 +65,12 @@ impl Actor for Flood {
             return Next::At(self.begins);
         }
         let Some(end) = self.end else {
-            self.end = cx
-                .net
-                .lock()
-                .connect(Owner::Actor(cx.me), address(MAIN), None, None, 4_000)
-                .ok()
-                .map(|(end, _)| end);
-            cx.coverage.met("h1 flood that reads nothing");
+            let made = cx.net.lock().connect(Owner::Actor(cx.me), address(MAIN), None, None, 4_000);
+            self.end = made.ok().map(|(end, _)| end);
+            cx.coverage.met(match self.what {
+                What::Http1(_) => "h1 flood that reads nothing",
+                What::Http2 => "h2 flood that reads nothing",
+            });
             return Next::Wait;
         };
         if cx.leaving || cx.net.lock().is_dead(end) {
@@ -48,21 +80,20 @@ impl Actor for Flood {
         if cx.net.lock().is_connecting(end) {
             return Next::Wait;
         }
-        while self.asked < MOST {
-            let many = self.request.repeat(20);
-            match cx.write(end, many.as_bytes()) {
-                Some(sent) if sent == many.len() => self.asked += 20,
-                // A piece of a request may have gone: it is of no use to go on.
-                _ => {
-                    self.asked = MOST;
+        for _ in 0..10 {
+            if self.rest.is_empty() {
+                if self.asked >= MOST {
                     return Next::Wait;
                 }
+                self.more();
             }
-            if self.asked.is_multiple_of(200) {
-                return Next::At(cx.now + MILLI / 10);
+            let Some(sent) = cx.write(end, &self.rest) else { return Next::Wait };
+            self.rest.drain(..sent);
+            if !self.rest.is_empty() {
+                return Next::Wait;
             }
         }
-        Next::Wait
+        Next::At(cx.now + MILLI / 10)
     }
 
     fn describe(&self) -> String {

@@ -208,6 +208,9 @@ impl Client {
                             wire.codec.trailers(*stream, &Trailers::from_section(b"x-trailer: 1\r\n\r\n"));
                     }
                     call.sent = (!end).then_some(to);
+                    if to == most && plan.client == ClientFault::StallInBody {
+                        cx.coverage.met("h2 client stalls in body");
+                    }
                 }
             }
             let reset = match plan.client {
@@ -217,7 +220,11 @@ impl Client {
                 _ => false,
             };
             if reset {
-                cx.coverage.met("h2 client resets a stream");
+                cx.coverage.met(match plan.client {
+                    ClientFault::ResetInBody => "h2 client resets a stream in its body",
+                    ClientFault::ResetWhileWaiting => "h2 client resets a stream while waiting",
+                    _ => "h2 client resets a stream in the answer",
+                });
                 wire.codec.reset(*stream, ErrorCode::CANCEL);
                 over.push(*token);
             }
@@ -356,6 +363,9 @@ impl Actor for Client {
                 let leaves = *self.leaves_at.get_or_insert(
                     cx.now + if self.dice.one_in(3) { 100 * SECOND } else { self.dice.below(SECOND) },
                 );
+                if leaves > cx.now + 50 * SECOND {
+                    cx.coverage.met("h2 client stays idle");
+                }
                 if cx.now >= leaves {
                     self.over(cx, false);
                     return Next::Done;
@@ -419,6 +429,11 @@ impl Served {
                 cx.say(|| format!("h2 host on end {} is asked {:?}", self.wire.end, cx.plan(id)));
                 let fault = cx.plan(id).host;
                 let thinks = cx.plan(id).thinks;
+                match fault {
+                    HostFault::Dead => cx.coverage.met("h2 host is dead"),
+                    HostFault::Unavailable => cx.coverage.met("h2 host is unavailable"),
+                    _ => {}
+                }
                 cx.coverage.met("h2 host is asked");
                 if fault == HostFault::ResetFirst {
                     cx.coverage.met("h2 host resets first");

@@ -29,7 +29,7 @@ pub enum Owner {
 }
 
 /// What the network does that a program must bear, beside what its peers do. Each is legal for a kernel.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// One in so many reads or writes takes less than it could; the event for the rest follows.
     pub short: u64,
@@ -130,6 +130,8 @@ pub struct State {
     woken: VecDeque<usize>,
     /// Calls that moved bytes, made or ended something: what counts as having done anything.
     pub moves: u64,
+    /// What is worth counting.
+    pub met: Vec<&'static str>,
     ports: u16,
 }
 
@@ -157,6 +159,7 @@ impl Net {
             ready: (0..workers).map(|_| VecDeque::new()).collect(),
             woken: VecDeque::new(),
             moves: 0,
+            met: vec![],
             ports: 20_000,
         })))
     }
@@ -334,12 +337,6 @@ impl State {
         self.listeners.insert(address, listener);
     }
 
-    pub fn answers(&mut self, address: SocketAddr, answers: Answers) {
-        if let Some(listener) = self.listeners.get_mut(&address) {
-            listener.answers = answers;
-        }
-    }
-
     pub fn listening(&self, worker: usize, port: u64) -> Option<SocketAddr> {
         let of_worker = |listener: &Listener| listener.owner == Owner::Worker(worker);
         let mut all = self.listeners.iter().filter(|(_, listener)| of_worker(listener));
@@ -364,6 +361,7 @@ impl State {
     pub fn accept(&mut self, address: SocketAddr, owner: Owner) -> io::Result<EndId> {
         if matches!(owner, Owner::Worker(_)) && self.dice.one_in(self.faults.no_descriptors) {
             // Whoever has none left asks again by itself: no event tells when there are some.
+            self.met.push("no descriptors to accept");
             return Err(io::Error::from_raw_os_error(24));
         }
         let listener = self.listeners.get_mut(&address).ok_or(io::ErrorKind::InvalidInput)?;
@@ -385,6 +383,7 @@ impl State {
     ) -> io::Result<(EndId, bool)> {
         let worker = matches!(owner, Owner::Worker(_));
         if worker && self.dice.one_in(self.faults.no_descriptors) {
+            self.met.push("no descriptors to connect");
             return Err(io::Error::from_raw_os_error(24));
         }
         self.ports = self.ports.wrapping_add(1).max(20_000);
@@ -420,6 +419,13 @@ impl State {
         self.ends.push(end(None, id, to, from, original, their_room));
         self.trace.note("connect", id as u64, answers as u64);
         let latency = 20 * MICRO + self.dice.below(200 * MICRO);
+        if worker {
+            match answers {
+                Answers::Swallows => self.met.push("a connect is swallowed"),
+                Answers::Refuses => self.met.push("a connect is refused"),
+                Answers::Accepts => {}
+            }
+        }
         match answers {
             Answers::Swallows => {}
             Answers::Refuses if worker && self.dice.one_in(4) => {
