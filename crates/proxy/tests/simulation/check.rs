@@ -111,7 +111,7 @@ fn lines_are_written(world: &mut World) {
     let dropped = dropped_lines(world);
     for (id, fate) in world.fates.iter().enumerate() {
         let raw = world.plans[id].path == "/raw";
-        let certain = (fate.seen > 0 || fate.status != 0) && !raw;
+        let certain = fate.asked && (fate.seen > 0 || fate.status != 0) && !raw;
         // A client that asks anew has a line for each.
         if certain && fate.lines == 0 && !dropped || fate.lines > 1 + fate.anew {
             world
