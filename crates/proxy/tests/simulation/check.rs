@@ -7,7 +7,7 @@ use proxy::machine::Command;
 use crate::coverage::Coverage;
 use crate::history::{ENDED, History, Script};
 use crate::net::SECOND;
-use crate::plan::ClientFault;
+use crate::plan::{ClientFault, HostFault, Plan};
 use crate::world::World;
 
 pub struct Outcome {
@@ -62,12 +62,16 @@ pub fn live(history: &History, printed: bool) -> Outcome {
 /// Whatever does not heal is still there, and nobody waits for it any more.
 fn all_has_ended(world: &mut World, history: &History) {
     let strict = is_strict(history);
-    let interfered = history.script.iter().any(|(_, step)| matches!(step, Script::Drain));
+    let interfered = drains(history);
     for (id, fate) in world.fates.iter().enumerate() {
         let plan = &world.plans[id];
         let reads = plan.client != ClientFault::NeverReads;
         if fate.asked && !fate.ended && reads && !interfered {
             world.wrong.push(format!("{id} has no end: {plan:?} {fate:?}"));
+        }
+        let began = fate.from_host && fate.status == 200 && fate.withheld == 0;
+        if undisturbed(history) && plan.is_clean() && began && !fate.whole {
+            world.wrong.push(format!("the answer of {id} began and did not end: {plan:?} {fate:?}"));
         }
         let safe =
             ["/h1/", "/h2/", "/hop/", "/direct", "/redirect"].iter().any(|path| plan.path.starts_with(path));
@@ -82,11 +86,18 @@ fn all_has_ended(world: &mut World, history: &History) {
 
 /// Nothing happens in it that may keep a request that nobody disturbs from its answer.
 fn is_strict(history: &History) -> bool {
-    let closes = |plan: &crate::plan::Plan| {
-        plan.host == crate::plan::HostFault::CloseFirst && plan.path.contains("/h2/")
-    };
-    let drains = history.script.iter().any(|(_, step)| matches!(step, Script::Drain));
-    !drains && history.inside.no_descriptors == 0 && !history.plans.iter().any(closes)
+    !drains(history) && undisturbed(history)
+}
+
+fn drains(history: &History) -> bool {
+    history.script.iter().any(|(_, step)| matches!(step, Script::Drain | Script::Stop))
+}
+
+/// Nothing happens in it that may keep an answer from its end that has begun: neither a lack of descriptors, nor the end of
+/// a host's connection that others share.
+fn undisturbed(history: &History) -> bool {
+    let closes = |plan: &Plan| plan.host == HostFault::CloseFirst && plan.path.contains("/h2/");
+    history.inside.no_descriptors == 0 && !history.plans.iter().any(closes)
 }
 
 fn sockets_are_gone(world: &mut World) {
@@ -145,7 +156,7 @@ fn nothing_is_left(world: &mut World) {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((name, value)) = line.rsplit_once(' ') else { continue };
             let metric = name.split('{').next().unwrap_or(name);
-            if metric.ends_with("_active") && value != "0" {
+            if metric.ends_with("_active") && value != "0" && !world.machines[index].stopped {
                 world.wrong.push(format!("worker {index}: {line}"));
             }
         }

@@ -418,7 +418,11 @@ impl Actor for Client {
             let Some(paced) = self.out.flush(cx, &mut dice, end) else {
                 // What it answered before it broke is still there to be read.
                 let again = self.read(cx, end);
-                if self.end.is_some() && again.is_none() {
+                if let (Some(at), true) = (again, self.end.is_some()) {
+                    // A slow reader comes to it later.
+                    return Next::At(at);
+                }
+                if self.end.is_some() {
                     self.over(cx, false);
                 }
                 continue;

@@ -163,7 +163,7 @@ fn http(routes: Value, name: &str) -> Value {
                         "%REQ(X-SIM)% %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT%\n" } } })) }],
             "stream_idle_timeout": "5s",
             "request_headers_timeout": "5s",
-            "common_http_protocol_options": { "idle_timeout": "10s" },
+            "common_http_protocol_options": { "idle_timeout": "10s", "max_connection_duration": "4s" },
             "http2_protocol_options": { "allow_connect": true, "max_concurrent_streams": 50 },
             "route_config": { "name": "routes", "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": routes }] },
             "http_filters": [

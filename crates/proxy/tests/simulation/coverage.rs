@@ -81,6 +81,7 @@ pub const REQUIRED: &[&str] = &[
     "no descriptors to connect",
     "configuration changes",
     "listeners drained",
+    "a worker stopped",
     "time of day jumps",
     "log sink blocks",
     "sometimes: tried again",

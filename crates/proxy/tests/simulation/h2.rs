@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wire::h1::Scheme;
-use wire::h2::{Config, Connection, ErrorCode, Event, RequestParts, Scratch, Stream, Trailers};
+use wire::h2::{Config, Connection, ErrorCode, Event, OpenError, RequestParts, Scratch, Stream, Trailers};
 
 use crate::actor::{Actor, Cx, Next, Read, earlier};
 use crate::config::{DIRECT, MAIN, address};
@@ -307,6 +307,10 @@ impl Client {
         }
     }
 
+    fn is_left(&self) -> bool {
+        self.wire.as_ref().is_some_and(|wire| wire.codec.can_open() == Err(OpenError::Leaving))
+    }
+
     fn over(&mut self, cx: &mut Cx<'_>, reset: bool) {
         if let Some(wire) = self.wire.take() {
             if reset { cx.net.lock().abort(wire.end) } else { cx.net.lock().close(wire.end) }
@@ -357,6 +361,12 @@ impl Actor for Client {
                 self.over(cx, false);
                 self.begins = cx.now + self.dice.between(MILLI, 10 * MILLI);
                 return if self.ask.is_empty() { Next::Done } else { Next::At(self.begins) };
+            }
+            if !self.ask.is_empty() && self.calls.is_empty() && self.is_left() {
+                // It takes no more; the rest goes by another connection.
+                self.over(cx, false);
+                self.begins = cx.now + MILLI;
+                return Next::At(self.begins);
             }
             if self.ask.is_empty() && self.calls.is_empty() {
                 // Idle for a while, or for ever.

@@ -15,6 +15,8 @@ pub enum Script {
     /// The time of day is set.
     JumpOfDay(i64),
     Drain,
+    /// The same, and the worker is stopped when it says that nothing is under way.
+    Stop,
     /// Nobody takes log lines any more, or somebody does again.
     LogBlocks(bool),
 }
@@ -25,6 +27,7 @@ impl Script {
             Script::Configure(which) => which as u64,
             Script::JumpOfDay(by) => by as u64,
             Script::Drain => 99,
+            Script::Stop => 98,
             Script::LogBlocks(blocks) => 100 + u64::from(blocks),
         }
     }
@@ -103,7 +106,8 @@ impl History {
             script.push((dice.below(BEGUN), Script::JumpOfDay(if dice.one_in(2) { by } else { -by })));
         }
         if dice.one_in(10) {
-            script.push((dice.below(BEGUN + SECOND), Script::Drain));
+            let step = if dice.one_in(2) { Script::Drain } else { Script::Stop };
+            script.push((dice.below(BEGUN + SECOND), step));
         }
         if dice.one_in(5) {
             let from = dice.below(BEGUN);

@@ -29,6 +29,8 @@ pub struct Machine {
     /// Turns so far that no event began.
     pub idle_turns: u64,
     pub turns: u64,
+    active: Option<Receiver<usize>>,
+    pub stopped: bool,
 }
 
 impl Machine {
@@ -57,7 +59,34 @@ impl Machine {
             looks_at: None,
             idle_turns: 0,
             turns: 0,
+            active: None,
+            stopped: false
         }
+    }
+
+    /// Asks what is still under way; the answer comes with the next turn.
+    pub fn ask_active(&mut self) {
+        let (answer, answers) = channel();
+        self.queue.send(Command::Active(answer));
+        self.active = Some(answers);
+    }
+
+    /// What was answered, if anything was.
+    pub fn active(&mut self) -> Option<usize> {
+        let count = self.active.as_ref()?.try_recv().ok()?;
+        self.active = None;
+        Some(count)
+    }
+
+    /// The worker ends: what it holds is closed. Another takes its place, which does nothing.
+    pub fn stop(&mut self, net: &Net) {
+        let (queue, commands) = channel();
+        self.queue = Mailbox { queue, waker: Waker::of(net, self.index) };
+        let network = Box::new(WorkersNet { net: net.clone(), worker: self.index });
+        self.worker = Worker::new(0, network, commands, self.shared.clone(), Arc::default());
+        self.stopped = true;
+        self.looks_at = None;
+        self.sleeps_until = None;
     }
 
     pub fn configure(&self, snapshot: &Arc<Snapshot>) {

@@ -53,6 +53,9 @@ pub struct World {
     futile: u64,
     pub turns: u64,
     log_blocks: bool,
+    /// When a stopping worker is waited for no longer.
+    stop_by: Option<Nanos>,
+    ask_again: Option<Nanos>,
 }
 
 impl World {
@@ -92,6 +95,8 @@ impl World {
             futile: 0,
             turns: 0,
             log_blocks: false,
+            stop_by: None,
+            ask_again: None,
         }
     }
 
@@ -162,11 +167,16 @@ impl World {
                 self.wakes.peek().map(|wake| wake.0.0),
                 self.net.lock().next_due(),
                 self.script.first().map(|(at, _)| *at),
+                self.ask_again,
                 self.machines.iter().filter_map(|m| m.looks_at).min(),
                 self.machines.iter().filter_map(|m| m.sleeps_until).min(),
             ];
             let Some(next) = next.into_iter().flatten().min().filter(|next| *next <= until) else { break };
             self.advance(next.max(self.now));
+            if self.ask_again.is_some_and(|at| at <= self.now) {
+                self.ask_again = None;
+                self.machines[0].ask_active();
+            }
             while self.script.first().is_some_and(|(at, _)| *at <= self.now) {
                 let (_, step) = self.script.remove(0);
                 self.act(step);
@@ -219,6 +229,12 @@ impl World {
             Script::LogBlocks(blocks) => {
                 self.coverage.met("log sink blocks");
                 self.log_blocks = blocks;
+            }
+            Script::Stop => {
+                self.coverage.met("a worker stopped");
+                self.stop_by = Some(self.now + 60 * SECOND);
+                self.act(Script::Drain);
+                self.machines[0].ask_active();
             }
             Script::Drain => {
                 self.coverage.met("listeners drained");
@@ -278,6 +294,16 @@ impl World {
         }
         if !self.log_blocks {
             self.read_log(index);
+        }
+        if let (0, Some(by), Some(active)) = (index, self.stop_by, self.machines[0].active()) {
+            if active == 0 || self.now >= by {
+                self.stop_by = None;
+                self.net.lock().trace.note("stop", active as u64, 0);
+                let net = self.net.clone();
+                self.machines[0].stop(&net);
+                return;
+            }
+            self.ask_again = Some(self.now + SECOND / 10);
         }
         self.look(index);
     }
