@@ -294,9 +294,12 @@ impl Worker {
         self.close_written(key);
     }
 
+    /// Closed now. Nothing stands at the socket any more, so that whatever comes to it in the same turn (a flush of what it
+    /// had to say, the end of the peer's direction) can not close it, and count it closed, once more.
     pub(super) fn close_downstream(&mut self, key: Key) {
         if let Some(client) = self.conns.get(key).and_then(Conn::client) {
             client.http.closed(&self.telemetry);
+            self.put(key, Conn::Vacant);
         }
         self.sockets.close(key);
     }

@@ -76,8 +76,15 @@ fn all_has_ended(world: &mut World, history: &History) {
         let safe =
             ["/h1/", "/h2/", "/hop/", "/direct", "/redirect"].iter().any(|path| plan.path.starts_with(path));
         let direct = plan.path.starts_with("/direct") || plan.path.starts_with("/redirect");
-        let well = fate.whole && (direct || fate.from_host && fate.status == 200 || plan.path == "/h1/ws");
-        if strict && plan.is_clean() && safe && fate.asked && fate.withheld == 0 && !well {
+        let well = fate.whole && (direct || fate.from_host && fate.status == 200);
+        if strict
+            && plan.is_clean()
+            && safe
+            && plan.path != "/h1/ws"
+            && fate.asked
+            && fate.withheld == 0
+            && !well
+        {
             world.wrong.push(format!("{id} was not answered well: {plan:?} {fate:?}"));
         }
     }
@@ -163,12 +170,7 @@ fn nothing_is_left(world: &mut World) {
         let machine = &mut world.machines[index];
         let (answer, answers) = channel();
         machine.queue.send(Command::Report(answer));
-        machine.worker.turn([proxy::machine::Event {
-            token: proxy::machine::WAKER,
-            readable: true,
-            writable: false,
-            hung_up: false,
-        }]);
+        machine.worker.turn([crate::machine::WOKEN]);
         for host in answers.try_recv().unwrap_or_default() {
             if host.active != 0 || host.connections != 0 {
                 world.wrong.push(format!("worker {index}: {host:?}"));

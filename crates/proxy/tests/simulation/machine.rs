@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use model::Snapshot;
 use proxy::ProxyOptions;
 use proxy::machine::{
-    Acceptor, Clock, Command, Listen, LogWriters, Mailbox, ManualTime, Piece, Shared, Worker,
+    Acceptor, Clock, Command, Event, Listen, LogWriters, Mailbox, ManualTime, Piece, Shared, WAKER, Worker,
 };
 
 use crate::config::address;
@@ -15,6 +15,9 @@ use crate::stream::{GivenListener, Waker, WorkersNet};
 
 /// Receive buffers of connections that clients make to a proxy.
 const ROOM: usize = 256 * 1024;
+
+/// What a worker is told when something lies in its mailbox.
+pub const WOKEN: Event = Event { token: WAKER, readable: true, writable: false, hung_up: false };
 
 pub struct Machine {
     pub index: usize,
@@ -60,7 +63,7 @@ impl Machine {
             idle_turns: 0,
             turns: 0,
             active: None,
-            stopped: false
+            stopped: false,
         }
     }
 
@@ -80,6 +83,10 @@ impl Machine {
 
     /// The worker ends: what it holds is closed. Another takes its place, which does nothing.
     pub fn stop(&mut self, net: &Net) {
+        // What its driver does last.
+        let (flushed, _) = channel();
+        self.queue.send(Command::Flush(flushed));
+        self.worker.turn([WOKEN]);
         let (queue, commands) = channel();
         self.queue = Mailbox { queue, waker: Waker::of(net, self.index) };
         let network = Box::new(WorkersNet { net: net.clone(), worker: self.index });

@@ -301,6 +301,7 @@ impl World {
                 self.net.lock().trace.note("stop", active as u64, 0);
                 let net = self.net.clone();
                 self.machines[0].stop(&net);
+                self.read_log(0);
                 return;
             }
             self.ask_again = Some(self.now + SECOND / 10);
