@@ -14,6 +14,7 @@ use telemetry::{Registry, metrics};
 
 use crate::clock::Clock;
 use crate::log_writer::LogWriters;
+use crate::net::layer::Layers;
 use crate::upstream::breaker::Breakers;
 use crate::upstream::dns::Resolver;
 use crate::upstream::outlier::Outliers;
@@ -55,6 +56,8 @@ pub struct ProxyOptions {
     pub memory_budget: Option<usize>,
     /// What a fragment in a request's path is: stripped, unless a bootstrap says otherwise.
     pub fragment: wire::path::Fragment,
+    /// What makes the layers of TLS; `None`: TLS is not spoken, and its connections are refused.
+    pub layers: Option<Arc<dyn Layers>>,
     pub clock: Clock,
 }
 
@@ -72,6 +75,7 @@ impl Default for ProxyOptions {
             drain: Duration::from_secs(5),
             memory_budget: None,
             fragment: wire::path::Fragment::Strip,
+            layers: None,
             clock: Clock::system(),
         }
     }
@@ -137,6 +141,7 @@ pub struct NodeIdentity {
 /// What all workers of a process share, none of it on the way of a request but counters that must be common.
 pub struct Shared {
     pub fragment: wire::path::Fragment,
+    pub layers: Option<Arc<dyn Layers>>,
     pub clock: Clock,
     pub seed: u64,
     pub registry: Registry,
@@ -224,6 +229,7 @@ impl Shared {
         let own_budget = || crate::worker::memory::default_budget(options.workers);
         Shared {
             fragment: options.fragment,
+            layers: options.layers.clone(),
             clock: options.clock.clone(),
             seed,
             registry,

@@ -51,6 +51,8 @@ pub struct SeriesId {
     pub chain: u32,
     /// The client, by [`crate::peer::Peer::number`]; 0 for unknown.
     pub peer: u64,
+    /// Whom it has proved to be ([`crate::net::layer::Identity::number`]); 0 for nobody.
+    pub principal: u64,
     /// The host, or else the cluster.
     pub destination: u64,
     /// A hash of the Host header where the service's name falls back to it, else 0.

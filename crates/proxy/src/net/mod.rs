@@ -2,7 +2,9 @@
 //! Knows no protocol.
 
 mod acknowledged;
+mod handshake;
 pub mod kernel;
+pub mod layer;
 pub mod listen;
 pub mod network;
 pub mod sockets;

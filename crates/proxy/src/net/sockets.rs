@@ -8,6 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::handshake::Layered;
 use super::network::{COPY_LIMIT, Network, Stream};
 use super::timers::{Timer, Wheel};
 use crate::clock::Time;
@@ -31,13 +32,13 @@ const LOW_WATER: usize = 32 * 1024;
 const CORK_LIMIT: usize = 8192;
 
 pub struct Sockets {
-    slots: Table<Socket>,
+    pub(super) slots: Table<Socket>,
     network: Box<dyn Network>,
     /// Those of clients among `slots`.
     clients: usize,
     wheel: Wheel,
     /// Where deferred errors and closings wait for the end of the turn.
-    broken: Vec<(Key, io::ErrorKind)>,
+    pub(super) broken: Vec<(Key, io::ErrorKind)>,
     closing: Vec<Key>,
     /// Where two small parts are put together for one send.
     joined: Vec<u8>,
@@ -46,41 +47,45 @@ pub struct Sockets {
     cork: Vec<u8>,
 }
 
-struct Socket {
-    stream: Stream,
+pub(super) struct Socket {
+    pub(super) stream: Stream,
     /// Bytes the system has taken to send.
     written: u64,
-    outbox: Option<Box<Outbox>>,
+    pub(super) outbox: Option<Box<Outbox>>,
     timer: Timer,
-    flags: Flags,
+    pub(super) flags: Flags,
+    /// What lies between its bytes and the owner's.
+    pub(super) layered: Option<Box<Layered>>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Flags {
+pub(super) struct Flags {
     /// Nothing may be read for now.
     paused: bool,
     /// The kernel said there is something to read while reading was paused.
     readable: bool,
     /// The peer has ended its direction (or all): reads go on to the end.
-    hung_up: bool,
+    pub(super) hung_up: bool,
     /// That end was read and told: there is nothing more to read, ever.
     read_ended: bool,
     /// A client's connection, not one of ours to a host.
     client: bool,
     /// It is among those whose reading goes on in the next turn.
     queued: bool,
-    connecting: bool,
+    pub(super) connecting: bool,
+    /// The handshake of its layer is not over, and with it connecting.
+    pub(super) handshaking: bool,
     /// Close, or end our direction, as soon as the outbox is empty.
     close_after: bool,
-    shutdown_after: bool,
-    broken: bool,
-    closed: bool,
+    pub(super) shutdown_after: bool,
+    pub(super) broken: bool,
+    pub(super) closed: bool,
     /// Some of what was kept has been written, since somebody asked.
     moved: bool,
 }
 
 #[derive(Default)]
-struct Outbox {
+pub(super) struct Outbox {
     bytes: Vec<u8>,
     at: usize,
 }
@@ -110,6 +115,43 @@ pub enum Side {
     },
 }
 
+impl Outbox {
+    /// Bytes not written yet.
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+}
+
+impl Socket {
+    /// Writes what is kept. `WouldBlock`: no more goes now, and some is left.
+    fn write_kept(&mut self, joined: &mut Vec<u8>) -> io::Result<()> {
+        let Some(mut outbox) = self.outbox.take() else { return Ok(()) };
+        while let Some(rest) = outbox.bytes.get(outbox.at..).filter(|rest| !rest.is_empty()) {
+            match self.write(rest, &[], joined) {
+                Ok(sent) => {
+                    outbox.at += sent;
+                    self.written += sent as u64;
+                    self.flags.moved = true;
+                }
+                Err(error) => {
+                    if outbox.at > HIGH_WATER {
+                        outbox.bytes.drain(..outbox.at);
+                        outbox.at = 0;
+                    }
+                    self.outbox = Some(outbox);
+                    return Err(error);
+                }
+            }
+        }
+        // Nothing is left, but perhaps with a layer.
+        let flushed = self.flush();
+        if flushed.is_err() {
+            self.outbox = Some(outbox);
+        }
+        flushed
+    }
+}
+
 impl Sockets {
     pub fn new(network: Box<dyn Network>, now: Time) -> Sockets {
         Sockets {
@@ -137,6 +179,7 @@ impl Sockets {
             outbox: None,
             timer: Timer::default(),
             flags: Flags { connecting, client, ..Flags::default() },
+            layered: None,
         }))
     }
 
@@ -173,7 +216,7 @@ impl Sockets {
     #[inline]
     pub fn receive(&mut self, key: Key, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(socket) = self.slots.get_mut(key) else { return Ok(0) };
-        let read = socket.stream.read(buffer);
+        let read = socket.read(buffer);
         socket.flags.read_ended |= matches!(read, Ok(0));
         read
     }
@@ -265,7 +308,7 @@ impl Sockets {
         if total == 0 {
             return;
         }
-        let sent = match socket.stream.write(head, body, &mut self.joined) {
+        let sent = match socket.write(head, body, &mut self.joined) {
             Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => {
@@ -275,6 +318,7 @@ impl Sockets {
             }
         };
         socket.written += sent as u64;
+        socket.note_held_back();
         if sent < total {
             let outbox = socket.outbox.get_or_insert_default();
             let from_body = sent.saturating_sub(head.len());
@@ -292,9 +336,10 @@ impl Sockets {
         if flags.broken || flags.closed || flags.connecting || socket.outbox.is_some() || bytes.is_empty() {
             return 0;
         }
-        match socket.stream.write(bytes, &[], &mut self.joined) {
+        match socket.write(bytes, &[], &mut self.joined) {
             Ok(sent) => {
                 socket.written += sent as u64;
+                socket.note_held_back();
                 sent
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -322,7 +367,7 @@ impl Sockets {
 
     /// Bytes the peer has acknowledged, and one for the SYN; `None` where nobody knows.
     pub fn acknowledged(&self, key: Key) -> Option<u64> {
-        self.slots.get(key)?.stream.acknowledged()
+        self.slots.get(key).filter(|socket| socket.layered.is_none())?.stream.acknowledged()
     }
 
     /// Whether nothing has come on a connection from which nothing is expected: neither its end nor bytes nobody asked
@@ -335,7 +380,7 @@ impl Sockets {
     #[inline]
     pub fn backlog(&self, key: Key) -> usize {
         self.slots.get(key).map_or(0, |socket| match &socket.outbox {
-            Some(outbox) => outbox.bytes.len() - outbox.at,
+            Some(outbox) => outbox.left() + socket.held_back(),
             None => 0,
         })
     }
@@ -359,37 +404,28 @@ impl Sockets {
                 self.broken.push((key, error.kind()));
                 return Writable::Failed;
             }
+            if socket.flags.handshaking {
+                return Writable::Nothing;
+            }
             socket.flags.connecting = false;
             news = Writable::Connected;
         }
-        let Some(outbox) = &mut socket.outbox else { return news };
-        let before = outbox.bytes.len() - outbox.at;
-        while let Some(rest) = outbox.bytes.get(outbox.at..).filter(|rest| !rest.is_empty()) {
-            match socket.stream.write(rest, &[], &mut self.joined) {
-                Ok(sent) => {
-                    outbox.at += sent;
-                    socket.written += sent as u64;
-                    socket.flags.moved = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let left = outbox.bytes.len() - outbox.at;
-                    if outbox.at > HIGH_WATER {
-                        outbox.bytes.drain(..outbox.at);
-                        outbox.at = 0;
-                    }
-                    let drained = left <= LOW_WATER && before > LOW_WATER;
-                    return if drained && news == Writable::Nothing { Writable::Drained } else { news };
-                }
-                Err(error) => {
-                    socket.flags.broken = true;
-                    self.broken.push((key, error.kind()));
-                    return news;
-                }
+        let Some(before) = socket.outbox.as_ref().map(|outbox| outbox.left()) else { return news };
+        match socket.write_kept(&mut self.joined) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = socket.outbox.as_ref().map_or(0, |outbox| outbox.left());
+                let drained = left <= LOW_WATER && before > LOW_WATER;
+                return if drained && news == Writable::Nothing { Writable::Drained } else { news };
+            }
+            Err(error) => {
+                socket.flags.broken = true;
+                self.broken.push((key, error.kind()));
+                return news;
             }
         }
-        socket.outbox = None;
-        if socket.flags.shutdown_after {
-            let _ = socket.stream.shutdown_write();
+        if socket.flags.shutdown_after && !socket.end_direction() {
+            return news;
         }
         match news {
             Writable::Nothing if socket.flags.close_after => Writable::Finished,
@@ -452,7 +488,7 @@ impl Sockets {
         if socket.outbox.is_some() || socket.flags.connecting {
             socket.flags.shutdown_after = true;
         } else {
-            let _ = socket.stream.shutdown_write();
+            socket.end_direction();
         }
     }
 

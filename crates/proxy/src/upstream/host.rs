@@ -50,6 +50,10 @@ pub struct HostPool {
     pub idle_limit: Cell<IdleLimit>,
     /// HTTP/2 connections.
     pub shared: RefCell<Vec<Key>>,
+    /// Connections whose host has not said yet which HTTP it speaks.
+    pub undecided: RefCell<Vec<Key>>,
+    /// What it said last was HTTP/1: each request that waits needs a connection of its own.
+    pub said_http1: Cell<bool>,
     /// Requests waiting for one.
     pub queue: RefCell<VecDeque<ExchangeId>>,
     pub connections: Cell<u32>,
@@ -116,6 +120,8 @@ impl HostPool {
             idle: RefCell::default(),
             idle_limit: Cell::default(),
             shared: RefCell::default(),
+            undecided: RefCell::default(),
+            said_http1: Cell::new(false),
             queue: RefCell::default(),
             connections: Cell::new(0),
             active: Cell::new(0),

@@ -201,6 +201,7 @@ impl Worker {
             remote,
             server_name: "".into(),
             started: self.now,
+            secure: None,
         };
         let inspectors = listener.inspectors(destination.port());
         let inspecting = Box::new(Inspecting { origin, inspectors, bytes: vec![] });

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use model::cluster::{ClusterKind, UpstreamProtocol};
 use model::retry::Outcome;
 use model::route::Priority;
+use model::transport::UpstreamTransport;
 use telemetry::Flags;
 use wire::h1::Version;
 
@@ -115,11 +116,14 @@ impl Worker {
     fn place(&mut self, exchange: &mut Exchange, target: &Target, host: &HostRef) -> Result<Place, Refused> {
         // Only once the former attempt's is given back: it must not stand in the way of its own retry.
         exchange.counted.pending = None;
-        let http2 = !exchange.terminates && speaks_http2(host, exchange);
-        let kept = match http2 {
+        let speaks = speaks(host, exchange);
+        let kept = match speaks {
             _ if exchange.terminates => None,
-            true => self.shared_connection(host, &target.config),
-            false => self.kept_connection(host),
+            Speaks::Http1 => self.kept_connection(host),
+            Speaks::Http2 => self.shared_connection(host, &target.config),
+            Speaks::Either => {
+                self.shared_connection(host, &target.config).or_else(|| self.kept_connection(host))
+            }
         };
         if let Some(key) = kept {
             if self.sockets.is_connecting(key) {
@@ -131,8 +135,13 @@ impl Worker {
         let pending = self.pend(target)?;
         self.telemetry.shard.inc(target.cluster.stats.upstream_rq_pending_total);
         // A burst at a host met for the first time does not become a burst of connections.
-        let wait = http2 && self.shared_is_young(host);
-        let Some(slot) = (if wait { None } else { self.connection_slot(target, host) }) else {
+        let wait = match speaks {
+            Speaks::Http1 => false,
+            Speaks::Http2 => self.shared_is_young(host),
+            Speaks::Either => self.shared_is_young(host) || self.enough_undecided(host, 1),
+        };
+        let most = target.limits().max_connections;
+        let Some(slot) = (if wait { None } else { self.connection_slot(host, most) }) else {
             if exchange.terminates {
                 // The connections that come free have carried HTTP.
                 return Err(Refused::Overflow);
@@ -140,6 +149,12 @@ impl Worker {
             exchange.counted.pending = Some(pending);
             return Ok(Place::Queue);
         };
+        if speaks == Speaks::Either {
+            self.connect_undecided(&target.config, host, slot).map_err(Refused::Connect)?;
+            exchange.counted.pending = Some(pending);
+            return Ok(Place::Queue);
+        }
+        let http2 = speaks == Speaks::Http2;
         let key = self.new_connection(&target.config, host, http2, slot).map_err(Refused::Connect)?;
         if self.sockets.is_connecting(key) {
             exchange.counted.pending = Some(pending);
@@ -157,12 +172,11 @@ impl Worker {
     }
 
     /// A place for one connection more. Connections serve requests of either priority in their time, so they count once.
-    fn connection_slot(&mut self, target: &Target, host: &HostRef) -> Option<Taken> {
-        let counts = &target.cluster.counts;
-        let most = target.limits().max_connections;
+    pub(super) fn connection_slot(&mut self, host: &HostRef, most: u32) -> Option<Taken> {
+        let counts = &host.cluster.counts;
         let slot = counts.take(Priority::Default, Limited::Connections, most);
         if slot.is_none() {
-            self.telemetry.shard.inc(target.cluster.stats.upstream_cx_overflow);
+            self.telemetry.shard.inc(host.cluster.stats.upstream_cx_overflow);
             if host.connections.get() == 0 {
                 // Envoy: a host without any connection gets one all the same.
                 return Some(counts.take_over(Priority::Default, Limited::Connections, most));
@@ -329,15 +343,29 @@ impl Worker {
     }
 }
 
-/// Whether a request goes to its host by HTTP/2.
-fn speaks_http2(host: &HostRef, exchange: &Exchange) -> bool {
-    match host.key.protocol {
+/// What a host is spoken to in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Http1,
+    Http2,
+    /// The host says so when the connection is made.
+    Either,
+}
+
+fn speaks(host: &HostRef, exchange: &Exchange) -> Speaks {
+    let http2 = match host.key.protocol {
+        // What becomes a tunnel at once is spoken to in neither.
+        _ if exchange.terminates => false,
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::SameAsDownstream => {
             exchange.head_view().version() == Version::Http2 || host.key.hop
         }
-        UpstreamProtocol::Http1 | UpstreamProtocol::Auto => host.key.hop,
-    }
+        UpstreamProtocol::Http1 => host.key.hop,
+        // Without a handshake nobody says (and configuration that asks for it is refused).
+        UpstreamProtocol::Auto if host.key.transport == UpstreamTransport::RawBuffer => false,
+        UpstreamProtocol::Auto => return Speaks::Either,
+    };
+    if http2 { Speaks::Http2 } else { Speaks::Http1 }
 }
 
 /// An error in the words of the system, as Envoy prints them.

@@ -26,7 +26,10 @@ impl Worker {
             Conn::UpstreamH2(up) => up.codec.output().len(),
             Conn::Inspecting(inspecting) => inspecting.bytes.capacity(),
             Conn::TcpDownstream(session) => session.early.capacity(),
-            Conn::TcpUpstream(_) | Conn::Check(_) | Conn::Lingering(_) | Conn::Vacant => 0,
+            Conn::Securing(_)
+            | Conn::Undecided(_)
+            | Conn::TcpUpstream(_)
+            | Conn::Check(_) | Conn::Lingering(_) | Conn::Vacant => 0,
         };
         let each = self.conns.iter().map(|(key, conn)| of_conn(conn) + self.sockets.backlog(key));
         Census {

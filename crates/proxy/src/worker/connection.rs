@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use wire::h1::{BodyReader, PartialHead};
+use model::filter_chain::FilterChain;
+use wire::h1::{BodyReader, PartialHead, Scheme};
 
 use super::exchange::ExchangeId;
 use super::h2_timers::H2Timers;
@@ -12,6 +13,7 @@ use super::inbox::Inbox;
 use super::linger::Linger;
 use super::tcp::TcpSession;
 use crate::clock::Time;
+use crate::net::layer::{Agreed, Identity};
 use crate::net::sockets::{Key, high_water};
 use crate::peer::Peer;
 use crate::telemetry_sink::Telemetry;
@@ -24,6 +26,8 @@ pub enum Conn {
     Vacant,
     /// Accepted; its first bytes decide which filter chain takes it.
     Inspecting(Box<Inspecting>),
+    /// A client's connection whose handshake is not over.
+    Securing(Box<Securing>),
     /// A client's HTTP/1 connection.
     Downstream(Box<Downstream>),
     /// A client's HTTP/2 connection.
@@ -32,6 +36,8 @@ pub enum Conn {
     Upstream(Box<Upstream>),
     /// Our HTTP/2 connection to a host.
     UpstreamH2(Box<UpstreamH2>),
+    /// Our connection to a host that says which HTTP it speaks when the connection is made.
+    Undecided(Box<Undecided>),
     /// A client's connection whose bytes are passed on unread.
     TcpDownstream(Box<TcpSession>),
     /// The other end of one.
@@ -107,12 +113,32 @@ pub struct Origin {
     /// What the HTTP inspector found, in its words.
     pub protocol: Option<&'static str>,
     pub started: Time,
+    /// What the handshake of its TLS has brought; `None`: the connection is plaintext.
+    pub secure: Option<Arc<Agreed>>,
+}
+
+impl Origin {
+    /// The scheme of the connection.
+    pub fn scheme(&self) -> Scheme {
+        if self.secure.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// Who the client has proved to be.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.secure.as_ref()?.peer.as_ref()
+    }
 }
 
 pub struct Inspecting {
     pub origin: Origin,
     pub inspectors: model::listener::Inspectors,
     pub bytes: Vec<u8>,
+}
+
+/// A client's connection on its way to the chain that was picked for it.
+pub struct Securing {
+    pub origin: Origin,
+    pub chain: Arc<FilterChain>,
 }
 
 /// What a client's connection has whichever HTTP it speaks.
@@ -233,6 +259,13 @@ pub struct UpstreamH2 {
     /// Upgrades that wait for the host to say whether it takes them.
     pub upgrades: Vec<ExchangeId>,
     pub flush: bool,
+}
+
+/// Our connection to a host that has not said yet which HTTP it speaks. The requests for which it is made wait in the
+/// queue of their host.
+pub struct Undecided {
+    pub host: HostRef,
+    pub slot: crate::upstream::counted::ConnectionSlot,
 }
 
 /// Which part of a message a connection expects next.

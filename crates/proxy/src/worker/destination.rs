@@ -1,6 +1,11 @@
 //! Who a request went to, as metrics name it.
 
+use std::sync::Arc;
+
+use telemetry::istio::Peer;
+
 use super::route::Routed;
+use crate::net::layer::Identity;
 use crate::upstream::HostRef;
 
 /// Who a series of metrics is about.
@@ -38,5 +43,13 @@ pub fn service(routed: Option<&Routed>) -> Option<(String, String)> {
             Some((String::new(), cluster.name.to_string()))
         }
         _ => None,
+    }
+}
+
+/// A client's labels, with whom it has proved to be.
+pub(super) fn proven(labels: Arc<Peer>, identity: Option<&Identity>) -> Arc<Peer> {
+    match identity {
+        None => labels,
+        Some(identity) => Arc::new(Peer { principal: identity.principal().to_owned(), ..(*labels).clone() }),
     }
 }

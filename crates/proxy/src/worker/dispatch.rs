@@ -12,6 +12,8 @@ impl Worker {
         match self.conns.get_mut(key) {
             Some(Conn::Upstream(_)) => self.upstream_connected(key),
             Some(Conn::UpstreamH2(_)) => self.h2_host_connected(key),
+            Some(Conn::Undecided(_)) => self.undecided_connected(key),
+            Some(Conn::Securing(_)) => self.client_secured(key),
             Some(Conn::TcpUpstream(down)) => {
                 let down = *down;
                 self.tcp_connected(down, key);
@@ -41,7 +43,7 @@ impl Worker {
                 self.tcp_check_bytes(key, id, bytes);
             }
             Some(Conn::Lingering(_)) => self.linger_bytes(key, bytes.len()),
-            Some(Conn::Vacant) | None => {}
+            Some(Conn::Securing(_) | Conn::Undecided(_) | Conn::Vacant) | None => {}
         }
     }
 
@@ -52,12 +54,14 @@ impl Worker {
             Some(Conn::Upstream(_)) => self.upstream_ended(key, None),
             Some(Conn::DownstreamH2(_)) => self.h2_client_gone(key),
             Some(Conn::UpstreamH2(_)) => self.h2_host_gone(key, None),
+            Some(Conn::Undecided(_)) => self.undecided_gone(key, None),
             Some(Conn::TcpDownstream(_)) => self.tcp_client_ended(key),
             Some(Conn::TcpUpstream(down)) => {
                 let down = *down;
                 self.tcp_host_ended(down, key);
             }
             Some(Conn::Inspecting(_)) => self.inspect_ended(key),
+            Some(Conn::Securing(_)) => self.client_not_secured(key),
             Some(Conn::Check(id)) => {
                 let id = *id;
                 self.tcp_check_gone(key, id);
@@ -76,12 +80,14 @@ impl Worker {
             Some(Conn::Upstream(_)) => self.upstream_ended(key, Some(error)),
             Some(Conn::DownstreamH2(_)) => self.h2_client_gone(key),
             Some(Conn::UpstreamH2(_)) => self.h2_host_gone(key, Some(error)),
+            Some(Conn::Undecided(_)) => self.undecided_gone(key, Some(error)),
             Some(Conn::TcpDownstream(_)) => self.tcp_broken(key),
             Some(Conn::TcpUpstream(down)) => {
                 let down = *down;
                 self.tcp_host_broken(down, key, error);
             }
             Some(Conn::Inspecting(_)) => self.inspect_ended(key),
+            Some(Conn::Securing(_)) => self.client_not_secured(key),
             Some(Conn::Check(id)) => {
                 let id = *id;
                 self.tcp_check_gone(key, id);

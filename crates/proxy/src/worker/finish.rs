@@ -17,6 +17,7 @@ use super::destination;
 use super::exchange::{Counted, Exchange, ExchangeId};
 use super::host_side::HostSide;
 use crate::clock::{Clock, Time};
+use crate::net::layer::Identity;
 use crate::net::sockets::Key;
 use crate::telemetry_sink::SeriesId;
 
@@ -148,7 +149,10 @@ impl Worker {
         exchange: &Exchange,
         duration: Duration,
     ) {
-        let peer = self.conns.get(key).and_then(Conn::client).and_then(|client| client.peer.clone());
+        let client = self.conns.get(key).and_then(Conn::client);
+        let peer = client.and_then(|client| client.peer.clone());
+        let secure = client.and_then(|client| client.origin.secure.clone());
+        let identity = secure.as_ref().and_then(|agreed| agreed.peer.as_ref());
         let grpc = exchange.is_grpc();
         let destination = destination::series(exchange.route.as_ref(), exchange.host.as_ref());
         let fallback = if http.host_fallback && !destination.has_service && exchange.has_head() {
@@ -162,6 +166,7 @@ impl Worker {
         let id = SeriesId {
             chain: http.number,
             peer: peer.as_ref().map_or(0, |peer| peer.number),
+            principal: identity.map_or(0, Identity::number),
             destination: destination.number,
             fallback,
             grpc,
@@ -182,7 +187,7 @@ impl Worker {
                 Reporter::Source => {
                     (own, exchange.host.as_ref().and_then(|host| host.labels.clone()).unwrap_or(unknown))
                 }
-                _ => (peer.as_ref().map_or(unknown, |peer| peer.labels.clone()), own),
+                _ => (destination::proven(peer.as_ref().map_or(unknown, |peer| peer.labels.clone()), identity), own),
             };
             let (mut host, name) = service.unwrap_or_default();
             if host.is_empty() && fallback != 0 {
@@ -196,7 +201,7 @@ impl Worker {
                 destination,
                 service_host: host,
                 service_name: name,
-                mutual_tls: false,
+                mutual_tls: identity.is_some(),
             }
         };
         let (shard, series) = self.telemetry.series(id, key);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::filter_chain::ChainDecision;
+use model::filter_chain::{ChainDecision, FilterChain};
 use model::http_connection::Codec;
 use model::transport::DownstreamTransport;
 use model::view::{ConnectionView, TransportProtocol};
@@ -104,14 +104,16 @@ impl Worker {
             }
         };
         origin.server_name = seen.server_name.into();
-        if !matches!(chain.transport, DownstreamTransport::RawBuffer) {
-            self.shared.warn_once(
-                "a filter chain terminates TLS, which this version does not: its connections are closed",
-                &listener.name,
-            );
-            self.no_chain(key, &origin, "tls_not_supported", Flags::NONE);
-            return;
+        match &chain.transport {
+            DownstreamTransport::RawBuffer => self.hand_over(key, origin, chain, bytes),
+            DownstreamTransport::Tls(tls) => self.secure_client(key, origin, chain, tls, bytes),
         }
+    }
+
+    /// The chain takes the connection, and the bytes read so far.
+    pub(super) fn hand_over(&mut self, key: Key, origin: Origin, chain: &Arc<FilterChain>, bytes: &[u8]) {
+        let listener = origin.listener.clone();
+        let http2 = origin.secure.as_ref().is_some_and(|agreed| agreed.is_http2());
         let handler = self.chains.handler(chain, &listener, &mut self.telemetry);
         match handler {
             Handler::Http(http) => {
@@ -124,7 +126,8 @@ impl Worker {
                     last: false,
                     peer: None,
                 };
-                if client.http.settings.codec == Codec::Http2 {
+                let codec = client.http.settings.codec;
+                if codec == Codec::Http2 || (codec == Codec::Auto && http2) {
                     self.start_h2(key, client);
                 } else {
                     // What begins with the preface of HTTP/2 becomes a connection of that.
@@ -149,6 +152,11 @@ impl Worker {
         let listener = entry.map(|entry| snapshot.listener_for(entry, client.origin.local));
         let same = listener.is_some_and(|listener| Arc::ptr_eq(listener, &client.origin.listener));
         if same {
+            return;
+        }
+        if client.origin.secure.is_some() {
+            // Under other rules its handshake might have gone otherwise.
+            client.last = true;
             return;
         }
         let protocols: &[&str] = match &client.origin.protocol {
@@ -181,7 +189,7 @@ impl Worker {
     }
 
     /// Nobody takes the connection: closed, counted, logged by the listener's own logs.
-    fn no_chain(&mut self, key: Key, origin: &Origin, details: &'static str, flags: Flags) {
+    pub(super) fn no_chain(&mut self, key: Key, origin: &Origin, details: &'static str, flags: Flags) {
         let stats = self.chains.listener(&origin.listener);
         let shard = &self.telemetry.shard;
         if flags.contains(Flags::NO_ROUTE_FOUND) {

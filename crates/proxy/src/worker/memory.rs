@@ -62,8 +62,8 @@ impl Worker {
             // Their exchanges are counted; what is left is the answer of one that has ended.
             Conn::Downstream(down) => down.exchange.is_none() && self.sockets.backlog(*key) > 0,
             Conn::DownstreamH2(down) => down.codec.open_streams() > 0 || !down.codec.output().is_empty(),
-            Conn::Upstream(_) | Conn::UpstreamH2(_) | Conn::TcpUpstream(_) => false,
-            Conn::Inspecting(_) | Conn::Check(_) | Conn::Vacant => false,
+            Conn::Upstream(_) | Conn::UpstreamH2(_) | Conn::Undecided(_) | Conn::TcpUpstream(_) => false,
+            Conn::Inspecting(_) | Conn::Securing(_) | Conn::Check(_) | Conn::Vacant => false,
         });
         // Nobody waits for what calls bring.
         self.exchanges.active().saturating_sub(self.calls.active()) + waiting.count()
@@ -83,7 +83,10 @@ impl Worker {
             Conn::UpstreamH2(up) => up.codec.memory(),
             Conn::Inspecting(inspecting) => inspecting.bytes.capacity(),
             Conn::TcpDownstream(session) => session.early.capacity(),
-            Conn::TcpUpstream(_) | Conn::Check(_) | Conn::Lingering(_) | Conn::Vacant => 0,
+            Conn::Securing(_)
+            | Conn::Undecided(_)
+            | Conn::TcpUpstream(_)
+            | Conn::Check(_) | Conn::Lingering(_) | Conn::Vacant => 0,
         });
         self.sockets.kept() + self.exchanges.kept() + connections.sum::<usize>()
     }

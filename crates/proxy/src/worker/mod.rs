@@ -24,6 +24,7 @@ mod call;
 pub mod census;
 pub mod chain;
 mod check_request;
+mod client_certificate;
 mod client_side;
 pub mod command;
 mod connection;
@@ -37,6 +38,7 @@ mod finish;
 mod flush;
 mod forward;
 mod grpc_web;
+mod handshake;
 mod h2_timers;
 mod health_check;
 mod host_side;
@@ -60,6 +62,7 @@ mod tcp_check;
 mod tcp_report;
 mod timeout;
 mod turn;
+mod undecided;
 mod upstream;
 mod upstream_h2;
 mod view;
@@ -112,6 +115,8 @@ pub struct Worker {
     /// Bytes read in this turn, and exchanges begun before it.
     read_in_turn: usize,
     begun_before: usize,
+    /// Steps of handshakes made in this turn.
+    handshakes_in_turn: usize,
     shared: Arc<Shared>,
     commands: Receiver<Command>,
     snapshot: Rc<Current>,
@@ -180,6 +185,7 @@ impl Worker {
             look_at_wall_clock: now,
             read_in_turn: 0,
             begun_before: 0,
+            handshakes_in_turn: 0,
             commands,
             clusters: Clusters::new(&shared, &telemetry.shard, seed.rotate_left(32)),
             chains: Chains::new(&shared),

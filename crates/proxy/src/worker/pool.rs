@@ -76,15 +76,21 @@ impl Worker {
         host: &HostRef,
         slot: Taken,
     ) -> io::Result<(Key, ConnectionSlot)> {
-        if host.key.transport != UpstreamTransport::RawBuffer {
-            self.shared.warn_once("TLS to upstreams is not spoken yet; their connections fail", &config.name);
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is not supported"));
-        }
+        let layer = match &host.key.transport {
+            UpstreamTransport::RawBuffer => None,
+            UpstreamTransport::Tls(tls) => Some(self.layer_to(tls, config, host)?),
+        };
         self.telemetry.shard.inc(host.cluster.stats.upstream_cx_total);
         host.cluster.health.note_used();
         let network = self.sockets.network();
         let (stream, connecting) = connect::connect(network, &self.shared, config, host.address)?;
         let key = self.sockets.add(stream, Side::Host { connecting })?;
+        if let Some(layer) = layer {
+            self.sockets.put_layer(key, layer);
+            if !connecting {
+                self.read_later(key);
+            }
+        }
         Ok((key, ConnectionSlot::new(host, slot)))
     }
 
@@ -107,6 +113,19 @@ impl Worker {
             host.shared.borrow_mut().push(key);
             return Ok(key);
         }
+        self.start_h1_host(key, host, config, connecting, slot);
+        Ok(key)
+    }
+
+    /// A new connection's state.
+    pub(super) fn start_h1_host(
+        &mut self,
+        key: Key,
+        host: &HostRef,
+        config: &ClusterConfig,
+        connecting: bool,
+        slot: ConnectionSlot,
+    ) {
         let local = (!connecting).then(|| self.local_address(key)).flatten();
         let deadline = if connecting { self.now.after(config.connect_timeout) } else { Time::NEVER };
         self.sockets.set_deadline(key, deadline);
@@ -130,7 +149,6 @@ impl Worker {
             _slot: slot,
         };
         self.put(key, Conn::Upstream(Box::new(up)));
-        Ok(key)
     }
 
     /// A connection without a request: for who waits, or kept.
@@ -154,13 +172,12 @@ impl Worker {
         self.resume(key);
         loop {
             let Some(id) = host.queue.borrow_mut().pop_front() else { break };
-            if let Some(mut exchange) = self.exchanges.take(id) {
+            if let Some(exchange) = self.exchanges.take(id) {
                 if exchange.phase != Phase::Queued {
                     self.exchanges.put_back(id, exchange);
                     continue;
                 }
-                exchange.counted.pending = None;
-                self.send_request(id, exchange, key, &[]);
+                self.send_waiting(id, exchange, key);
                 return;
             }
         }

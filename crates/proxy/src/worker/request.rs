@@ -3,9 +3,7 @@
 
 use std::net::IpAddr;
 
-use model::http_connection::{
-    EscapedSlashes, ForwardClientCertificate, Forwarded, PathNormalization, StripPort,
-};
+use model::http_connection::{EscapedSlashes, Forwarded, PathNormalization, StripPort};
 use model::view::ForwardedProto;
 use wire::h1::{Edits, Head, RequestHead, Scheme};
 use wire::path::{Fragment, Normalization, canonicalize};
@@ -13,6 +11,7 @@ use wire::{HeaderId, Reject};
 
 use super::Worker;
 use super::chain::HttpChain;
+use super::client_certificate;
 use super::client_side::ClientSide;
 use super::connection::Conn;
 use super::exchange::Exchange;
@@ -186,10 +185,11 @@ impl Worker {
         let Some(down) = self.client(key) else { return };
         let remote = down.origin.remote.ip();
         let local_port = down.origin.local.port();
+        let (scheme, secure) = (down.origin.scheme(), down.origin.secure.clone());
         let forwarded = &http.settings.forwarded;
         let head = exchange.request.request(&exchange.head);
         let edits = &mut exchange.edits;
-        judge_scheme(forwarded, &head, &mut exchange.scheme, &mut exchange.forwarded_proto);
+        judge_scheme(forwarded, &head, scheme, &mut exchange.scheme, &mut exchange.forwarded_proto);
         let (client, alone) = client_address(forwarded, &head, remote);
         // Nothing is internal without a list of what is.
         let internal = alone && forwarded.is_internal(client);
@@ -206,9 +206,9 @@ impl Worker {
         }
         // Behind trusted proxies the first of them knows.
         if !forwarded.trusts_proto() {
-            edits.set_known(&head, HeaderId::XForwardedProto, CONNECTION_SCHEME.name().as_bytes());
+            edits.set_known(&head, HeaderId::XForwardedProto, scheme.name().as_bytes());
         } else if head.known(HeaderId::XForwardedProto).is_none() {
-            edits.append_known(HeaderId::XForwardedProto, CONNECTION_SCHEME.name().as_bytes());
+            edits.append_known(HeaderId::XForwardedProto, scheme.name().as_bytes());
         }
         edits.remove_known(&head, HeaderId::XEnvoyInternal);
         if internal {
@@ -222,11 +222,7 @@ impl Worker {
             edits.remove_known(&head, HeaderId::XEnvoyExternalAddress);
             edits.append_known(HeaderId::XEnvoyExternalAddress, ip_text(client, &mut text));
         }
-        match forwarded.client_certificate {
-            // Nothing vouches for the client without TLS: only a setting that forwards in any case keeps it.
-            ForwardClientCertificate::AlwaysForwardOnly => {}
-            _ => edits.remove_known(&head, HeaderId::XForwardedClientCert),
-        }
+        client_certificate::tell(forwarded, secure.as_deref(), &head, edits);
         let request_id = &http.settings.request_id;
         let keep = head.known(HeaderId::XRequestId).is_some_and(|id| !id.is_empty())
             && (!edge || request_id.preserve_external);
@@ -245,23 +241,22 @@ impl Worker {
     }
 }
 
-/// The scheme of every client's connection, for TLS is not ended here yet.
-const CONNECTION_SCHEME: Scheme = Scheme::Http;
-
-/// Which scheme the request is of, wherever that is asked: matched, redirected to, sent on, logged.
+/// Which scheme the request is of, wherever that is asked: matched, redirected to, sent on, logged. `own`: that of the
+/// connection.
 fn judge_scheme(
     forwarded: &Forwarded,
     head: &RequestHead<'_>,
+    own: Scheme,
     scheme: &mut Scheme,
     proto: &mut ForwardedProto,
 ) {
-    let tls = CONNECTION_SCHEME == Scheme::Https;
+    let tls = own == Scheme::Https;
     let (told, said) = match head.known(HeaderId::XForwardedProto) {
         None => forwarded.proto(&[], tls),
         Some(one) if !head.repeats(HeaderId::XForwardedProto) => forwarded.proto(&[one], tls),
         Some(one) => forwarded.proto(&[one, one], tls),
     };
-    *scheme = head.scheme().or(Scheme::parse(told)).unwrap_or(CONNECTION_SCHEME);
+    *scheme = head.scheme().or(Scheme::parse(told)).unwrap_or(own);
     *proto = said;
 }
 

@@ -7,7 +7,7 @@ use telemetry::Flags;
 use telemetry::access_log::{Address, AddressField, LogSource, NumberField, TextField};
 use telemetry::istio::{Reporter, SeriesKey};
 
-use super::Worker;
+use super::{Worker, destination};
 use super::tcp::TcpSession;
 use crate::clock::{Clock, Time};
 use crate::net::sockets::Key;
@@ -23,7 +23,7 @@ impl Worker {
         let peer = session.host.as_ref().and_then(|host| host.labels.clone()).unwrap_or(unknown.clone());
         let (source, destination) = match reporter {
             Reporter::Source => (own, peer),
-            _ => (unknown, own),
+            _ => (destination::proven(unknown, session.origin.identity()), own),
         };
         let service = session.cluster.as_ref().and_then(|cluster| cluster.config.borrow().service.clone());
         let (service_host, service_name) = match service {
@@ -35,8 +35,9 @@ impl Worker {
                 _ => Default::default(),
             },
         };
+        let mutual_tls = session.origin.identity().is_some();
         let key_of_series =
-            SeriesKey { reporter, source, destination, service_host, service_name, mutual_tls: false };
+            SeriesKey { reporter, source, destination, service_host, service_name, mutual_tls };
         let series = istio.tcp(&key_of_series, Flags::NONE);
         session.series = Some(series);
         series.opened(&self.telemetry.shard);

@@ -75,7 +75,9 @@ impl Worker {
                 Some(Conn::Upstream(_)) => self.upstream_timeout(key),
                 Some(Conn::DownstreamH2(_)) => self.h2_client_timeout(key),
                 Some(Conn::UpstreamH2(_)) => self.h2_host_timeout(key),
+                Some(Conn::Undecided(_)) => self.undecided_timeout(key),
                 Some(Conn::Inspecting(_)) => self.inspect_timeout(key),
+                Some(Conn::Securing(_)) => self.client_not_secured(key),
                 Some(Conn::TcpDownstream(_)) => self.tcp_timeout(key),
                 Some(Conn::TcpUpstream(down)) => {
                     let down = *down;

@@ -97,6 +97,7 @@ impl Worker {
         }
         self.now = now;
         self.read_in_turn = 0;
+        self.handshakes_in_turn = 0;
         self.begun_before = self.exchanges.begun();
     }
 
@@ -114,8 +115,10 @@ impl Worker {
         if event.hung_up {
             self.sockets.over(key);
         }
-        if (event.readable || event.hung_up) && self.sockets.may_read(key, event.hung_up) {
-            if self.turn_is_used_up() {
+        let handshaking = self.sockets.is_handshaking(key);
+        if (event.readable || event.hung_up || handshaking) && self.sockets.may_read(key, event.hung_up) {
+            // Handshakes are dear: those of one turn are counted, first come, first served.
+            if handshaking || self.turn_is_used_up() {
                 self.read_later(key);
             } else {
                 self.readable(key);
@@ -191,6 +194,9 @@ impl Worker {
 
     /// Reads until a short read says that nothing is left, or others' turn comes.
     pub(super) fn readable(&mut self, key: Key) {
+        if self.sockets.is_handshaking(key) && !self.handshake_on(key) {
+            return;
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let length = match self.conns.get(key) {
             Some(Conn::DownstreamH2(_) | Conn::UpstreamH2(_)) => SHARED_READ,
@@ -210,7 +216,7 @@ impl Worker {
                     share = share.saturating_sub(read);
                     self.read_in_turn += read;
                     self.bytes(key, whole.get(..read).unwrap_or_default());
-                    if read < whole.len() && !self.sockets.hung_up(key) {
+                    if read < whole.len() && self.sockets.short_read_is_last(key) {
                         done = true;
                         break;
                     }
@@ -237,7 +243,7 @@ impl Worker {
         }
     }
 
-    fn writable(&mut self, key: Key, hung_up: bool) {
+    pub(super) fn writable(&mut self, key: Key, hung_up: bool) {
         match self.sockets.writable(key, hung_up) {
             Writable::Nothing => self.flush(key),
             Writable::Failed => {}
