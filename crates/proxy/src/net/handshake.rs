@@ -118,7 +118,13 @@ impl Socket {
 
 impl Layered {
     /// One record for both parts where they are small.
-    fn write(&mut self, stream: &Stream, head: &[u8], body: &[u8], joined: &mut Vec<u8>) -> io::Result<usize> {
+    fn write(
+        &mut self,
+        stream: &Stream,
+        head: &[u8],
+        body: &[u8],
+        joined: &mut Vec<u8>,
+    ) -> io::Result<usize> {
         if head.is_empty() || body.is_empty() {
             return self.layer.write(stream, if head.is_empty() { body } else { head });
         }

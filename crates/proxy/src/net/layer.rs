@@ -69,7 +69,9 @@ impl Identity {
     /// A number that stands for the principal, never 0.
     pub fn number(&self) -> u64 {
         let bytes = self.principal().bytes();
-        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) | 1
+        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        }) | 1
     }
 }
 

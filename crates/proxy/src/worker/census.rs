@@ -29,7 +29,9 @@ impl Worker {
             Conn::Securing(_)
             | Conn::Undecided(_)
             | Conn::TcpUpstream(_)
-            | Conn::Check(_) | Conn::Lingering(_) | Conn::Vacant => 0,
+            | Conn::Check(_)
+            | Conn::Lingering(_)
+            | Conn::Vacant => 0,
         };
         let each = self.conns.iter().map(|(key, conn)| of_conn(conn) + self.sockets.backlog(key));
         Census {

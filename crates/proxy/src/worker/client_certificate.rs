@@ -76,7 +76,8 @@ mod tests {
             "By=spiffe://a/own;Hash=abc;Cert=\"PEM\";Chain=\"PEMPEM\";Subject=\"CN=y\";\
                 URI=spiffe://a/ns/x/sa/y;DNS=one.test;DNS=two.test"
         );
-        let some = ClientCertificateDetails { subject: true, uri: true, ..ClientCertificateDetails::default() };
+        let some =
+            ClientCertificateDetails { subject: true, uri: true, ..ClientCertificateDetails::default() };
         assert_eq!(element("", &Identity::default(), &some), "Subject=\"\";URI=");
     }
 }

@@ -187,7 +187,10 @@ impl Worker {
                 Reporter::Source => {
                     (own, exchange.host.as_ref().and_then(|host| host.labels.clone()).unwrap_or(unknown))
                 }
-                _ => (destination::proven(peer.as_ref().map_or(unknown, |peer| peer.labels.clone()), identity), own),
+                _ => (
+                    destination::proven(peer.as_ref().map_or(unknown, |peer| peer.labels.clone()), identity),
+                    own,
+                ),
             };
             let (mut host, name) = service.unwrap_or_default();
             if host.is_empty() && fallback != 0 {

@@ -86,7 +86,9 @@ impl Worker {
             Conn::Securing(_)
             | Conn::Undecided(_)
             | Conn::TcpUpstream(_)
-            | Conn::Check(_) | Conn::Lingering(_) | Conn::Vacant => 0,
+            | Conn::Check(_)
+            | Conn::Lingering(_)
+            | Conn::Vacant => 0,
         });
         self.sockets.kept() + self.exchanges.kept() + connections.sum::<usize>()
     }

@@ -7,8 +7,8 @@ use telemetry::Flags;
 use telemetry::access_log::{Address, AddressField, LogSource, NumberField, TextField};
 use telemetry::istio::{Reporter, SeriesKey};
 
-use super::{Worker, destination};
 use super::tcp::TcpSession;
+use super::{Worker, destination};
 use crate::clock::{Clock, Time};
 use crate::net::sockets::Key;
 

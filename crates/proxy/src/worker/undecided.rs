@@ -112,7 +112,9 @@ impl Worker {
 
     fn fail_waiting(&mut self, host: &HostRef, reset: &Reset) {
         for id in std::mem::take(&mut *host.queue.borrow_mut()) {
-            if let Some(exchange) = self.exchanges.get_mut(id).filter(|exchange| exchange.phase == Phase::Queued) {
+            if let Some(exchange) =
+                self.exchanges.get_mut(id).filter(|exchange| exchange.phase == Phase::Queued)
+            {
                 exchange.counted.pending = None;
                 self.attempt_over(id, reset.clone(), Outcome::ConnectFailure);
             }
