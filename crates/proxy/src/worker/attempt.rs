@@ -65,16 +65,16 @@ impl Worker {
             Ok(host) => host,
             Err(NoHost) => return self.refuse_attempt(id, exchange, Refused::NoHost),
         };
-        exchange.bound_up = high_water(target.config.buffer_limit);
+        exchange.request.bound.0 = high_water(target.config.buffer_limit);
         if let Some(client) = self.client(exchange.client_side.key()) {
-            exchange.bound_down = high_water(client.origin.listener.buffer_limit);
+            exchange.response.bound.0 = high_water(client.origin.listener.buffer_limit);
         }
-        exchange.upstream_remote = Some(host.address);
-        exchange.host = Some(host.clone());
+        exchange.response.upstream_remote = Some(host.address);
+        exchange.target.host = Some(host.clone());
         let placed = self
             .admit_attempt(&mut exchange, &target)
             .and_then(|()| self.place(&mut exchange, &target, &host));
-        exchange.attempts += u32::from(!matches!(placed, Err(Refused::Overflow | Refused::NoHost)));
+        exchange.target.attempts += u32::from(!matches!(placed, Err(Refused::Overflow | Refused::NoHost)));
         match placed {
             Ok(place) => self.go(id, exchange, &host, &place, body),
             Err(refused) => self.refuse_attempt(id, exchange, refused),
@@ -83,7 +83,7 @@ impl Worker {
 
     /// The newest configuration decides on the hosts, the exchange's own on all else.
     fn target(&mut self, exchange: &Exchange) -> Option<Target> {
-        let routed = exchange.route.as_ref()?;
+        let routed = exchange.target.route.as_ref()?;
         let cluster = routed.cluster()?.id;
         let priority = routed.priority()?;
         let newest = self.snapshot.clone();
@@ -118,7 +118,7 @@ impl Worker {
         exchange.counted.pending = None;
         let speaks = speaks(host, exchange);
         let kept = match speaks {
-            _ if exchange.terminates => None,
+            _ if exchange.tunnel.ends_here() => None,
             Speaks::Http1 => self.kept_connection(host),
             Speaks::Http2 => self.shared_connection(host, &target.config),
             Speaks::Either => {
@@ -142,7 +142,7 @@ impl Worker {
         };
         let most = target.limits().max_connections;
         let Some(slot) = (if wait { None } else { self.connection_slot(host, most) }) else {
-            if exchange.terminates {
+            if exchange.tunnel.ends_here() {
                 // The connections that come free have carried HTTP.
                 return Err(Refused::Overflow);
             }
@@ -241,18 +241,22 @@ impl Worker {
             let address = self.original_destination(config, exchange).ok_or(NoHost)?;
             return Ok(self.clusters.original(cluster, address));
         }
-        let policy =
-            exchange.route.as_ref().and_then(Routed::forward).and_then(|forward| forward.retry.as_ref());
+        let policy = exchange
+            .target
+            .route
+            .as_ref()
+            .and_then(Routed::forward)
+            .and_then(|forward| forward.retry.as_ref());
         let (tried, picks) = match policy {
             Some(policy) if policy.avoid_previous_hosts => {
-                (exchange.tried.as_slice(), policy.host_selection_attempts)
+                (exchange.target.tried.as_slice(), policy.host_selection_attempts)
             }
             _ => (&[][..], 0),
         };
         // Usually nothing was tried, and nothing is allocated for it.
         let priorities = policy
             .and_then(|policy| policy.previous_priorities)
-            .map_or_else(Vec::new, |every| cluster.tried_priorities(&exchange.tried, every));
+            .map_or_else(Vec::new, |every| cluster.tried_priorities(&exchange.target.tried, every));
         let random = &mut self.random;
         cluster.pick(tried, picks, &priorities, || random.next_u64())
     }
@@ -277,7 +281,7 @@ impl Worker {
 
     /// Connecting failed at once.
     fn could_not_connect(&mut self, id: ExchangeId, exchange: Box<Exchange>, error: &io::Error) {
-        if let Some(host) = &exchange.host {
+        if let Some(host) = &exchange.target.host {
             self.telemetry.shard.inc(host.cluster.stats.upstream_cx_connect_fail);
             bump(&host.failed_connects, 1);
             self.leave_room(host.clone());
@@ -292,6 +296,7 @@ impl Worker {
 
     fn no_cluster(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
         let status = exchange
+            .target
             .route
             .as_ref()
             .and_then(Routed::forward)
@@ -302,8 +307,11 @@ impl Worker {
     /// Envoy: `drop_overloads` of the endpoints, before a host is looked for. `all`: every request is dropped.
     fn dropped(&mut self, id: ExchangeId, exchange: Box<Exchange>, cluster: &Rc<ClusterState>, all: bool) {
         cluster.codes.response(&self.telemetry.shard, 503);
-        let suppress =
-            exchange.route.as_ref().is_some_and(|routed| routed.http.settings.router.suppress_envoy_headers);
+        let suppress = exchange
+            .target
+            .route
+            .as_ref()
+            .is_some_and(|routed| routed.http.settings.router.suppress_envoy_headers);
         let (flags, body, details, header) = match all {
             true => (
                 Flags::UNCONDITIONAL_DROP_OVERLOAD,
@@ -331,7 +339,7 @@ impl Worker {
     pub(super) fn abandon_attempt(&mut self, id: ExchangeId, exchange: &mut Exchange) {
         let was_pending = exchange.counted.pending.take().is_some();
         if exchange.phase == Phase::Queued
-            && let Some(host) = &exchange.host
+            && let Some(host) = &exchange.target.host
         {
             host.queue.borrow_mut().retain(|waiting| *waiting != id);
             if was_pending {
@@ -355,7 +363,7 @@ enum Speaks {
 fn speaks(host: &HostRef, exchange: &Exchange) -> Speaks {
     let http2 = match host.key.protocol {
         // What becomes a tunnel at once is spoken to in neither.
-        _ if exchange.terminates => false,
+        _ if exchange.tunnel.ends_here() => false,
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::SameAsDownstream => {
             exchange.head_view().version() == Version::Http2 || host.key.hop

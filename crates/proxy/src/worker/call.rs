@@ -12,7 +12,7 @@ use model::route::Priority;
 
 use super::Worker;
 use super::client_side::ClientSide;
-use super::exchange::{Deadline, Exchange, ExchangeId};
+use super::exchange::{Deadline, Ending, Exchange, ExchangeId, Progress};
 use super::health_check::CheckId;
 use super::route::Routed;
 use crate::upstream::HostRef;
@@ -85,25 +85,25 @@ impl Worker {
         let mut exchange = self.exchanges.blank(ClientSide::Nobody, now);
         exchange.head = call.head;
         let parsed =
-            wire::h1::parse_request(&exchange.head, &mut exchange.request, &self.shared.upstream_limits);
+            wire::h1::parse_request(&exchange.head, &mut exchange.head_storage, &self.shared.upstream_limits);
         if !matches!(parsed, Ok(Some(length)) if length == exchange.head.len()) {
             // Made here of what was a head before. It holds too much at most: of that no copy is sent.
             self.exchanges.recycle(exchange);
             return true;
         }
-        exchange.received_head = exchange.head.len() as u64;
-        exchange.received = call.body.len() as u64;
+        exchange.request.received_head = exchange.head.len() as u64;
+        exchange.request.received = call.body.len() as u64;
         exchange.replay = call.body;
-        exchange.replayable = true;
-        exchange.request_done = true;
-        exchange.request_ended = now;
-        exchange.route_deadline = Deadline(now.after(call.timeout));
+        exchange.request.replayable = true;
+        exchange.request.progress = Progress::Whole;
+        exchange.times.request_ended = now;
+        exchange.times.route_deadline = Deadline(now.after(call.timeout));
         exchange.call = Some(Box::new(Call { end: call.end, body: vec![] }));
         self.calls.active += 1;
         let id = self.exchanges.reserve(&mut exchange);
         match call.to {
             CallTo::Cluster(route) => {
-                exchange.route = Some(route);
+                exchange.target.route = Some(route);
                 self.attempt(id, exchange, &[]);
             }
             CallTo::Host(host) => self.call_host(id, exchange, &host),
@@ -115,9 +115,9 @@ impl Worker {
     fn call_host(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, host: &HostRef) {
         let config = host.cluster.config.borrow().clone();
         let http2 = host.key.protocol == UpstreamProtocol::Http2;
-        exchange.host = Some(host.clone());
-        exchange.upstream_remote = Some(host.address);
-        exchange.attempts = 1;
+        exchange.target.host = Some(host.clone());
+        exchange.response.upstream_remote = Some(host.address);
+        exchange.target.attempts = 1;
         let kept = match http2 {
             true => self.shared_connection(host, &config),
             false => self.kept_connection(host),
@@ -136,8 +136,8 @@ impl Worker {
     pub(super) fn call_ended(&mut self, id: ExchangeId, exchange: Box<Exchange>, call: Call) {
         self.calls.active = self.calls.active.saturating_sub(1);
         let answer = Answer {
-            status: exchange.response_done.then_some(exchange.status),
-            grpc_status: exchange.grpc_status,
+            status: (exchange.ending == Ending::Whole).then_some(exchange.response.status),
+            grpc_status: exchange.response.grpc_status,
             body: call.body,
         };
         self.exchanges.retire(id, exchange);

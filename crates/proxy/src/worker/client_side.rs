@@ -45,7 +45,7 @@ impl Worker {
             ClientSide::H2(key, stream) => {
                 let head = self.response.response(bytes);
                 self.shape.clear();
-                if exchange.hop && (head.is_interim() || exchange.web.is_none()) {
+                if exchange.request.hop && (head.is_interim() || exchange.web.is_none()) {
                     let to = ResponseTo::request(&exchange.head_view());
                     shape_response(&head, &self.response_edits, to, &mut self.shape);
                 }
@@ -73,7 +73,7 @@ impl Worker {
     pub(super) fn print_head(&self, exchange: &Exchange, bytes: &[u8], out: &mut Vec<u8>) {
         let head = self.response.response(bytes);
         write_response(&head, &self.response_edits, out);
-        if exchange.response_framing == Framing::Unchunk {
+        if exchange.response.framing == Framing::Unchunk {
             // An HTTP/1.0 client does not know chunks: the body ends with the connection.
             const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n\r\n";
             if let Some(rest) = out.strip_suffix(CHUNKED) {
@@ -99,7 +99,7 @@ impl Worker {
     pub(super) fn write_payload(&mut self, exchange: &Exchange, payload: &[u8], end: bool) {
         match exchange.client_side {
             ClientSide::Nobody => {}
-            ClientSide::H1(_) if exchange.response_framing == Framing::Chunk => {
+            ClientSide::H1(_) if exchange.response.framing == Framing::Chunk => {
                 let mut out = std::mem::take(&mut self.out);
                 out.clear();
                 frame_chunk(payload, &[], end, &mut out);
@@ -135,7 +135,7 @@ impl Worker {
                 }
                 self.flush_later(key);
             }
-            ClientSide::H1(_) if exchange.response_framing == Framing::Chunk => {
+            ClientSide::H1(_) if exchange.response.framing == Framing::Chunk => {
                 let mut out = std::mem::take(&mut self.out);
                 out.clear();
                 frame_chunk(&[], section, true, &mut out);
@@ -174,8 +174,8 @@ impl Worker {
             ClientSide::H2(key, stream) => {
                 let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(key) else { return };
                 let lines = out.get(lines..).unwrap_or_default();
-                exchange.sent_head = lines.len() as u64;
-                let sent = conn.codec.respond_parts(stream, exchange.status, lines, body.is_empty());
+                exchange.response.sent_head = lines.len() as u64;
+                let sent = conn.codec.respond_parts(stream, exchange.response.status, lines, body.is_empty());
                 if sent.is_ok() && !body.is_empty() {
                     let _ = conn.codec.data(stream, body, true);
                 }
@@ -185,8 +185,8 @@ impl Worker {
                 let draining = self.draining;
                 let Some(down) = self.downstream(key) else { return };
                 let http10 = exchange.has_head() && exchange.head_view().version() == Version::Http10;
-                down.client.last |= !exchange.request_done || draining;
-                down.client.last |= http10 && matches!(exchange.status, 204 | 304);
+                down.client.last |= !exchange.request.progress.is_whole() || draining;
+                down.client.last |= http10 && matches!(exchange.response.status, 204 | 304);
                 if down.client.last {
                     out.extend_from_slice(b"connection: close\r\n");
                 } else if http10 {
@@ -194,7 +194,7 @@ impl Worker {
                 }
                 exchange.name_version(out);
                 out.extend_from_slice(b"\r\n");
-                exchange.sent_head = out.len() as u64;
+                exchange.response.sent_head = out.len() as u64;
                 self.sockets.send(key, out, body);
             }
         }
@@ -216,7 +216,7 @@ impl Worker {
 
     /// Whether the client does not keep up with the response.
     pub(super) fn client_is_behind(&self, exchange: &Exchange) -> bool {
-        self.backlog_to_client(exchange) > self.ration().min(exchange.bound_down)
+        self.backlog_to_client(exchange) > self.ration().min(exchange.response.bound.0)
     }
 
     /// The client may send more of its request.
@@ -225,7 +225,7 @@ impl Worker {
             ClientSide::Nobody => {}
             ClientSide::H1(key) => self.resume(key),
             ClientSide::H2(key, stream) => {
-                let held = std::mem::take(&mut exchange.held);
+                let held = std::mem::take(&mut exchange.request.held);
                 if held > 0
                     && let Some(Conn::DownstreamH2(conn)) = self.conns.get_mut(key)
                 {

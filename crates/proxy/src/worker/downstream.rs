@@ -7,7 +7,7 @@ use wire::h2::PREFACE;
 use super::Worker;
 use super::client_side::ClientSide;
 use super::connection::{Client, Conn, Downstream, Reading};
-use super::exchange::Exchange;
+use super::exchange::{Ending, Exchange, Progress, Tunnel};
 use super::inbox::Inbox;
 use crate::net::sockets::Key;
 
@@ -104,7 +104,7 @@ impl Worker {
         let Some(down) = self.downstream(key) else { return bytes.len() };
         let (limits, began, mut partial) = (down.client.http.limits, down.head_began, down.partial);
         let mut exchange = self.exchanges.blank(ClientSide::H1(key), began.unwrap_or(now));
-        let length = match partial.request(bytes, &mut exchange.request, &limits) {
+        let length = match partial.request(bytes, &mut exchange.head_storage, &limits) {
             Ok(Some(length)) => {
                 exchange.head.extend_from_slice(bytes.get(..length).unwrap_or_default());
                 length
@@ -122,7 +122,7 @@ impl Worker {
                     Some(length) => length,
                     None => {
                         if self.is_not_http(key, bytes) {
-                            exchange.broken = true;
+                            exchange.ending = Ending::Broken;
                         }
                         self.refuse_head(key, exchange, &reject);
                         return bytes.len();
@@ -130,12 +130,13 @@ impl Worker {
                 }
             }
         };
-        exchange.received_head = length as u64;
-        let head = exchange.request.request(&exchange.head);
+        exchange.request.received_head = length as u64;
+        let head = exchange.head_storage.request(&exchange.head);
         // What follows a CONNECT or an upgrade waits for the tunnel, and no host sees it before it has granted that, whatever
         // its length was said to be (as Envoy). Without a tunnel it is never a request, for the client believed itself in the
         // tunnel (Envoy CVE-2025-64763, bad inputs U-04, nghttpx CVE-2026-58055).
-        let tunnel = head.is_connect() || head.upgrade().is_some();
+        exchange.tunnel = Tunnel::asked_by(&head);
+        let tunnel = exchange.tunnel != Tunnel::No;
         let framing = if tunnel { BodyFraming::None } else { head.framing() };
         let mut body = BodyReader::request(framing, &limits);
         let last = tunnel || !head.keep_alive();
@@ -147,8 +148,8 @@ impl Worker {
                 return bytes.len();
             }
         };
-        exchange.request_done = advance.done;
-        exchange.received = body.payload();
+        exchange.request.progress = Progress::of(advance.done);
+        exchange.request.received = body.payload();
         let consumed = length + advance.consumed;
         let Some(down) = self.downstream(key) else { return bytes.len() };
         down.partial = partial;
@@ -246,10 +247,10 @@ impl Worker {
             down.state = Reading::Waiting;
         }
         if let Some(exchange) = self.exchanges.get_mut(id) {
-            exchange.received = payload;
-            exchange.request_done = advance.done;
+            exchange.request.received = payload;
+            exchange.request.progress = Progress::of(advance.done);
             if advance.done {
-                exchange.request_ended = now;
+                exchange.times.request_ended = now;
             }
         }
         self.forward_request(id, bytes.get(..advance.forward).unwrap_or_default(), &tail);
@@ -269,7 +270,7 @@ impl Worker {
     pub(super) fn downstream_ended(&mut self, key: Key) {
         let Some(down) = self.downstream(key) else { return };
         if let Some(id) = down.exchange
-            && self.exchanges.get(id).is_some_and(|exchange| exchange.tunnel)
+            && self.exchanges.get(id).is_some_and(|exchange| exchange.tunnel.is_open())
         {
             self.client_half_closed(id);
             return;
@@ -338,7 +339,7 @@ fn parse_with_host(bytes: &[u8], host: &str, limits: &Limits, exchange: &mut Exc
         return None;
     }
     let whole = [line, b"host: ", host.as_bytes(), b"\r\n", rest].concat();
-    let length = parse_request(&whole, &mut exchange.request, limits).ok()??;
+    let length = parse_request(&whole, &mut exchange.head_storage, limits).ok()??;
     exchange.head.clear();
     exchange.head.extend_from_slice(whole.get(..length)?);
     length.checked_sub(whole.len() - bytes.len())

@@ -10,7 +10,7 @@ use wire::text::list_has;
 use super::Worker;
 use super::client_side::ClientSide;
 use super::connection::{Client, Conn, DownstreamH2};
-use super::exchange::{Exchange, ExchangeId, Phase};
+use super::exchange::{Ending, Exchange, ExchangeId, Phase, Progress, Tunnel};
 use super::h2_timers::{Due, H2Limits, H2Timers, RELEASE_AFTER};
 use crate::clock::Time;
 use crate::http2::{READ_AGAIN_MARK, UNREAD_MARK};
@@ -42,7 +42,7 @@ impl Worker {
     /// A whole HTTP/1 request that asks to go on by HTTP/2 (`Upgrade: h2c`, RFC 7540 §3.2) is granted that and becomes
     /// the first stream. Not over the edge of the mesh: a proxy before us would not see what follows.
     pub(super) fn upgrade_to_h2(&mut self, key: Key, exchange: &mut Exchange) -> bool {
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         // RFC 9110 §7.8: a 1.0 client cannot have meant it.
         if head.version() != Version::Http11 || head.repeats(HeaderId::Upgrade) {
             return false;
@@ -171,17 +171,20 @@ impl Worker {
         // Over the edge nobody is a proxy of ours.
         let mesh = !down.client.http.settings.forwarded.use_remote_address;
         let mut exchange = self.exchanges.blank(ClientSide::H2(key, stream), now);
-        scratch.take_head(&mut exchange.head, &mut exchange.request);
+        scratch.take_head(&mut exchange.head, &mut exchange.head_storage);
         if mesh {
-            exchange.hop = hop::restore_request(&mut exchange.head, &mut exchange.request);
+            exchange.request.hop = hop::restore_request(&mut exchange.head, &mut exchange.head_storage);
         } else {
-            hop::strip(&mut exchange.request);
+            hop::strip(&mut exchange.head_storage);
         }
-        exchange.received_head = exchange.head.len() as u64;
+        exchange.request.received_head = exchange.head.len() as u64;
         // What follows the head of an upgrade or a CONNECT belongs to the tunnel, if there will be one.
+        exchange.tunnel = Tunnel::asked_by(&exchange.head_view());
         let tunnel = exchange.asks_for_tunnel();
-        exchange.request_done = end || tunnel;
-        exchange.early_end = end && tunnel;
+        exchange.request.progress = Progress::of(end || tunnel);
+        if end {
+            exchange.tunnel.end_client();
+        }
         self.request(key, exchange, &[]);
     }
 
@@ -205,9 +208,11 @@ impl Worker {
         let now = self.now;
         let Some(id) = ExchangeId::of_token(token) else { return };
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        exchange.received += bytes.len() as u64;
-        if exchange.tunnel {
-            exchange.request_done |= end;
+        exchange.request.received += bytes.len() as u64;
+        if exchange.tunnel.is_open() {
+            if end {
+                exchange.tunnel.end_client();
+            }
             self.forward_request(id, bytes, &[]);
             if end {
                 self.client_half_closed(id);
@@ -216,14 +221,16 @@ impl Worker {
         }
         if exchange.asks_for_tunnel() {
             exchange.early.extend_from_slice(bytes);
-            exchange.early_end |= end;
-            exchange.held += bytes.len();
+            if end {
+                exchange.tunnel.end_client();
+            }
+            exchange.request.held += bytes.len();
             return;
         }
         let held = exchange.phase == Phase::Unended;
-        exchange.request_done = end;
+        exchange.request.progress = Progress::of(end);
         if end {
-            exchange.request_ended = now;
+            exchange.times.request_ended = now;
         }
         self.forward_request(id, bytes, trailers);
         if end {
@@ -249,10 +256,10 @@ impl Worker {
         shard.inc(stats.downstream_rq_total);
         shard.inc(stats.downstream_rq_http2_total);
         shard.shift(stats.downstream_rq_active, 1);
-        exchange.flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::NONE);
-        exchange.details = reject.details.into();
-        exchange.status = reject.status;
-        exchange.request_done = true;
+        exchange.response.flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::NONE);
+        exchange.response.details = reject.details.into();
+        exchange.response.status = reject.status;
+        exchange.request.progress = Progress::Whole;
         self.report(key, &exchange);
         self.exchanges.retire(id, exchange);
     }
@@ -264,8 +271,8 @@ impl Worker {
             self.telemetry.shard.inc(stats.downstream_rq_rx_reset);
         }
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        exchange.flags.insert(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
-        exchange.details = "downstream_remote_reset".into();
+        exchange.response.flags.insert(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
+        exchange.response.details = "downstream_remote_reset".into();
         self.abort_exchange(id, exchange);
     }
 
@@ -412,12 +419,12 @@ impl Worker {
         let (now, draining) = (self.now, self.draining);
         let Some(down) = self.h2_client(key) else { return };
         let mut armed = false;
-        if exchange.broken {
+        if exchange.ending == Ending::Broken {
             down.codec.reset(stream, ErrorCode::INTERNAL_ERROR);
         } else {
             down.codec.finish(stream);
             // The exchange and its deadlines end here; what the client's window keeps back has one of its own.
-            if let Some(idle) = exchange.idle_timeout {
+            if let Some(idle) = exchange.times.idle_timeout {
                 armed = down.codec.flush_by(stream, now.after(idle).as_duration());
             }
         }

@@ -51,9 +51,7 @@ impl Exchanges {
     pub fn blank(&mut self, client: ClientSide, now: Time) -> Box<Exchange> {
         let mut exchange = self.spare.pop().unwrap_or_default();
         exchange.client_side = client;
-        exchange.started = now;
-        exchange.bound_down = HIGH_WATER;
-        exchange.bound_up = HIGH_WATER;
+        exchange.times.started = now;
         exchange
     }
 
@@ -134,7 +132,7 @@ impl Exchanges {
 
     /// Sets the deadline of an exchange somebody holds.
     pub fn set_deadline(&mut self, id: ExchangeId, exchange: &mut Exchange, deadline: Time) {
-        self.wheel.set(id.0.index(), &mut exchange.timer, deadline);
+        self.wheel.set(id.0.index(), &mut exchange.times.timer, deadline);
     }
 
     /// How long the worker may sleep, in nanoseconds.
@@ -147,71 +145,92 @@ impl Exchanges {
         self.wheel.advance(
             now,
             &mut self.places,
-            |places, slot| Some(&mut places.at_mut(slot)?.as_mut()?.timer),
+            |places, slot| Some(&mut places.at_mut(slot)?.as_mut()?.times.timer),
             |places, _, slot| into.extend(places.key_at(slot).map(ExchangeId)),
         );
     }
 }
 
+/// One request and its response.
+///
+/// The buffers keep their memory from one exchange to the next; everything else is in groups that begin anew.
 #[derive(Default)]
 pub struct Exchange {
     /// Its number.
     pub id: ExchangeId,
     pub client_side: ClientSide,
     pub host_side: HostSide,
-    pub started: Time,
-    /// The request is complete.
-    pub request_ended: Time,
     pub phase: Phase,
+    pub tunnel: Tunnel,
+    pub ending: Ending,
+    pub request: RequestState,
+    pub target: Target,
+    pub times: Times,
+    pub response: ResponseState,
+    pub counted: Counted,
 
-    // The request.
-    /// The head as received, with which `request` and `edits` are read.
+    // The buffers.
+    /// The head as received, with which `head_storage` and `edits` are read.
     pub head: Vec<u8>,
-    pub request: HeadStorage,
+    pub head_storage: HeadStorage,
     pub edits: Edits,
-    /// The canonical path, where it is not the one received.
-    pub path: Vec<u8>,
-    pub path_changed: bool,
-    /// `path` is where the client is sent to instead.
-    pub redirect_to_path: bool,
+    pub path: Path,
+    /// Body bytes that were not sent yet, or may have to be sent again: as framed if the client speaks HTTP/1, else
+    /// without framing.
+    pub replay: Vec<u8>,
+    /// The trailer section of an HTTP/2 request.
+    pub trailers: Vec<u8>,
+    /// What came on an HTTP/2 stream that asks to become a tunnel, before it is one.
+    pub early: Vec<u8>,
+    /// The response's head as received, for access logs that ask for response fields.
+    pub response_head: Vec<u8>,
+    pub response_storage: HeadStorage,
+
+    // What few requests have.
+    /// It is gRPC-Web, which its host gets as gRPC.
+    pub web: Option<Box<super::grpc_web::GrpcWeb>>,
+    /// The key made here for a WebSocket whose client did not have to send one.
+    pub websocket_key: Option<wire::websocket::Key>,
+    /// Position in the chain of the filter that has the request.
+    pub filter_at: u8,
+    /// What filters remember of it.
+    pub filter_state: Option<Box<super::filters::FilterState>>,
+    /// It is a request of our own: its client is nobody.
+    pub call: Option<Box<super::call::Call>>,
+    /// What is kept for its copies, until the whole request has come.
+    pub mirrors: Option<Box<super::mirror::Mirroring>>,
+}
+
+/// What is known of the request beside its head and body.
+#[derive(Default)]
+pub struct RequestState {
+    pub progress: Progress,
     /// What its target, its `:scheme` or a trusted `x-forwarded-proto` says, else the connection's.
     pub scheme: Scheme,
     pub forwarded_proto: model::view::ForwardedProto,
     /// Came over the edge of the mesh.
     pub edge: bool,
     pub obeyed: super::request::Obeyed,
-    pub request_id: Option<[u8; 36]>,
-    pub request_done: bool,
+    pub id: Option<[u8; 36]>,
     /// Body bytes, framing left out.
     pub received: u64,
     /// Head bytes.
     pub received_head: u64,
-    /// Body bytes that were not sent yet, or may have to be sent again: as framed if the client speaks HTTP/1, else
-    /// without framing.
-    pub replay: Vec<u8>,
-    /// The trailer section of an HTTP/2 request.
-    pub trailers: Vec<u8>,
     /// Takes the framing off an HTTP/1 body for a host that speaks HTTP/2.
     pub unframe: Option<Box<BodyReader>>,
-    /// Bytes of the body the client was not yet allowed to replace (HTTP/2).
+    /// Bytes received and not yet credited back in the client's flow-control window (HTTP/2).
     pub held: usize,
-    /// The same of the response's, towards the host.
-    pub held_up: usize,
-    /// What came on an HTTP/2 stream that asks to become a tunnel, before it is one.
-    pub early: Vec<u8>,
-    /// The client has ended its direction of it already.
-    pub early_end: bool,
-    /// Interim responses (1xx) passed on.
-    pub interim: u8,
     /// An HTTP/1 request that came restored from HTTP/2.
     pub hop: bool,
-    /// Bytes kept for the client, and for the host, before the other side is read no further.
-    pub bound_down: usize,
-    pub bound_up: usize,
     /// All of the body read so far is in `replay`.
     pub replayable: bool,
+    /// Bytes kept for the host before the client is read no further.
+    pub bound: Bound,
+}
 
-    // Where to.
+/// Where the request goes, and how often it was tried.
+#[derive(Default)]
+pub struct Target {
     pub route: Option<super::route::Routed>,
     pub host: Option<HostRef>,
     /// The Host header becomes the picked host's name.
@@ -221,9 +240,16 @@ pub struct Exchange {
     pub attempts: u32,
     /// How often it was sent on another connection, because the host had closed the one it was on unasked.
     pub replaced: u8,
-    pub counted: Counted,
+}
 
-    // When what is given up.
+/// When things happened, and when what is given up.
+#[derive(Default)]
+pub struct Times {
+    pub started: Time,
+    /// The request was complete.
+    pub request_ended: Time,
+    pub attempt_started: Time,
+    pub first_byte: Time,
     pub route_deadline: Deadline,
     pub try_deadline: Deadline,
     /// No byte from the host for too long, once the request is whole.
@@ -243,53 +269,190 @@ pub struct Exchange {
     pub per_try_idle_timeout: Option<Duration>,
     /// When a wait (back-off, injected delay) is over.
     pub wake: Deadline,
+    /// Its place in the wheel of [`Exchanges`].
     pub timer: Timer,
+}
 
-    // The response.
-    pub attempt_started: Time,
-    pub first_byte: Time,
+/// What is known of the response, and is counted and logged.
+#[derive(Default)]
+pub struct ResponseState {
     pub status: u16,
     pub flags: Flags,
     /// Envoy's `response_code_details`.
     pub details: Cow<'static, str>,
     pub termination: Option<&'static str>,
     pub failure: Option<String>,
-    /// Its head went to the client.
-    pub response_started: bool,
-    /// All of it has.
-    pub response_done: bool,
-    pub response_framing: Framing,
+    pub framing: Framing,
+    /// Interim responses (1xx) passed on.
+    pub interim: u8,
     /// Body bytes to the client, framing left out.
     pub sent: u64,
     pub sent_head: u64,
     pub service_millis: Option<u64>,
-    /// The head as received, for access logs that ask for response fields.
-    pub response_head: Vec<u8>,
-    pub response_storage: HeadStorage,
     pub upstream_local: Option<std::net::SocketAddr>,
     pub upstream_remote: Option<std::net::SocketAddr>,
     /// What the host speaks.
     pub upstream_version: Option<Version>,
     pub grpc_status: Option<u8>,
-    /// It is gRPC-Web, which its host gets as gRPC.
-    pub web: Option<Box<super::grpc_web::GrpcWeb>>,
-    /// The key made here for a WebSocket whose client did not have to send one.
-    pub websocket_key: Option<wire::websocket::Key>,
-    /// Position in the chain of the filter that has the request.
-    pub filter_at: u8,
-    /// What filters remember of it.
-    pub filter_state: Option<Box<super::filters::FilterState>>,
-    /// The client's connection can not be used any more.
-    pub broken: bool,
-    /// A CONNECT that ends here: its bytes go to the host without any HTTP.
-    pub terminates: bool,
-    /// It is a request of our own: its client is nobody.
-    pub call: Option<Box<super::call::Call>>,
-    /// What is kept for its copies, until the whole request has come.
-    pub mirrors: Option<Box<super::mirror::Mirroring>>,
-    /// The connections have become a byte pipe.
-    pub tunnel: bool,
-    pub tunnel_host_ended: bool,
+    /// Bytes received and not yet credited back in the host's flow-control window (HTTP/2).
+    pub held: usize,
+    /// Bytes kept for the client before the host is read no further.
+    pub bound: Bound,
+}
+
+/// How much of the request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Progress {
+    #[default]
+    Coming,
+    Whole,
+}
+
+impl Progress {
+    pub fn of(whole: bool) -> Progress {
+        if whole { Progress::Whole } else { Progress::Coming }
+    }
+
+    pub fn is_whole(self) -> bool {
+        self == Progress::Whole
+    }
+}
+
+/// Whether the two connections (or streams of them) become one byte pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Tunnel {
+    #[default]
+    No,
+    /// The request asks for it: what comes behind its head waits for the host's answer. `ends_here`: it is a CONNECT whose
+    /// bytes go to the host without any HTTP.
+    Asked { client_ended: bool, ends_here: bool },
+    /// The host has granted it.
+    Open { client_ended: bool, host_ended: bool },
+}
+
+impl Tunnel {
+    pub fn asked_by(head: &wire::h1::RequestHead<'_>) -> Tunnel {
+        match head.is_connect() || head.upgrade().is_some() {
+            true => Tunnel::Asked { client_ended: false, ends_here: false },
+            false => Tunnel::No,
+        }
+    }
+
+    pub fn is_open(self) -> bool {
+        matches!(self, Tunnel::Open { .. })
+    }
+
+    pub fn ends_here(self) -> bool {
+        matches!(self, Tunnel::Asked { ends_here: true, .. })
+    }
+
+    pub fn client_ended(self) -> bool {
+        matches!(self, Tunnel::Asked { client_ended: true, .. } | Tunnel::Open { client_ended: true, .. })
+    }
+
+    pub fn host_ended(self) -> bool {
+        matches!(self, Tunnel::Open { host_ended: true, .. })
+    }
+
+    pub fn open(&mut self) {
+        *self = Tunnel::Open { client_ended: self.client_ended(), host_ended: false };
+    }
+
+    pub fn set_ends_here(&mut self, here: bool) {
+        if let Tunnel::Asked { ends_here, .. } = self {
+            *ends_here = here;
+        }
+    }
+
+    pub fn end_client(&mut self) {
+        if let Tunnel::Asked { client_ended, .. } | Tunnel::Open { client_ended, .. } = self {
+            *client_ended = true;
+        }
+    }
+
+    pub fn end_host(&mut self) {
+        if let Tunnel::Open { host_ended, .. } = self {
+            *host_ended = true;
+        }
+    }
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ending {
+    /// Not yet, or with an answer of our own.
+    #[default]
+    Clean,
+    /// All of the host's answer has passed.
+    Whole,
+    /// The client got a part, or could not be answered: its connection (or stream) is of no further use.
+    Broken,
+}
+
+/// The canonical path, where it is not the one received.
+#[derive(Default)]
+pub struct Path {
+    text: Vec<u8>,
+    is: PathIs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum PathIs {
+    #[default]
+    AsReceived,
+    Changed,
+    /// The client is sent to it instead.
+    Redirect,
+}
+
+impl Path {
+    /// From here on the request has this path, for whoever decides on it and for its host.
+    pub fn set(&mut self, path: &[u8], edits: &mut Edits) {
+        self.put(path, PathIs::Changed);
+        edits.target(path);
+    }
+
+    pub fn redirect_to(&mut self, path: &[u8]) {
+        self.put(path, PathIs::Redirect);
+    }
+
+    fn put(&mut self, path: &[u8], is: PathIs) {
+        self.text.clear();
+        self.text.extend_from_slice(path);
+        self.is = is;
+    }
+
+    /// The path, if it is not the one received.
+    pub fn changed(&self) -> Option<&[u8]> {
+        (self.is == PathIs::Changed).then_some(&self.text)
+    }
+
+    pub fn is_redirect(&self) -> bool {
+        self.is == PathIs::Redirect
+    }
+
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.text)
+    }
+
+    fn capacity(&self) -> usize {
+        self.text.capacity()
+    }
+
+    fn reset(&mut self) {
+        clear(&mut self.text);
+        self.is = PathIs::AsReceived;
+    }
+}
+
+/// A mark of bytes; until configuration says otherwise, the usual one.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound(pub usize);
+
+impl Default for Bound {
+    fn default() -> Bound {
+        Bound(HIGH_WATER)
+    }
 }
 
 /// What an exchange waits for.
@@ -357,18 +520,30 @@ pub enum Framing {
 
 impl Exchange {
     pub fn head_view(&self) -> wire::h1::RequestHead<'_> {
-        self.request.request(&self.head)
+        self.head_storage.request(&self.head)
     }
 
     /// Asks for another protocol: what comes behind its head belongs to the tunnel, if there will be one.
     pub fn asks_for_tunnel(&self) -> bool {
-        let head = self.head_view();
-        head.upgrade().is_some() || head.is_connect()
+        self.tunnel != Tunnel::No
+    }
+
+    /// The client says nothing more: of a tunnel its direction has ended, else the request is whole.
+    pub fn client_has_ended(&self) -> bool {
+        match self.tunnel {
+            Tunnel::Open { client_ended, .. } => client_ended,
+            Tunnel::No | Tunnel::Asked { .. } => self.request.progress.is_whole(),
+        }
+    }
+
+    /// The final head has gone to the client, or is about to.
+    pub fn response_began(&self) -> bool {
+        self.phase == Phase::Response
     }
 
     /// All that the client has to say has come.
     pub fn request_whole(&self) -> bool {
-        self.request_done && !(self.has_head() && self.asks_for_tunnel())
+        self.request.progress.is_whole() && !self.asks_for_tunnel()
     }
 
     /// An HTTP/1.0 client is answered in its own version, as Envoy does. `head`: as for HTTP/1.1.
@@ -389,7 +564,7 @@ impl Exchange {
     /// of it, and there would be no taking it back when more comes (bad-inputs N-16).
     pub fn must_end_first(&self) -> bool {
         self.client_side.is_h2()
-            && !self.request_done
+            && !self.request.progress.is_whole()
             && self.head_view().framing() == BodyFraming::None
             && !self.asks_for_tunnel()
     }
@@ -404,173 +579,57 @@ impl Exchange {
     }
 
     pub fn route_name(&self) -> &str {
-        self.route.as_ref().and_then(|routed| routed.route()).map_or("", |route| &route.name)
+        self.target.route.as_ref().and_then(|routed| routed.route()).map_or("", |route| &route.name)
     }
 
-    /// Makes it blank again, its memory kept. Field by field, because moving a whole one is what a request would notice;
-    /// a field forgotten here does not compile.
+    /// Makes it blank again, the memory of its buffers kept. A field forgotten here does not compile.
     fn reset(&mut self) {
         let Exchange {
             id,
             client_side,
             host_side,
-            started,
-            request_ended,
             phase,
+            tunnel,
+            ending,
+            request,
+            target,
+            times,
+            response,
+            counted,
             head,
-            request: _,
+            // Written before it is read.
+            head_storage: _,
             edits,
             path,
-            path_changed,
-            redirect_to_path,
-            scheme,
-            forwarded_proto,
-            edge,
-            obeyed,
-            request_id,
-            request_done,
-            received,
-            received_head,
             replay,
             trailers,
-            unframe,
-            held,
-            held_up,
             early,
-            early_end,
-            interim,
-            hop,
-            bound_down,
-            bound_up,
-            replayable,
-            route,
-            host,
-            auto_host,
-            tried,
-            attempts,
-            replaced,
-            counted,
-            route_deadline,
-            try_deadline,
-            try_idle_deadline,
-            try_end,
-            request_deadline,
-            duration_deadline,
-            idle_deadline,
-            idle_timeout,
-            route_timeout,
-            client_deadline,
-            per_try_timeout,
-            per_try_idle_timeout,
-            wake,
-            timer,
-            attempt_started,
-            first_byte,
-            status,
-            flags,
-            details,
-            termination,
-            failure,
-            response_started,
-            response_done,
-            response_framing,
-            sent,
-            sent_head,
-            service_millis,
             response_head,
             response_storage: _,
-            upstream_local,
-            upstream_remote,
-            upstream_version,
-            grpc_status,
             web,
             websocket_key,
             filter_at,
             filter_state,
-            broken,
-            terminates,
             call,
             mirrors,
-            tunnel,
-            tunnel_host_ended,
         } = self;
-        for buffer in [head, path, replay, trailers, early, response_head] {
-            buffer.clear();
-            buffer.shrink_to(SPARE_BUFFER);
-        }
+        [head, replay, trailers, early, response_head].into_iter().for_each(clear);
         edits.clear();
-        tried.clear();
-        *id = Default::default();
-        *client_side = Default::default();
-        *host_side = Default::default();
-        *unframe = Default::default();
-        *held = Default::default();
-        *held_up = Default::default();
-        *hop = Default::default();
-        *early_end = Default::default();
-        *interim = Default::default();
-        *timer = Default::default();
-        *upstream_version = Default::default();
-        *started = Default::default();
-        *request_ended = Default::default();
-        *phase = Default::default();
-        *path_changed = Default::default();
-        *redirect_to_path = Default::default();
-        *scheme = Default::default();
-        *forwarded_proto = Default::default();
-        *edge = Default::default();
-        *obeyed = Default::default();
-        *request_id = Default::default();
-        *request_done = Default::default();
-        *received = Default::default();
-        *received_head = Default::default();
-        *bound_down = Default::default();
-        *bound_up = Default::default();
-        *replayable = Default::default();
-        *route = Default::default();
-        *host = Default::default();
-        *auto_host = Default::default();
-        *attempts = Default::default();
-        *replaced = Default::default();
-        *counted = Default::default();
-        *route_deadline = Default::default();
-        *try_deadline = Default::default();
-        *try_idle_deadline = Default::default();
-        *try_end = Default::default();
-        *request_deadline = Default::default();
-        *duration_deadline = Default::default();
-        *idle_deadline = Default::default();
-        *idle_timeout = Default::default();
-        *route_timeout = Default::default();
-        *client_deadline = Default::default();
-        *per_try_timeout = Default::default();
-        *per_try_idle_timeout = Default::default();
-        *wake = Default::default();
-        *attempt_started = Default::default();
-        *first_byte = Default::default();
-        *status = Default::default();
-        *flags = Default::default();
-        *details = Default::default();
-        *termination = Default::default();
-        *failure = Default::default();
-        *response_started = Default::default();
-        *response_done = Default::default();
-        *response_framing = Default::default();
-        *sent = Default::default();
-        *sent_head = Default::default();
-        *service_millis = Default::default();
-        *upstream_local = Default::default();
-        *upstream_remote = Default::default();
-        *grpc_status = Default::default();
-        *web = Default::default();
-        *websocket_key = Default::default();
-        *filter_at = Default::default();
-        *filter_state = Default::default();
-        *broken = Default::default();
-        *terminates = Default::default();
-        *call = Default::default();
-        *mirrors = Default::default();
-        *tunnel = Default::default();
-        *tunnel_host_ended = Default::default();
+        path.reset();
+        (*id, *client_side, *host_side) = Default::default();
+        (*phase, *tunnel, *ending) = Default::default();
+        *request = RequestState::default();
+        *target = Target::default();
+        *times = Times::default();
+        *response = ResponseState::default();
+        *counted = Counted::default();
+        (*web, *websocket_key, *filter_at, *filter_state) = Default::default();
+        (*call, *mirrors) = Default::default();
     }
+}
+
+/// Empties a buffer and keeps a little of its memory.
+fn clear(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(SPARE_BUFFER);
 }

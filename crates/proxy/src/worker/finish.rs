@@ -14,7 +14,7 @@ use super::chain::HttpChain;
 use super::client_side::ClientSide;
 use super::connection::{Conn, Origin};
 use super::destination;
-use super::exchange::{Counted, Exchange, ExchangeId};
+use super::exchange::{Counted, Ending, Exchange, ExchangeId, Progress};
 use super::host_side::HostSide;
 use crate::clock::{Clock, Time};
 use crate::net::layer::Identity;
@@ -30,8 +30,8 @@ impl Worker {
             return self.call_ended(id, exchange, *call);
         }
         self.report(key, &exchange);
-        let request_done = exchange.request_done;
-        let broken = exchange.broken;
+        let request_done = exchange.request.progress.is_whole();
+        let broken = exchange.ending == Ending::Broken;
         if let ClientSide::H2(key, stream) = exchange.client_side {
             self.finish_stream(key, stream, &exchange);
             self.exchanges.retire(id, exchange);
@@ -64,15 +64,15 @@ impl Worker {
     /// Ends an exchange that can not be completed any more: what the client has is cut off visibly.
     pub(super) fn abort_exchange(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
         self.abandon_attempt(id, &mut exchange);
-        exchange.broken = true;
+        exchange.ending = Ending::Broken;
         self.finish(id, exchange);
     }
 
     /// The client went away.
     pub(super) fn client_left(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        exchange.flags.insert(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
-        exchange.details = "downstream_remote_disconnect".into();
+        exchange.response.flags.insert(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
+        exchange.response.details = "downstream_remote_disconnect".into();
         if let Some(client) = self.client(exchange.client_side.key()) {
             let stats = client.http.stats.clone();
             self.telemetry.shard.inc(stats.downstream_cx_destroy_remote_active_rq);
@@ -83,9 +83,9 @@ impl Worker {
     /// The client has ended its direction of a tunnel.
     pub(super) fn client_half_closed(&mut self, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        exchange.request_done = true;
+        exchange.tunnel.end_client();
         match exchange.host_side {
-            _ if exchange.tunnel_host_ended => self.finish_tunnel(id),
+            _ if exchange.tunnel.host_ended() => self.finish_tunnel(id),
             HostSide::None => self.finish_tunnel(id),
             side => self.end_to_host(side),
         }
@@ -94,8 +94,8 @@ impl Worker {
     /// The host has.
     pub(super) fn host_half_closed(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        exchange.tunnel_host_ended = true;
-        let over = exchange.request_done;
+        exchange.tunnel.end_host();
+        let over = exchange.tunnel.client_ended();
         match exchange.client_side {
             ClientSide::H2(..) => self.pass_payload(&mut exchange, b"", true),
             ClientSide::H1(key) if !over => self.sockets.shutdown_write(key),
@@ -111,15 +111,17 @@ impl Worker {
     pub(super) fn finish_tunnel(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         if let Some(up) = exchange.host_side.own() {
-            exchange.sent = self.upstream(up).map_or(exchange.sent, |up| up.body.payload());
+            exchange.response.sent = self.upstream(up).map_or(exchange.response.sent, |up| up.body.payload());
         }
         // A tunnel that was cut in the middle is not to be taken for one that has ended.
-        exchange.broken = exchange.client_side.is_h2() && !exchange.tunnel_host_ended;
-        if exchange.request_done && exchange.tunnel_host_ended {
+        if exchange.client_side.is_h2() && !exchange.tunnel.host_ended() {
+            exchange.ending = Ending::Broken;
+        }
+        if exchange.tunnel.client_ended() && exchange.tunnel.host_ended() {
             exchange.counted.host = None;
             self.end_host(id, &mut exchange);
         }
-        exchange.request_done = true;
+        exchange.request.progress = Progress::Whole;
         self.abandon_attempt(id, &mut exchange);
         if let Some(down) = self.downstream(exchange.client_side.key()) {
             down.client.last = true;
@@ -131,11 +133,14 @@ impl Worker {
         let shard = &self.telemetry.shard;
         let stats = &http.stats;
         shard.shift(stats.downstream_rq_active, -1);
-        http.stats.response(shard, exchange.status);
-        let duration = self.now.since(exchange.started);
+        http.stats.response(shard, exchange.response.status);
+        let duration = self.now.since(exchange.times.started);
         shard.observe(&stats.downstream_rq_time, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-        shard.add(stats.downstream_cx_rx_bytes_total, exchange.received_head + exchange.received);
-        shard.add(stats.downstream_cx_tx_bytes_total, exchange.sent_head + exchange.sent);
+        shard.add(
+            stats.downstream_cx_rx_bytes_total,
+            exchange.request.received_head + exchange.request.received,
+        );
+        shard.add(stats.downstream_cx_tx_bytes_total, exchange.response.sent_head + exchange.response.sent);
         if let Some(reporter) = http.istio {
             self.count_istio(http, reporter, key, exchange, duration);
         }
@@ -154,7 +159,7 @@ impl Worker {
         let secure = client.and_then(|client| client.origin.secure.clone());
         let identity = secure.as_ref().and_then(|agreed| agreed.peer.as_ref());
         let grpc = exchange.is_grpc();
-        let destination = destination::series(exchange.route.as_ref(), exchange.host.as_ref());
+        let destination = destination::series(exchange.target.route.as_ref(), exchange.target.host.as_ref());
         let fallback = if http.host_fallback && !destination.has_service && exchange.has_head() {
             let host = model::view::host_only(exchange.head_view().authority());
             host.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
@@ -172,21 +177,22 @@ impl Worker {
             grpc,
         };
         let request = Request {
-            code: exchange.status,
-            flags: exchange.flags,
+            code: exchange.response.status,
+            flags: exchange.response.flags,
             grpc_status: exchange.grpc_status_told(),
             duration,
-            received_bytes: exchange.received_head + exchange.received,
-            sent_bytes: exchange.sent_head + exchange.sent,
+            received_bytes: exchange.request.received_head + exchange.request.received,
+            sent_bytes: exchange.response.sent_head + exchange.response.sent,
         };
         let key = || {
-            let service = destination::service(exchange.route.as_ref());
+            let service = destination::service(exchange.target.route.as_ref());
             let own = http.own.clone();
             let unknown = Arc::<telemetry::istio::Peer>::default();
             let (source, destination) = match reporter {
-                Reporter::Source => {
-                    (own, exchange.host.as_ref().and_then(|host| host.labels.clone()).unwrap_or(unknown))
-                }
+                Reporter::Source => (
+                    own,
+                    exchange.target.host.as_ref().and_then(|host| host.labels.clone()).unwrap_or(unknown),
+                ),
                 _ => (
                     destination::proven(peer.as_ref().map_or(unknown, |peer| peer.labels.clone()), identity),
                     own,
@@ -221,8 +227,8 @@ impl Worker {
             origin: &down.origin,
             clock: &self.clock,
             now: self.now,
-            cluster: exchange.route.as_ref().map_or("", |routed| routed.cluster_name()),
-            service_millis: Digits::of(exchange.service_millis),
+            cluster: exchange.target.route.as_ref().map_or("", |routed| routed.cluster_name()),
+            service_millis: Digits::of(exchange.response.service_millis),
         };
         for log in &http.logs {
             if log.filter.as_ref().is_none_or(|filter| line.admitted(filter)) {
@@ -280,10 +286,10 @@ struct ExchangeLog<'a> {
 
 impl ExchangeLog<'_> {
     fn admitted(&self, filter: &model::access_log::AccessLogFilter) -> bool {
-        let flags = self.exchange.flags.to_string();
+        let flags = self.exchange.response.flags.to_string();
         let names: Vec<&str> = flags.split(',').filter(|flag| *flag != "-").collect();
         let millis = self.number(NumberField::Duration).unwrap_or(0);
-        filter.admits(self.exchange.status, millis, &names, false)
+        filter.admits(self.exchange.response.status, millis, &names, false)
     }
 }
 
@@ -293,11 +299,11 @@ fn millis(duration: Duration) -> Option<u64> {
 
 impl LogSource for ExchangeLog<'_> {
     fn start_time(&self) -> Duration {
-        Duration::from_nanos(self.clock.unix_nanos(self.exchange.started))
+        Duration::from_nanos(self.clock.unix_nanos(self.exchange.times.started))
     }
 
     fn flags(&self) -> Flags {
-        self.exchange.flags
+        self.exchange.response.flags
     }
 
     fn method(&self) -> Option<&[u8]> {
@@ -349,14 +355,18 @@ impl LogSource for ExchangeLog<'_> {
             TextField::Protocol => {
                 Some(exchange.has_head().then(|| exchange.head_view().version().name().as_bytes())?)
             }
-            TextField::UpstreamProtocol => exchange.upstream_version.map(|version| version.name().as_bytes()),
-            TextField::ResponseCodeDetails => Some(exchange.details.as_bytes()),
-            TextField::ConnectionTerminationDetails => exchange.termination.map(str::as_bytes),
-            TextField::UpstreamTransportFailureReason => exchange.failure.as_deref().map(str::as_bytes),
+            TextField::UpstreamProtocol => {
+                exchange.response.upstream_version.map(|version| version.name().as_bytes())
+            }
+            TextField::ResponseCodeDetails => Some(exchange.response.details.as_bytes()),
+            TextField::ConnectionTerminationDetails => exchange.response.termination.map(str::as_bytes),
+            TextField::UpstreamTransportFailureReason => {
+                exchange.response.failure.as_deref().map(str::as_bytes)
+            }
             TextField::UpstreamCluster | TextField::UpstreamClusterRaw => Some(self.cluster.as_bytes()),
             TextField::RequestedServerName => Some(self.origin.server_name.as_bytes()),
             TextField::RouteName => Some(exchange.route_name().as_bytes()),
-            TextField::StreamId => exchange.request_id.as_ref().map(|id| id.as_slice()),
+            TextField::StreamId => exchange.request.id.as_ref().map(|id| id.as_slice()),
             _ => None,
         }
         .filter(|text| !text.is_empty())
@@ -366,24 +376,30 @@ impl LogSource for ExchangeLog<'_> {
         let exchange = self.exchange;
         let set = |time: Time| (time != Time::default()).then_some(time);
         match field {
-            NumberField::ResponseCode => Some(exchange.status.into()),
-            NumberField::BytesReceived => Some(exchange.received),
-            NumberField::BytesSent => Some(exchange.sent),
-            NumberField::Duration => millis(self.now.since(exchange.started)),
+            NumberField::ResponseCode => Some(exchange.response.status.into()),
+            NumberField::BytesReceived => Some(exchange.request.received),
+            NumberField::BytesSent => Some(exchange.response.sent),
+            NumberField::Duration => millis(self.now.since(exchange.times.started)),
             NumberField::RequestDuration | NumberField::RequestTxDuration => {
-                millis(set(exchange.request_ended)?.since(exchange.started))
+                millis(set(exchange.times.request_ended)?.since(exchange.times.started))
             }
-            NumberField::ResponseDuration => millis(set(exchange.first_byte)?.since(exchange.started)),
-            NumberField::ResponseTxDuration => millis(self.now.since(set(exchange.first_byte)?)),
+            NumberField::ResponseDuration => {
+                millis(set(exchange.times.first_byte)?.since(exchange.times.started))
+            }
+            NumberField::ResponseTxDuration => millis(self.now.since(set(exchange.times.first_byte)?)),
             NumberField::RequestHeadersBytes | NumberField::DownstreamHeaderBytesReceived => {
-                Some(exchange.received_head)
+                Some(exchange.request.received_head)
             }
             NumberField::ResponseHeadersBytes | NumberField::DownstreamHeaderBytesSent => {
-                Some(exchange.sent_head)
+                Some(exchange.response.sent_head)
             }
-            NumberField::DownstreamWireBytesReceived => Some(exchange.received_head + exchange.received),
-            NumberField::DownstreamWireBytesSent => Some(exchange.sent_head + exchange.sent),
-            NumberField::UpstreamRequestAttemptCount => Some(exchange.attempts.into()),
+            NumberField::DownstreamWireBytesReceived => {
+                Some(exchange.request.received_head + exchange.request.received)
+            }
+            NumberField::DownstreamWireBytesSent => {
+                Some(exchange.response.sent_head + exchange.response.sent)
+            }
+            NumberField::UpstreamRequestAttemptCount => Some(exchange.target.attempts.into()),
             NumberField::GrpcStatus => exchange.grpc_status_told().map(u64::from),
             _ => None,
         }
@@ -392,8 +408,8 @@ impl LogSource for ExchangeLog<'_> {
     fn address(&self, field: AddressField) -> Option<Address<'_>> {
         let exchange = self.exchange;
         let address: Option<SocketAddr> = match field {
-            AddressField::UpstreamHost | AddressField::UpstreamRemote => exchange.upstream_remote,
-            AddressField::UpstreamLocal => exchange.upstream_local,
+            AddressField::UpstreamHost | AddressField::UpstreamRemote => exchange.response.upstream_remote,
+            AddressField::UpstreamLocal => exchange.response.upstream_local,
             AddressField::DownstreamLocal | AddressField::DownstreamDirectLocal => Some(self.origin.local),
             AddressField::DownstreamRemote | AddressField::DownstreamDirectRemote => Some(self.origin.remote),
         };

@@ -30,7 +30,7 @@ impl Worker {
         self.keep_for_mirrors(&mut exchange, body, tail);
         self.keep_for_replay(&mut exchange, body, tail);
         if exchange.phase == Phase::Attempt || exchange.phase == Phase::Response {
-            let end = exchange.request_done;
+            let end = exchange.client_has_ended();
             self.send_body(&mut exchange, body, tail, end);
             self.touch(&mut exchange);
         }
@@ -40,12 +40,12 @@ impl Worker {
 
     /// Keeps what may have to be sent (again) later.
     pub(super) fn keep_for_replay(&mut self, exchange: &mut Exchange, body: &[u8], tail: &[u8]) {
-        if !exchange.replayable {
+        if !exchange.request.replayable {
             return;
         }
         let waiting = !matches!(exchange.phase, Phase::Attempt | Phase::Response);
         let length = exchange.replay.len() + body.len() + tail.len();
-        if !waiting && (exchange.response_started || length > self.replay_limit(exchange)) {
+        if !waiting && (exchange.response_began() || length > self.replay_limit(exchange)) {
             return self.give_up_replay(exchange);
         }
         exchange.replay.extend_from_slice(body);
@@ -57,7 +57,7 @@ impl Worker {
 
     /// How much of a body that was sent is kept, to be sent again: less while the worker's budget is spent.
     pub(super) fn replay_limit(&self, exchange: &Exchange) -> usize {
-        let limit = exchange.route.as_ref().map_or(0, |routed| routed.replay_limit);
+        let limit = exchange.target.route.as_ref().map_or(0, |routed| routed.replay_limit);
         match self.ration() {
             HIGH_WATER => limit,
             short => limit.min(short),
@@ -67,10 +67,11 @@ impl Worker {
     /// The body is too long to be sent twice. Envoy counts it where it would have been tried again.
     pub(super) fn give_up_replay(&mut self, exchange: &mut Exchange) {
         exchange.replay = Vec::new();
-        let asked = exchange.route.as_ref().and_then(Routed::forward).is_some_and(|to| to.retry.is_some());
-        if std::mem::take(&mut exchange.replayable)
+        let asked =
+            exchange.target.route.as_ref().and_then(Routed::forward).is_some_and(|to| to.retry.is_some());
+        if std::mem::take(&mut exchange.request.replayable)
             && asked
-            && !exchange.response_started
+            && !exchange.response_began()
             && let Some(cluster) = &exchange.counted.cluster
         {
             self.telemetry.shard.inc(cluster.stats.retry_or_shadow_abandoned);
@@ -80,14 +81,14 @@ impl Worker {
     /// So many bytes of a request's body were dealt with. Whether the client may send more now, or the host does not
     /// keep up.
     pub(super) fn pace_client(&mut self, exchange: &mut Exchange, bytes: usize) {
-        let behind = self.backlog_to_host(exchange) > self.ration().min(exchange.bound_up);
+        let behind = self.backlog_to_host(exchange) > self.ration().min(exchange.request.bound.0);
         match exchange.client_side {
             ClientSide::Nobody => {}
             ClientSide::H1(key) if behind => self.sockets.pause(key),
             ClientSide::H1(_) => {}
             ClientSide::H2(..) => {
-                exchange.held += bytes;
-                if !behind && exchange.held > 0 {
+                exchange.request.held += bytes;
+                if !behind && exchange.request.held > 0 {
                     self.resume_client(exchange);
                 }
             }

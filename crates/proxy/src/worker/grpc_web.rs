@@ -195,8 +195,8 @@ impl Exchange {
         if !self.is_grpc() {
             return None;
         }
-        let meant = || (self.status != 0).then(|| Status::of_http(self.status));
-        self.grpc_status.or_else(|| u8::try_from(meant()?.0).ok())
+        let meant = || (self.response.status != 0).then(|| Status::of_http(self.response.status));
+        self.response.grpc_status.or_else(|| u8::try_from(meant()?.0).ok())
     }
 
     /// How the request's body is framed when it leaves.
@@ -210,7 +210,7 @@ impl Exchange {
     /// The head of a gRPC-Web request as its host gets it. Where it goes was decided by what the client sent.
     pub fn edit_web_request(&mut self) {
         let Some(web) = &self.web else { return };
-        let head = self.request.request(&self.head);
+        let head = self.head_storage.request(&self.head);
         let edits = &mut self.edits;
         edits.set_known(&head, HeaderId::ContentType, b"application/grpc");
         let said = head.known(HeaderId::Te).is_some_and(|te| {
@@ -235,7 +235,7 @@ impl Exchange {
         let Some(web) = &self.web else { return };
         edits.set_known(head, HeaderId::ContentType, web.content_type().as_bytes());
         match &web.foreign {
-            None if self.response_framing == Framing::Same => {}
+            None if self.response.framing == Framing::Same => {}
             None => edits.remove_known(head, HeaderId::ContentLength),
             Some(foreign) => {
                 edits.remove_known(head, HeaderId::ContentLength);
@@ -248,7 +248,7 @@ impl Exchange {
                     edits.remove_known(head, HeaderId::GrpcMessage);
                     edits.append_known_with(HeaderId::GrpcMessage, message);
                     edits.remove_known(head, HeaderId::GrpcStatus);
-                    edits.append_number(HeaderId::GrpcStatus, Status::of_http(self.status).0.into());
+                    edits.append_number(HeaderId::GrpcStatus, Status::of_http(self.response.status).0.into());
                 }
             }
         }
@@ -279,7 +279,7 @@ impl Worker {
         body: &[u8],
         tail: &[u8],
     ) -> Result<Option<Vec<u8>>, NotBase64> {
-        let end = exchange.request_done;
+        let end = exchange.request.progress.is_whole();
         let Some(web) = exchange.web.as_mut().filter(|web| web.decodes()) else { return Ok(None) };
         let mut out = vec![];
         // The trailers of an HTTP/2 request go their own way.
@@ -290,8 +290,8 @@ impl Worker {
 
     /// A text body that is no base64.
     pub(super) fn refuse_web(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, bad: NotBase64) {
-        if exchange.response_started {
-            exchange.details = bad.0.into();
+        if exchange.response_began() {
+            exchange.response.details = bad.0.into();
             return self.abort_exchange(id, exchange);
         }
         self.reply(id, exchange, &Reply::new(400, NOT_BASE64, Flags::NONE, bad.0));
@@ -304,7 +304,7 @@ impl Worker {
         let Some(web) = &mut exchange.web else { return false };
         let is_ours =
             head.known(HeaderId::ContentType).is_some_and(|kind| is_grpc(kind) || kind_of(kind).is_some());
-        if end || is_ours || exchange.tunnel || web.foreign.is_some() {
+        if end || is_ours || exchange.tunnel.is_open() || web.foreign.is_some() {
             return false;
         }
         web.foreign = Some(Foreign {
@@ -326,10 +326,10 @@ impl Worker {
                 if end && !std::mem::replace(&mut foreign.whole, true) {
                     let head = std::mem::take(&mut foreign.head);
                     std::mem::swap(&mut self.response, &mut foreign.storage);
-                    exchange.sent = 0;
+                    exchange.response.sent = 0;
                     let chunked = frames_itself(&self.response.response(&head));
                     if !chunked {
-                        exchange.response_framing = Framing::Same;
+                        exchange.response.framing = Framing::Same;
                     }
                     exchange.web = Some(web);
                     self.send_response_head(exchange, &head, true);

@@ -58,13 +58,16 @@ impl Worker {
             HostSide::None | HostSide::Unopened(_) => {}
             HostSide::H2(key, stream) => {
                 if let Some(Conn::UpstreamH2(conn)) = self.conns.get_mut(key) {
-                    let reader = exchange.unframe.as_deref_mut().filter(|_| !exchange.tunnel);
+                    let reader =
+                        exchange.request.unframe.as_deref_mut().filter(|_| !exchange.tunnel.is_open());
                     send_data(&mut conn.codec, stream, reader, [body, tail], end);
                     self.flush_later(key);
                 }
             }
             // Framed already, or a tunnel's.
-            HostSide::H1(key) | HostSide::Raw(key) if !exchange.client_side.is_h2() || exchange.tunnel => {
+            HostSide::H1(key) | HostSide::Raw(key)
+                if !exchange.client_side.is_h2() || exchange.tunnel.is_open() =>
+            {
                 self.sockets.send(key, body, tail);
             }
             HostSide::H1(key) | HostSide::Raw(key) => {
@@ -113,7 +116,7 @@ impl Worker {
     /// So much waits for the client. While that is too much, an HTTP/1 host is not read; an HTTP/2 host has its window.
     pub(super) fn pause_host(&mut self, exchange: &Exchange, waiting: usize) {
         if let Some(key) = exchange.host_side.own()
-            && waiting > self.ration().min(exchange.bound_down)
+            && waiting > self.ration().min(exchange.response.bound.0)
         {
             self.sockets.pause(key);
         }
@@ -125,7 +128,7 @@ impl Worker {
             HostSide::None | HostSide::Unopened(_) => {}
             HostSide::H1(key) | HostSide::Raw(key) => self.resume(key),
             HostSide::H2(key, stream) => {
-                let held = std::mem::take(&mut exchange.held_up);
+                let held = std::mem::take(&mut exchange.response.held);
                 if held > 0
                     && let Some(Conn::UpstreamH2(conn)) = self.conns.get_mut(key)
                 {

@@ -8,7 +8,7 @@ use wire::text::push_u64;
 
 use super::Worker;
 use super::connection::Reading;
-use super::exchange::{Exchange, ExchangeId};
+use super::exchange::{Ending, Exchange, ExchangeId, Tunnel};
 use super::filters::{Edit, filters_out};
 use crate::net::sockets::Key;
 
@@ -125,9 +125,9 @@ impl Worker {
     /// Answers the request and ends the exchange. Not once a response has begun.
     pub(super) fn reply(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, reply: &Reply<'_>) {
         let key = exchange.client_side.key();
-        exchange.status = reply.status;
-        exchange.flags.insert(reply.flags);
-        exchange.details = reply.details.clone();
+        exchange.response.status = reply.status;
+        exchange.response.flags.insert(reply.flags);
+        exchange.response.details = reply.details.clone();
         let web = exchange.web.as_ref().map(|web| web.content_type());
         let grpc = exchange.is_grpc() && web.is_none();
         let head = exchange.has_head() && exchange.head_view().method() == b"HEAD";
@@ -138,12 +138,12 @@ impl Worker {
         if grpc {
             // Envoy: what a gRPC client would not understand is said in its words, in a head that is the whole answer.
             body = b"";
-            exchange.status = 200;
+            exchange.response.status = 200;
         }
         out.extend_from_slice(b"HTTP/1.1 ");
-        push_u64(&mut out, exchange.status.into());
+        push_u64(&mut out, exchange.response.status.into());
         out.push(b' ');
-        out.extend_from_slice(reason(exchange.status).as_bytes());
+        out.extend_from_slice(reason(exchange.response.status).as_bytes());
         out.extend_from_slice(b"\r\n");
         let lines = out.len();
         let said = |name: &str| reply.headers.iter().any(|(known, _)| *known == name);
@@ -152,7 +152,7 @@ impl Worker {
             // To a gRPC-Web client Envoy keeps the HTTP status, and makes a status and a message of a body only.
             if !said("grpc-status") && (grpc || !reply.body.is_empty()) {
                 let status = reply.grpc.unwrap_or_else(|| wire::grpc::Status::of_http(reply.status));
-                exchange.grpc_status = u8::try_from(status.0).ok();
+                exchange.response.grpc_status = u8::try_from(status.0).ok();
                 out.extend_from_slice(b"grpc-status: ");
                 push_u64(&mut out, status.0.into());
                 out.extend_from_slice(b"\r\n");
@@ -170,7 +170,7 @@ impl Worker {
             push_field(&mut out, name.as_bytes(), value);
         }
         let bare = grpc && exchange.client_side.is_h2();
-        if !bare && !matches!(exchange.status, 204 | 304) {
+        if !bare && !matches!(exchange.response.status, 204 | 304) {
             out.extend_from_slice(b"content-length: ");
             push_u64(&mut out, body.len() as u64);
             out.extend_from_slice(b"\r\n");
@@ -194,8 +194,8 @@ impl Worker {
             Edit::Remove(_) => {}
         });
         let body = if no_body { b"" } else { body };
-        exchange.sent = body.len() as u64;
-        if !exchange.broken {
+        exchange.response.sent = body.len() as u64;
+        if exchange.ending != Ending::Broken {
             self.write_reply(&mut exchange, &mut out, lines, body);
         }
         self.out = out;
@@ -220,7 +220,8 @@ impl Worker {
     pub(super) fn refuse_head(&mut self, key: Key, mut exchange: Box<Exchange>, reject: &Reject) {
         let id = self.exchanges.reserve(&mut exchange);
         exchange.head.clear();
-        exchange.request = wire::h1::HeadStorage::new();
+        exchange.head_storage = wire::h1::HeadStorage::new();
+        exchange.tunnel = Tunnel::No;
         let Some(down) = self.downstream(key) else {
             self.exchanges.retire(id, exchange);
             return;
@@ -251,9 +252,9 @@ impl Worker {
         }
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         let flags = Flags::from_short_names(reject.flag).unwrap_or(Flags::DOWNSTREAM_PROTOCOL_ERROR);
-        if exchange.response_started {
-            exchange.flags.insert(flags);
-            exchange.details = reject.details.into();
+        if exchange.response_began() {
+            exchange.response.flags.insert(flags);
+            exchange.response.details = reject.details.into();
             self.abort_exchange(id, exchange);
         } else {
             self.local_reply(

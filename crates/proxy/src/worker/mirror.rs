@@ -60,7 +60,7 @@ enum CopyHost {
 impl Worker {
     /// The request is about to go to its host: are there to be copies? `body`: what has come of it and is not kept yet.
     pub(super) fn begin_mirrors(&mut self, exchange: &mut Exchange, body: &[u8]) {
-        let Some(routed) = &exchange.route else { return };
+        let Some(routed) = &exchange.target.route else { return };
         let Some(forward) = routed.forward().filter(|forward| !forward.mirrors.is_empty()) else { return };
         if exchange.call.is_some() || exchange.asks_for_tunnel() {
             return;
@@ -75,7 +75,7 @@ impl Worker {
         exchange.mirrors = Some(Box::new(Mirroring { copies, body: vec![], trailers, limit }));
         self.keep_for_mirrors(exchange, &kept, &[]);
         self.keep_for_mirrors(exchange, body, &[]);
-        if exchange.request_done {
+        if exchange.request.progress.is_whole() {
             self.send_mirrors(exchange);
         }
     }
@@ -85,7 +85,7 @@ impl Worker {
         let Some(mirrors) = &mut exchange.mirrors else { return };
         if mirrors.body.len() + body.len() + tail.len() > mirrors.limit {
             exchange.mirrors = None;
-            if let Some(routed) = &exchange.route
+            if let Some(routed) = &exchange.target.route
                 && let Some(cluster) = routed.cluster()
                 && let Some(cluster) = self.clusters.get(routed.snapshot(), cluster.id, self.now)
             {
@@ -103,7 +103,7 @@ impl Worker {
     /// The whole request has come: its copies are sent.
     pub(super) fn send_mirrors(&mut self, exchange: &mut Exchange) {
         let Some(mirrors) = exchange.mirrors.take() else { return };
-        let Some(routed) = &exchange.route else { return };
+        let Some(routed) = &exchange.target.route else { return };
         let body = frame_body(exchange, &mirrors);
         for destination in &mirrors.copies {
             if self.calls.all() >= MOST_COPIES || self.is_out_of_memory() {
@@ -117,7 +117,7 @@ impl Worker {
                 to: CallTo::Cluster(Routed::call(routed, destination.cluster.clone())),
                 head: copied_head(exchange, &destination.host, self.shared.local_address),
                 body: body.clone(),
-                timeout: exchange.route_timeout.unwrap_or(LONGEST),
+                timeout: exchange.times.route_timeout.unwrap_or(LONGEST),
                 end: CallEnd::Nothing,
             };
             self.call_later(call);
@@ -147,7 +147,7 @@ fn destinations(forward: &Forward, routed: &Routed, exchange: &Exchange, dice: u
 
 /// The head of a copy, as HTTP/1 has it.
 fn copied_head(exchange: &Exchange, host: &CopyHost, own: Option<std::net::IpAddr>) -> Vec<u8> {
-    let head = exchange.request.request(&exchange.head);
+    let head = exchange.head_storage.request(&exchange.head);
     let mut edits = exchange.edits.clone();
     let authority = edits.replaced_host().unwrap_or(head.authority()).to_vec();
     match host {
@@ -161,12 +161,12 @@ fn copied_head(exchange: &Exchange, host: &CopyHost, own: Option<std::net::IpAdd
         edits.append_to_list(&head, HeaderId::XForwardedFor, ip_text(own, &mut [0; 46]));
     }
     edits.remove_known(&head, HeaderId::Expect);
-    if let Some(routed) = &exchange.route {
+    if let Some(routed) = &exchange.target.route {
         if routed.virtual_host().is_some_and(|host| host.attempt_count_in_request) {
             edits.set_known(&head, HeaderId::XEnvoyAttemptCount, b"1");
         }
         if let (Some(timeout), false) =
-            (exchange.route_timeout, routed.http.settings.router.suppress_envoy_headers)
+            (exchange.times.route_timeout, routed.http.settings.router.suppress_envoy_headers)
         {
             edits.remove_known(&head, HeaderId::XEnvoyExpectedRqTimeoutMs);
             let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);

@@ -253,7 +253,7 @@ impl Worker {
         {
             if exchange.phase == Phase::Queued {
                 exchange.counted.pending = None;
-                exchange.attempts = exchange.attempts.saturating_sub(1);
+                exchange.target.attempts = exchange.target.attempts.saturating_sub(1);
                 self.attempt(id, exchange, &[]);
             } else {
                 self.exchanges.put_back(id, exchange);

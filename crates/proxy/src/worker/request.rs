@@ -84,10 +84,10 @@ impl Worker {
                 return;
             }
         };
-        if exchange.request_done {
-            exchange.request_ended = now;
+        if exchange.request.progress.is_whole() {
+            exchange.times.request_ended = now;
         }
-        exchange.replayable = true;
+        exchange.request.replayable = true;
         let shard = &self.telemetry.shard;
         shard.inc(http.stats.downstream_rq_total);
         shard.inc(match exchange.client_side.is_h2() {
@@ -127,24 +127,19 @@ impl Worker {
 
     /// Checks and edits.
     fn admit(&mut self, key: Key, http: &HttpChain, exchange: &mut Exchange) -> Result<(), Reject> {
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         // CONNECT has no path.
         if !head.is_connect() {
             let canonical = canonicalize(head.path(), http.path_mode)?;
             if canonical.redirect {
-                exchange.path.clear();
-                exchange.path.extend_from_slice(&canonical.target);
-                exchange.redirect_to_path = true;
+                exchange.path.redirect_to(&canonical.target);
             } else if *canonical.target != *head.path() {
-                exchange.path.clear();
-                exchange.path.extend_from_slice(&canonical.target);
-                exchange.path_changed = true;
-                exchange.edits.target(&canonical.target);
+                exchange.path.set(&canonical.target, &mut exchange.edits);
             }
         }
         if head.expect_continue() && !http.settings.proxy_100_continue {
             exchange.edits.remove_known(&head, HeaderId::Expect);
-            if !exchange.request_done {
+            if !exchange.request.progress.is_whole() {
                 self.write_continue(exchange.client_side);
             }
         }
@@ -159,7 +154,7 @@ impl Worker {
         }
         let Some(down) = self.client(key) else { return };
         let listener_port = down.origin.listener.address.port();
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         if head.is_connect() {
             // RFC 9110 §9.3.6: a port belongs to it.
             return;
@@ -187,9 +182,15 @@ impl Worker {
         let local_port = down.origin.local.port();
         let (scheme, secure) = (down.origin.scheme(), down.origin.secure.clone());
         let forwarded = &http.settings.forwarded;
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         let edits = &mut exchange.edits;
-        judge_scheme(forwarded, &head, scheme, &mut exchange.scheme, &mut exchange.forwarded_proto);
+        judge_scheme(
+            forwarded,
+            &head,
+            scheme,
+            &mut exchange.request.scheme,
+            &mut exchange.request.forwarded_proto,
+        );
         let (client, alone) = client_address(forwarded, &head, remote);
         // Nothing is internal without a list of what is.
         let internal = alone && forwarded.is_internal(client);
@@ -228,16 +229,16 @@ impl Worker {
             && (!edge || request_id.preserve_external);
         if request_id.generate && !keep {
             let id = self.random.uuid();
-            exchange.request_id = Some(id);
+            exchange.request.id = Some(id);
             edits.set_known(&head, HeaderId::XRequestId, &id);
         }
         if let Some(via) = &forwarded.via {
             edits.append_to_list(&head, HeaderId::Via, via.as_bytes());
         }
-        exchange.obeyed = Obeyed::read(exchange);
-        let head = exchange.request.request(&exchange.head);
+        exchange.request.obeyed = Obeyed::read(exchange);
+        let head = exchange.head_storage.request(&exchange.head);
         remove_sent(&mut exchange.edits, &head, ROUTER);
-        exchange.edge = edge;
+        exchange.request.edge = edge;
     }
 }
 

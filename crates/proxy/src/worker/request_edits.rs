@@ -24,9 +24,9 @@ pub(super) struct TooLong;
 impl Worker {
     /// What the configuration does to the request's head, once for all attempts.
     pub(super) fn edit_request(&mut self, key: Key, exchange: &mut Exchange) -> Result<(), TooLong> {
-        let unix_nanos = self.clock.unix_nanos(exchange.started);
+        let unix_nanos = self.clock.unix_nanos(exchange.times.started);
         let Some(down) = self.client(key) else { return Ok(()) };
-        let Some(routed) = &exchange.route else { return Ok(()) };
+        let Some(routed) = &exchange.target.route else { return Ok(()) };
         // Held apart from the exchange, which is changed.
         let (http, snapshot, place, split) =
             (routed.http.clone(), routed.snapshot().clone(), routed.place(), routed.split());
@@ -42,7 +42,7 @@ impl Worker {
             && http.settings.tracing.is_some()
             && down.origin.listener.direction == Direction::Outbound
         {
-            let head = exchange.request.request(&exchange.head);
+            let head = exchange.head_storage.request(&exchange.head);
             exchange.edits.set_known(&head, HeaderId::XEnvoyDecoratorOperation, operation.as_bytes());
         }
         rewrite_host(exchange, forward, split, suppress);
@@ -56,13 +56,11 @@ impl Worker {
         }
         if let Some(new_path) = new_path.map(|path| path.into_owned()) {
             let old = exchange.path().to_vec();
-            let head = exchange.request.request(&exchange.head);
+            let head = exchange.head_storage.request(&exchange.head);
             if !suppress {
                 exchange.edits.set_known(&head, HeaderId::XEnvoyOriginalPath, &old);
             }
-            exchange.edits.target(&new_path);
-            exchange.path = new_path;
-            exchange.path_changed = true;
+            exchange.path.set(&new_path, &mut exchange.edits);
         }
         Ok(())
     }
@@ -72,24 +70,22 @@ fn apply_request_plans(exchange: &mut Exchange, origin: &Origin, plans: HeaderPl
     let mut value = vec![];
     for plan in plans.iter() {
         for name in &plan.remove {
-            let head = exchange.request.request(&exchange.head);
+            let head = exchange.head_storage.request(&exchange.head);
             exchange.edits.remove(&head, name.as_bytes());
         }
         for set in &plan.set {
             value.clear();
-            let cluster = exchange.route.as_ref().map_or("", Routed::cluster_name);
+            let cluster = exchange.target.route.as_ref().map_or("", Routed::cluster_name);
             let values = TemplateValues { exchange, origin, cluster, response: None, unix_nanos };
             set.value.append(&values, &mut value);
             if value.is_empty() && !set.keep_empty {
                 continue;
             }
-            let head = exchange.request.request(&exchange.head);
+            let head = exchange.head_storage.request(&exchange.head);
             match &*set.name {
                 ":authority" => exchange.edits.host(&value),
                 ":path" => {
-                    exchange.edits.target(&value);
-                    exchange.path.clone_from(&value);
-                    exchange.path_changed = true;
+                    exchange.path.set(&value, &mut exchange.edits);
                 }
                 name => apply_set(&mut exchange.edits, &head, name.as_bytes(), &value, set.how),
             }
@@ -121,7 +117,7 @@ fn rewrite_host(exchange: &mut Exchange, forward: &Forward, split: Option<u16>, 
         (None, HostRewrite::Header(name)) => exchange.header(name).map(|value| value.into_owned()),
         // Known when the host is picked.
         (None, HostRewrite::Auto) => {
-            exchange.auto_host = true;
+            exchange.target.auto_host = true;
             None
         }
         (None, HostRewrite::Keep) => None,
@@ -133,7 +129,7 @@ fn rewrite_host(exchange: &mut Exchange, forward: &Forward, split: Option<u16>, 
 /// Another Host, the old one kept beside it where configuration wants it.
 pub(super) fn set_host(exchange: &mut Exchange, new: &[u8], forwarded_host: bool, suppress: bool) {
     let old = exchange.host().to_vec();
-    let head = exchange.request.request(&exchange.head);
+    let head = exchange.head_storage.request(&exchange.head);
     if old == new {
         return;
     }

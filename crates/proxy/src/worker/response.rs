@@ -9,7 +9,7 @@ use wire::{HeaderId, Reject};
 use super::Worker;
 use super::client_side::ClientSide;
 use super::connection::{Conn, Reading};
-use super::exchange::{Deadline, Exchange, ExchangeId, Framing, Phase};
+use super::exchange::{Deadline, Ending, Exchange, ExchangeId, Framing, Phase};
 use super::filters::{Edit, filters_out};
 use super::host_side::HostSide;
 use super::local_reply::{Reply, Reset};
@@ -51,15 +51,15 @@ impl Worker {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         self.print_head(exchange, bytes, &mut out);
-        exchange.sent_head = out.len() as u64;
-        if exchange.tunnel {
+        exchange.response.sent_head = out.len() as u64;
+        if exchange.tunnel.is_open() {
             self.begin_tunnel(exchange);
         }
         let head_length = out.len();
         let walked = self.take_body(key, exchange, rest, &mut out);
         let result = match walked {
             Ok((used, forward, done)) => {
-                if exchange.response_framing == Framing::Same && out.len() > head_length {
+                if exchange.response.framing == Framing::Same && out.len() > head_length {
                     // Trailers follow the body, not the head.
                     let (head, tail) = out.split_at(head_length);
                     let body = rest.get(..forward).unwrap_or_default();
@@ -67,7 +67,7 @@ impl Worker {
                     self.write_text(exchange, &whole, &[]);
                 } else {
                     let body =
-                        if exchange.response_framing == Framing::Same { rest.get(..forward) } else { None };
+                        if exchange.response.framing == Framing::Same { rest.get(..forward) } else { None };
                     self.write_text(exchange, &out, body.unwrap_or_default());
                 }
                 Ok((used, done))
@@ -89,22 +89,23 @@ impl Worker {
         let now = self.now;
         let head = self.response.response(bytes);
         let (status, framing) = (head.status(), head.framing());
-        exchange.status = status;
-        exchange.details = "via_upstream".into();
-        exchange.failure = None;
+        exchange.response.status = status;
+        exchange.response.details = "via_upstream".into();
+        exchange.response.failure = None;
         exchange.phase = Phase::Response;
-        exchange.response_started = true;
-        exchange.tunnel = framing == BodyFraming::Tunnel;
-        exchange.try_deadline = Deadline::NEVER;
-        if exchange.replayable {
-            exchange.replayable = false;
+        if framing == BodyFraming::Tunnel {
+            exchange.tunnel.open();
+        }
+        exchange.times.try_deadline = Deadline::NEVER;
+        if exchange.request.replayable {
+            exchange.request.replayable = false;
             exchange.replay.clear();
         }
-        let waited = now.since(exchange.attempt_started);
+        let waited = now.since(exchange.times.attempt_started);
         // Envoy: counted from the end of the request, which a tunnel's is not.
-        exchange.service_millis =
+        exchange.response.service_millis =
             exchange.request_whole().then(|| u64::try_from(waited.as_millis()).ok()).flatten();
-        exchange.grpc_status = head
+        exchange.response.grpc_status = head
             .known(HeaderId::GrpcStatus)
             .and_then(wire::text::parse_decimal)
             .and_then(|status| u8::try_from(status).ok());
@@ -115,7 +116,7 @@ impl Worker {
                 &cluster.stats.upstream_rq_time,
                 u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
             );
-            if exchange.attempts > 1 && status < 500 {
+            if exchange.target.attempts > 1 && status < 500 {
                 shard.inc(cluster.stats.upstream_rq_retry_success);
             }
         }
@@ -123,7 +124,7 @@ impl Worker {
             ClientSide::H2(..) => Version::Http2,
             ClientSide::H1(_) | ClientSide::Nobody => exchange.head_view().version(),
         };
-        exchange.response_framing = match (framing, client) {
+        exchange.response.framing = match (framing, client) {
             (BodyFraming::Tunnel, _) => Framing::Same,
             (_, Version::Http2) => Framing::Unchunk,
             (BodyFraming::None, _) => Framing::Same,
@@ -135,7 +136,7 @@ impl Worker {
             (BodyFraming::UntilClose, Version::Http11) => Framing::Chunk,
             _ => Framing::Same,
         };
-        if exchange.route.as_ref().is_some_and(|routed| routed.http.logs_response) {
+        if exchange.target.route.as_ref().is_some_and(|routed| routed.http.logs_response) {
             exchange.response_head.clear();
             exchange.response_head.extend_from_slice(bytes.get(..head.wire_length()).unwrap_or_default());
             exchange.response_storage.clone_from(&self.response);
@@ -148,8 +149,8 @@ impl Worker {
             return;
         }
         self.edit_response(exchange, bytes);
-        exchange.sent_head = self.write_head(exchange, bytes, end);
-        if exchange.tunnel {
+        exchange.response.sent_head = self.write_head(exchange, bytes, end);
+        if exchange.tunnel.is_open() {
             self.begin_tunnel(exchange);
         }
         self.touch(exchange);
@@ -168,7 +169,7 @@ impl Worker {
             let decoded = up.body.decode(bytes.get(at..).unwrap_or_default())?;
             at += decoded.consumed;
             let tail = if decoded.done { up.body.tail().to_vec() } else { vec![] };
-            exchange.sent = up.body.payload();
+            exchange.response.sent = up.body.payload();
             let end = decoded.done && tail.is_empty();
             if !decoded.payload.is_empty() || end {
                 self.pass_payload(exchange, decoded.payload, end);
@@ -201,7 +202,7 @@ impl Worker {
         let Some(down) = self.conns.get_mut(exchange.client_side.key()).and_then(Conn::client_mut) else {
             return;
         };
-        let Some(routed) = &exchange.route else { return };
+        let Some(routed) = &exchange.target.route else { return };
         let settings = &routed.http.settings;
         if let Some(plans) = routed.response_headers().filter(|plans| !plans.is_empty()) {
             let mut value = vec![];
@@ -233,14 +234,14 @@ impl Worker {
             Edit::Remove(_) => {}
         });
         if !settings.router.suppress_envoy_headers
-            && let Some(millis) = exchange.service_millis
+            && let Some(millis) = exchange.response.service_millis
         {
             edits.remove_known(&head, HeaderId::XEnvoyUpstreamServiceTime);
             edits.append_number(HeaderId::XEnvoyUpstreamServiceTime, millis);
         }
         if routed.virtual_host().is_some_and(|host| host.attempt_count_in_response) {
             edits.remove_known(&head, HeaderId::XEnvoyAttemptCount);
-            edits.append_number(HeaderId::XEnvoyAttemptCount, exchange.attempts.into());
+            edits.append_number(HeaderId::XEnvoyAttemptCount, exchange.target.attempts.into());
         }
         if settings.request_id.in_response
             && let Some(id) = exchange.edits.value(&exchange.head_view(), b"x-request-id")
@@ -275,20 +276,20 @@ impl Worker {
         // end of the body can be told in no other way.
         down.retire_if_old(self.now, &self.telemetry);
         let until_close =
-            head.framing() == BodyFraming::UntilClose || exchange.response_framing == Framing::Unchunk;
+            head.framing() == BodyFraming::UntilClose || exchange.response.framing == Framing::Unchunk;
         // As Envoy: a 1.0 connection goes on only after an answer that says how long it is.
         let old_client = exchange.head_view().version() == Version::Http10;
         let ends = old_client && head.known(HeaderId::ContentLength).is_none()
-            || (until_close && exchange.response_framing != Framing::Chunk);
+            || (until_close && exchange.response.framing != Framing::Chunk);
         down.last |= draining || ends;
         // A head that is framed as chunked says so by itself, whichever way it came: said here as well it would stand twice.
-        if exchange.response_framing == Framing::Chunk && head.framing() != BodyFraming::Chunked {
+        if exchange.response.framing == Framing::Chunk && head.framing() != BodyFraming::Chunked {
             edits.append_known(HeaderId::TransferEncoding, b"chunked");
         }
-        if exchange.response_framing == Framing::Unchunk {
+        if exchange.response.framing == Framing::Unchunk {
             edits.remove_known(&head, HeaderId::TransferEncoding);
         }
-        if down.last && !exchange.tunnel {
+        if down.last && !exchange.tunnel.is_open() {
             edits.append_known(HeaderId::Connection, b"close");
         } else if old_client {
             edits.append_known(HeaderId::Connection, b"keep-alive");
@@ -306,13 +307,11 @@ impl Worker {
 
     /// From here on both connections (or streams of them) are one pipe.
     fn begin_tunnel(&mut self, exchange: &mut Exchange) {
-        exchange.request_done = false;
-        exchange.route_deadline = Deadline::NEVER;
+        exchange.times.route_deadline = Deadline::NEVER;
         let limits = self.shared.upstream_limits;
         if exchange.client_side.is_h2() {
             let early = std::mem::take(&mut exchange.early);
-            let end = exchange.early_end;
-            exchange.request_done = end;
+            let end = exchange.tunnel.client_ended();
             if !early.is_empty() || end {
                 self.send_body(exchange, &early, &[], end);
             }
@@ -337,7 +336,11 @@ impl Worker {
         // Passed on to whoever asked for it, also for a request without a body (RFC 9110 §15.2).
         let asked = head.status() != 100
             || exchange.head_view().known(HeaderId::Expect).is_some()
-                && exchange.route.as_ref().is_some_and(|routed| routed.http.settings.proxy_100_continue);
+                && exchange
+                    .target
+                    .route
+                    .as_ref()
+                    .is_some_and(|routed| routed.http.settings.proxy_100_continue);
         if old_client || !asked {
             return;
         }
@@ -348,11 +351,11 @@ impl Worker {
     /// The response is complete.
     pub(super) fn response_complete(&mut self, key: Key, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        exchange.response_done = true;
+        exchange.ending = Ending::Whole;
         self.count_upstream(&exchange);
         exchange.counted.host = None;
-        let request_done = exchange.request_done;
-        let asked_for_tunnel = exchange.has_head() && exchange.asks_for_tunnel();
+        let request_done = exchange.request.progress.is_whole();
+        let asked_for_tunnel = exchange.asks_for_tunnel();
         if let HostSide::H2(key, stream) = std::mem::take(&mut exchange.host_side) {
             self.forget_stream(key, stream, true);
         } else {
@@ -371,8 +374,14 @@ impl Worker {
     fn count_upstream(&mut self, exchange: &Exchange) {
         if let Some(cluster) = &exchange.counted.cluster {
             let shard = &self.telemetry.shard;
-            shard.add(cluster.stats.upstream_cx_rx_bytes_total, exchange.sent_head + exchange.sent);
-            shard.add(cluster.stats.upstream_cx_tx_bytes_total, exchange.received_head + exchange.received);
+            shard.add(
+                cluster.stats.upstream_cx_rx_bytes_total,
+                exchange.response.sent_head + exchange.response.sent,
+            );
+            shard.add(
+                cluster.stats.upstream_cx_tx_bytes_total,
+                exchange.request.received_head + exchange.request.received,
+            );
         }
     }
 
@@ -395,11 +404,12 @@ impl Worker {
         }
         self.observe(&exchange, Fared::Failed);
         if reset {
-            exchange.flags.insert(Flags::UPSTREAM_REMOTE_RESET);
-            exchange.details = "upstream_reset_after_response_started{remote_reset}".into();
+            exchange.response.flags.insert(Flags::UPSTREAM_REMOTE_RESET);
+            exchange.response.details = "upstream_reset_after_response_started{remote_reset}".into();
         } else {
-            exchange.flags.insert(Flags::UPSTREAM_CONNECTION_TERMINATION);
-            exchange.details = "upstream_reset_after_response_started{connection_termination}".into();
+            exchange.response.flags.insert(Flags::UPSTREAM_CONNECTION_TERMINATION);
+            exchange.response.details =
+                "upstream_reset_after_response_started{connection_termination}".into();
         }
         self.abort_exchange(id, exchange);
     }
@@ -411,9 +421,9 @@ impl Worker {
             self.telemetry.shard.inc(cluster.stats.upstream_cx_protocol_error);
         }
         self.observe(&exchange, Fared::Failed);
-        if exchange.response_started {
-            exchange.flags.insert(Flags::UPSTREAM_PROTOCOL_ERROR);
-            exchange.details = "upstream_reset_after_response_started{protocol_error}".into();
+        if exchange.response_began() {
+            exchange.response.flags.insert(Flags::UPSTREAM_PROTOCOL_ERROR);
+            exchange.response.details = "upstream_reset_after_response_started{protocol_error}".into();
             self.abort_exchange(id, exchange);
         } else {
             self.abandon_attempt(id, &mut exchange);

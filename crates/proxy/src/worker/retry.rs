@@ -85,13 +85,13 @@ impl Worker {
     fn may_send_elsewhere(&self, id: ExchangeId, unprocessed: Unprocessed) -> bool {
         self.exchanges.get(id).is_some_and(|exchange| {
             let safe = match unprocessed {
-                Unprocessed::Unseen => exchange.replaced < MOST_REPLACED,
-                Unprocessed::Surely => exchange.replaced == 0,
+                Unprocessed::Unseen => exchange.target.replaced < MOST_REPLACED,
+                Unprocessed::Surely => exchange.target.replaced == 0,
                 Unprocessed::Maybe => {
-                    exchange.replaced == 0 && IDEMPOTENT.contains(&exchange.head_view().method())
+                    exchange.target.replaced == 0 && IDEMPOTENT.contains(&exchange.head_view().method())
                 }
             };
-            safe && exchange.replayable
+            safe && exchange.request.replayable
         })
     }
 
@@ -102,9 +102,9 @@ impl Worker {
             return false;
         }
         let Some(mut exchange) = self.exchanges.take(id) else { return false };
-        exchange.replaced += 1;
+        exchange.target.replaced += 1;
         self.abandon_attempt(id, &mut exchange);
-        exchange.attempts = exchange.attempts.saturating_sub(1);
+        exchange.target.attempts = exchange.target.attempts.saturating_sub(1);
         self.attempt(id, exchange, &[]);
         true
     }
@@ -160,7 +160,7 @@ impl Worker {
     pub(super) fn attempt_over(&mut self, id: ExchangeId, reset: Reset, outcome: Outcome) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         self.observe(&exchange, Fared::Failed);
-        exchange.failure.clone_from(&reset.failure);
+        exchange.response.failure.clone_from(&reset.failure);
         if self.retry(id, &mut exchange, outcome, None) {
             self.exchanges.put_back(id, exchange);
             return;
@@ -180,7 +180,7 @@ impl Worker {
             .and_then(|status| u16::try_from(status).ok());
         self.observe(exchange, Fared::Answered(counted_status(status, grpc_status, exchange)));
         let head = self.response.response(bytes);
-        let forward = exchange.route.as_ref().and_then(Routed::forward);
+        let forward = exchange.target.route.as_ref().and_then(Routed::forward);
         let policy = forward.and_then(|forward| forward.retry.as_ref())?;
         // Nearly every response: nothing to decide.
         if status < 400 && head.known(HeaderId::GrpcStatus).is_none() && !policy.may_retry_success() {
@@ -218,21 +218,21 @@ impl Worker {
         outcome: Outcome,
         response: Option<(&wire::h1::HeadStorage, &[u8])>,
     ) -> Option<Duration> {
-        if exchange.response_started || !exchange.replayable {
+        if exchange.response_began() || !exchange.request.replayable {
             return None;
         }
         let dice = self.random.next_u64();
-        let routed = exchange.route.as_ref()?;
+        let routed = exchange.target.route.as_ref()?;
         let forward = routed.forward()?;
         let policy = forward.retry.as_ref()?;
         if !policy.allows(&*exchange) {
             return None;
         }
-        let attempts = exchange.attempts;
-        if let Some(most) = exchange.obeyed.max_retries
+        let attempts = exchange.target.attempts;
+        if let Some(most) = exchange.request.obeyed.max_retries
             && attempts > most
         {
-            exchange.flags.insert(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+            exchange.response.flags.insert(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
             return None;
         }
         let headers = |name: &str, test: &mut dyn FnMut(&[u8]) -> bool| {
@@ -244,7 +244,7 @@ impl Worker {
         match decide(policy, attempts, outcome, &headers, dice) {
             Retry::No(NoRetry::Exhausted) => {
                 shard.inc(cluster.stats.upstream_rq_retry_limit_exceeded);
-                exchange.flags.insert(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                exchange.response.flags.insert(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
                 None
             }
             Retry::No(_) => None,
@@ -257,7 +257,7 @@ impl Worker {
                 let under_way = counts.count(priority, Limited::Retries);
                 if !limits.allows_retry(under_way, cluster.active.get()) {
                     shard.inc(cluster.stats.upstream_rq_retry_overflow);
-                    exchange.flags.insert(Flags::UPSTREAM_OVERFLOW);
+                    exchange.response.flags.insert(Flags::UPSTREAM_OVERFLOW);
                     return None;
                 }
                 let limit = if budget { 0 } else { limits.max_retries };
@@ -271,16 +271,16 @@ impl Worker {
     /// Waits for the next attempt.
     pub(super) fn back_off(&mut self, id: ExchangeId, exchange: &mut Exchange, wait: Duration) {
         self.abandon_attempt(id, exchange);
-        exchange.failure = None;
-        exchange.first_byte = crate::clock::Time::default();
-        exchange.try_deadline = Deadline::NEVER;
-        exchange.try_idle_deadline = Deadline::NEVER;
-        exchange.try_end = Deadline::NEVER;
-        if let Some(host) = exchange.host.take() {
-            exchange.tried.push(host);
+        exchange.response.failure = None;
+        exchange.times.first_byte = crate::clock::Time::default();
+        exchange.times.try_deadline = Deadline::NEVER;
+        exchange.times.try_idle_deadline = Deadline::NEVER;
+        exchange.times.try_end = Deadline::NEVER;
+        if let Some(host) = exchange.target.host.take() {
+            exchange.target.tried.push(host);
         }
         exchange.phase = Phase::BackOff;
-        exchange.wake = Deadline(self.now.after(wait));
+        exchange.times.wake = Deadline(self.now.after(wait));
         self.arm(exchange);
     }
 
@@ -297,7 +297,7 @@ impl Worker {
 
     /// Tells outlier detection how an attempt ended.
     pub(super) fn observe(&mut self, exchange: &Exchange, fared: Fared) {
-        let (Some(host), Some(cluster)) = (&exchange.host, &exchange.counted.cluster) else { return };
+        let (Some(host), Some(cluster)) = (&exchange.target.host, &exchange.counted.cluster) else { return };
         if matches!(fared, Fared::Answered(500..) | Fared::Failed | Fared::TimedOut) {
             bump(&host.errors, 1);
         }

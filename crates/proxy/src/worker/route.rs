@@ -144,16 +144,16 @@ impl Worker {
         body: &[u8],
     ) {
         self.telemetry.shard.inc(http.stats.rq_total);
-        if exchange.redirect_to_path {
+        if exchange.path.is_redirect() {
             self.telemetry.shard.inc(http.stats.downstream_rq_redirected_with_normalized_path);
-            let location = std::mem::take(&mut exchange.path);
+            let location = exchange.path.take();
             self.redirect(id, exchange, 307, &location, "path_normalized_redirect");
             return;
         }
         match self.decide_route(http, &mut exchange) {
             Some(Upgrade::Refused) => self.refuse_upgrade(key, id, exchange, http),
             found => {
-                exchange.terminates = found == Some(Upgrade::Terminate);
+                exchange.tunnel.set_ends_here(found == Some(Upgrade::Terminate));
                 self.limit_stream(&mut exchange, http);
                 self.filters_in(id, exchange, body);
             }
@@ -165,17 +165,17 @@ impl Worker {
     fn decide_route(&mut self, http: &Rc<HttpChain>, exchange: &mut Exchange) -> Option<Upgrade> {
         let snapshot = self.snapshot.clone();
         let Some(table) = table(http, &snapshot) else {
-            exchange.route = Some(Routed::nowhere(http, &snapshot));
+            exchange.target.route = Some(Routed::nowhere(http, &snapshot));
             return None;
         };
         let decision = table.decide(&*exchange, self.random.next_u64());
-        exchange.route = Some(routed(http, &snapshot, &decision, exchange));
+        exchange.target.route = Some(routed(http, &snapshot, &decision, exchange));
         upgrade(http, exchange, &decision)
     }
 
     /// The filters have let the request pass: what its route says is done.
     pub(super) fn act(&mut self, id: ExchangeId, exchange: Box<Exchange>, body: &[u8]) {
-        let Some(routed) = &exchange.route else { return self.not_routed(id, exchange) };
+        let Some(routed) = &exchange.target.route else { return self.not_routed(id, exchange) };
         let (http, snapshot, verdict) = (routed.http.clone(), routed.snapshot.clone(), routed.verdict);
         let found = table(&http, &snapshot).and_then(|table| table.resolve(routed.place));
         let shard = &self.telemetry.shard;
@@ -239,7 +239,7 @@ impl Worker {
             return self.attempt(id, exchange, body);
         }
         exchange.phase = Phase::Unended;
-        exchange.wake = Deadline::NEVER;
+        exchange.times.wake = Deadline::NEVER;
         self.arm(&mut exchange);
         self.exchanges.put_back(id, exchange);
     }

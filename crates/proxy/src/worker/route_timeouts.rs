@@ -14,30 +14,30 @@ impl Worker {
     /// The limits of the stream as a whole: they run while filters have the request, too.
     pub(super) fn limit_stream(&mut self, exchange: &mut Exchange, http: &HttpChain) {
         let timeouts = &http.settings.timeouts;
-        let forward = exchange.route.as_ref().and_then(Routed::forward);
+        let forward = exchange.target.route.as_ref().and_then(Routed::forward);
         let grpc = exchange.head_view().only(HeaderId::GrpcTimeout).and_then(parse_timeout);
         let duration = match forward {
             Some(forward) => forward.stream_duration(timeouts.max_stream_duration, grpc),
             None => timeouts.max_stream_duration,
         };
-        exchange.idle_timeout = match forward.and_then(|forward| forward.idle_timeout) {
+        exchange.times.idle_timeout = match forward.and_then(|forward| forward.idle_timeout) {
             Some(idle) => Some(idle).filter(|idle| !idle.is_zero()),
             None => timeouts.stream_idle,
         };
         if let Some(duration) = duration {
-            exchange.duration_deadline = Deadline(exchange.started.after(duration));
+            exchange.times.duration_deadline = Deadline(exchange.times.started.after(duration));
         }
         if let Some(timeout) = timeouts.request {
-            exchange.request_deadline = Deadline(exchange.started.after(timeout));
+            exchange.times.request_deadline = Deadline(exchange.times.started.after(timeout));
         }
-        if let Some(idle) = exchange.idle_timeout {
-            exchange.idle_deadline = Deadline(self.now.after(idle));
+        if let Some(idle) = exchange.times.idle_timeout {
+            exchange.times.idle_deadline = Deadline(self.now.after(idle));
         }
     }
 
     /// The route's timeouts, which run from when the filters have let the request pass.
     pub(super) fn limit_time(&mut self, exchange: &mut Exchange) {
-        let Some(forward) = exchange.route.as_ref().and_then(Routed::forward) else { return };
+        let Some(forward) = exchange.target.route.as_ref().and_then(Routed::forward) else { return };
         let mut timeout = forward.timeout;
         let grpc = exchange.head_view().only(HeaderId::GrpcTimeout).and_then(parse_timeout);
         if let Some(longest) = forward.grpc_timeout_max
@@ -46,20 +46,22 @@ impl Worker {
             timeout = Some(if longest.is_zero() { asked } else { asked.min(longest) });
         }
         let from_client = grpc.is_some() && timeout == grpc;
-        match exchange.obeyed.timeout_millis {
+        match exchange.request.obeyed.timeout_millis {
             Some(0) => timeout = None,
             Some(millis) => timeout = Some(Duration::from_millis(millis)),
-            None => exchange.client_deadline = from_client,
+            None => exchange.times.client_deadline = from_client,
         }
-        let per_try = match exchange.obeyed.per_try_timeout_millis {
+        let per_try = match exchange.request.obeyed.per_try_timeout_millis {
             Some(millis) => Some(Duration::from_millis(millis)).filter(|timeout| !timeout.is_zero()),
             None => forward.retry.as_ref().and_then(|policy| policy.per_try_timeout),
         };
         // Envoy: a try may not take longer than all of it.
-        exchange.per_try_timeout = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
-        exchange.per_try_idle_timeout = forward.retry.as_ref().and_then(|policy| policy.per_try_idle_timeout);
-        exchange.route_timeout = timeout;
-        if exchange.request_done {
+        exchange.times.per_try_timeout =
+            per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
+        exchange.times.per_try_idle_timeout =
+            forward.retry.as_ref().and_then(|policy| policy.per_try_idle_timeout);
+        exchange.times.route_timeout = timeout;
+        if exchange.request.progress.is_whole() {
             self.start_route_timeout(exchange);
         }
     }
@@ -67,24 +69,24 @@ impl Worker {
     /// Tells the host how long it has for this attempt: the time of a try, or what is left of the route's (Envoy:
     /// `FilterUtility::setTimeoutHeaders`).
     pub(super) fn tell_time_left(&mut self, exchange: &mut Exchange) {
-        let Some(routed) = &exchange.route else { return };
+        let Some(routed) = &exchange.target.route else { return };
         let Some(forward) = routed.forward() else { return };
         let suppress = routed.http.settings.router.suppress_envoy_headers;
         let now = self.now;
         let left = |deadline: Deadline| (deadline != Deadline::NEVER).then(|| deadline.0.since(now));
         // Nothing would be taken for no limit.
         let least = Duration::from_millis(1);
-        let expected = exchange.per_try_timeout.or(exchange.route_timeout).map(|expected| {
-            let left = left(exchange.route_deadline).unwrap_or(expected);
+        let expected = exchange.times.per_try_timeout.or(exchange.times.route_timeout).map(|expected| {
+            let left = left(exchange.times.route_deadline).unwrap_or(expected);
             expected.min(left).max(least)
         });
         let has_grpc = exchange.head_view().only(HeaderId::GrpcTimeout).and_then(parse_timeout).is_some();
         let told = match (forward.grpc_timeout_max, expected) {
             (Some(_), Some(expected)) if exchange.is_grpc() => Some(expected),
-            _ if has_grpc => left(exchange.duration_deadline).map(|left| left.max(least)),
+            _ if has_grpc => left(exchange.times.duration_deadline).map(|left| left.max(least)),
             _ => None,
         };
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         if let Some(told) = told {
             // Not how long the client had asked for.
             let mut text = vec![];
@@ -100,8 +102,8 @@ impl Worker {
 
     /// The timeout runs from the moment the whole request has come.
     pub(super) fn start_route_timeout(&mut self, exchange: &mut Exchange) {
-        if let Some(timeout) = exchange.route_timeout {
-            exchange.route_deadline = Deadline(self.now.after(timeout));
+        if let Some(timeout) = exchange.times.route_timeout {
+            exchange.times.route_deadline = Deadline(self.now.after(timeout));
         }
     }
 
@@ -109,32 +111,27 @@ impl Worker {
     pub(super) fn request_complete(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         self.send_mirrors(&mut exchange);
-        if !exchange.response_started {
-            exchange.request_deadline = Deadline::NEVER;
+        if !exchange.response_began() {
+            exchange.times.request_deadline = Deadline::NEVER;
             self.start_route_timeout(&mut exchange);
             if exchange.phase == Phase::Attempt {
                 self.start_try_timeout(&mut exchange);
             }
             self.arm(&mut exchange);
         }
-        let finished = exchange.response_done;
-        if finished {
-            self.finish(id, exchange);
-        } else {
-            self.exchanges.put_back(id, exchange);
-        }
+        self.exchanges.put_back(id, exchange);
     }
 
     pub(super) fn start_try_timeout(&mut self, exchange: &mut Exchange) {
-        if let Some(timeout) = exchange.per_try_timeout
-            && exchange.request_done
+        if let Some(timeout) = exchange.times.per_try_timeout
+            && exchange.request.progress.is_whole()
         {
-            exchange.try_deadline = Deadline(self.now.after(timeout));
+            exchange.times.try_deadline = Deadline(self.now.after(timeout));
         }
-        if let Some(idle) = exchange.per_try_idle_timeout
+        if let Some(idle) = exchange.times.per_try_idle_timeout
             && exchange.request_whole()
         {
-            exchange.try_idle_deadline = Deadline(self.now.after(idle));
+            exchange.times.try_idle_deadline = Deadline(self.now.after(idle));
         }
     }
 }

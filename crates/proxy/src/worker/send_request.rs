@@ -27,18 +27,19 @@ impl Worker {
     ) {
         let now = self.now;
         exchange.phase = Phase::Attempt;
-        exchange.attempt_started = now;
-        exchange.interim = 0;
+        exchange.times.attempt_started = now;
+        exchange.response.interim = 0;
         let (host, introduce) = match self.conns.get_mut(key) {
             Some(Conn::Upstream(up)) => {
-                exchange.host_side = if exchange.terminates { HostSide::Raw(key) } else { HostSide::H1(key) };
+                exchange.host_side =
+                    if exchange.tunnel.ends_here() { HostSide::Raw(key) } else { HostSide::H1(key) };
                 up.exchange = Some(id);
                 up.reading = Reading::Head;
                 up.requests += 1;
                 up.answered = false;
                 up.sent_before = self.sockets.written(key);
-                exchange.upstream_local = up.local;
-                exchange.upstream_version = Some(Version::Http11);
+                exchange.response.upstream_local = up.local;
+                exchange.response.upstream_version = Some(Version::Http11);
                 (up.host.clone(), !std::mem::replace(&mut up.introduced, true))
             }
             Some(Conn::UpstreamH2(up)) => {
@@ -52,8 +53,8 @@ impl Worker {
                         self.telemetry.shard.inc(cluster.stats.upstream_cx_max_requests);
                     }
                 }
-                exchange.upstream_local = up.local;
-                exchange.upstream_version = Some(Version::Http2);
+                exchange.response.upstream_local = up.local;
+                exchange.response.upstream_version = Some(Version::Http2);
                 (up.host.clone(), !std::mem::replace(&mut up.introduced, true))
             }
             _ => {
@@ -78,7 +79,7 @@ impl Worker {
             }
         }
         let longest = host.cluster.config.borrow().max_stream_duration;
-        exchange.try_end = longest.map_or(Deadline::NEVER, |longest| Deadline(now.after(longest)));
+        exchange.times.try_end = longest.map_or(Deadline::NEVER, |longest| Deadline(now.after(longest)));
         self.start_try_timeout(&mut exchange);
         self.arm(&mut exchange);
         self.pace_client(&mut exchange, 0);
@@ -103,7 +104,7 @@ impl Worker {
     fn write_request_h1(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         if exchange.must_say_no_body() {
             exchange.edits.set_known(&head, HeaderId::ContentLength, b"0");
         }
@@ -114,7 +115,7 @@ impl Worker {
         }
         let random = || (u128::from(self.random.next_u64()) << 64) | u128::from(self.random.next_u64());
         exchange.give_websocket_key(random);
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         write_request(&head, &exchange.edits, &mut out);
         if exchange.client_side.is_h2() {
             // Payload without framing: what was kept and what came now.
@@ -138,11 +139,11 @@ impl Worker {
     /// Opens a stream for the request. False: the connection does not take it.
     pub(super) fn open_stream(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) -> bool {
         let Some(Conn::UpstreamH2(up)) = self.conns.get_mut(key) else { return false };
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         let upgrade = exchange.asks_for_tunnel();
         let bare = exchange.replay.is_empty() && body.is_empty() && exchange.trailers.is_empty();
-        let end = exchange.request_done && bare && !upgrade;
-        let scheme = exchange.scheme;
+        let end = exchange.request.progress.is_whole() && bare && !upgrade;
+        let scheme = exchange.request.scheme;
         let edits = &exchange.edits;
         self.shape.clear();
         if up.hop && exchange.web.is_none() {
@@ -151,7 +152,8 @@ impl Worker {
         let opened = up.codec.open_with_hop(&head, edits, scheme, end, exchange.id.token(), &self.shape);
         let Ok(stream) = opened else { return false };
         exchange.host_side = HostSide::H2(key, stream);
-        exchange.unframe = (!exchange.client_side.is_h2() && exchange.body_framing() == BodyFraming::Chunked)
+        exchange.request.unframe = (!exchange.client_side.is_h2()
+            && exchange.body_framing() == BodyFraming::Chunked)
             .then(|| Box::new(BodyReader::request(BodyFraming::Chunked, &self.shared.upstream_limits)));
         if !end && !upgrade {
             self.send_kept(exchange, body);
@@ -164,7 +166,7 @@ impl Worker {
     fn send_kept(&mut self, exchange: &mut Exchange, body: &[u8]) {
         let kept = std::mem::take(&mut exchange.replay);
         let trailers = std::mem::take(&mut exchange.trailers);
-        let end = exchange.request_done;
+        let end = exchange.request.progress.is_whole();
         if !exchange.client_side.is_h2() {
             // Kept as framed, trailers and all.
             self.send_body(exchange, &kept, &[], end && body.is_empty());
@@ -188,7 +190,7 @@ impl Worker {
 
     /// What was sent may have to be sent once more.
     fn keep_again(&mut self, exchange: &mut Exchange, kept: Vec<u8>, body: &[u8]) {
-        if exchange.replayable && kept.len() + body.len() <= self.replay_limit(exchange) {
+        if exchange.request.replayable && kept.len() + body.len() <= self.replay_limit(exchange) {
             exchange.replay = kept;
             exchange.replay.extend_from_slice(body);
         } else {
@@ -198,21 +200,21 @@ impl Worker {
 
     /// What differs from attempt to attempt.
     fn edit_for_attempt(&mut self, exchange: &mut Exchange, host: &HostRef, introduce: bool) {
-        let Some(routed) = &exchange.route else { return };
+        let Some(routed) = &exchange.target.route else { return };
         let count = routed.virtual_host().is_some_and(|host| host.attempt_count_in_request);
         let tell = routed.http.peer_metadata.is_some_and(|config| config.to_upstream) && introduce;
         let suppress = routed.http.settings.router.suppress_envoy_headers;
         let forwarded_host = routed.forward().is_some_and(|forward| forward.append_x_forwarded_host);
-        if exchange.auto_host && !host.hostname.is_empty() {
+        if exchange.target.auto_host && !host.hostname.is_empty() {
             set_host(exchange, host.hostname.as_bytes(), forwarded_host, suppress);
         }
         self.tell_time_left(exchange);
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         if count {
             exchange.edits.remove_known(&head, HeaderId::XEnvoyAttemptCount);
-            exchange.edits.append_number(HeaderId::XEnvoyAttemptCount, exchange.attempts.into());
+            exchange.edits.append_number(HeaderId::XEnvoyAttemptCount, exchange.target.attempts.into());
         }
-        if exchange.attempts > 1 {
+        if exchange.target.attempts > 1 {
             exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadata);
             exchange.edits.remove_known(&head, HeaderId::XEnvoyPeerMetadataId);
         }

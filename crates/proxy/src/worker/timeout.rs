@@ -54,14 +54,14 @@ impl Worker {
     /// Bytes moved: the stream is not idle.
     #[inline]
     pub(super) fn touch(&mut self, exchange: &mut Exchange) {
-        if let Some(idle) = exchange.idle_timeout {
-            exchange.idle_deadline = Deadline(self.now.after(idle));
+        if let Some(idle) = exchange.times.idle_timeout {
+            exchange.times.idle_deadline = Deadline(self.now.after(idle));
             // Later than before: the timer finds out by itself.
         }
-        if let Some(idle) = exchange.per_try_idle_timeout
-            && exchange.try_idle_deadline != Deadline::NEVER
+        if let Some(idle) = exchange.times.per_try_idle_timeout
+            && exchange.times.try_idle_deadline != Deadline::NEVER
         {
-            exchange.try_idle_deadline = Deadline(self.now.after(idle));
+            exchange.times.try_idle_deadline = Deadline(self.now.after(idle));
         }
     }
 
@@ -141,16 +141,19 @@ impl Worker {
     fn exchange_timeout(&mut self, id: ExchangeId) {
         let now = self.now;
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        if exchange.wake.passed(now) {
-            exchange.wake = Deadline::NEVER;
+        if exchange.times.wake.passed(now) {
+            exchange.times.wake = Deadline::NEVER;
             self.exchanges.put_back(id, exchange);
             self.wake(id);
             return;
         }
-        if exchange.duration_deadline.passed(now) {
+        if exchange.times.duration_deadline.passed(now) {
             return self.duration_reached(id, exchange);
         }
-        if exchange.request_deadline.passed(now) && !exchange.request_done && !exchange.response_started {
+        if exchange.times.request_deadline.passed(now)
+            && !exchange.request.progress.is_whole()
+            && !exchange.response_began()
+        {
             if let Some(client) = self.client(exchange.client_side.key()) {
                 let stats = client.http.stats.clone();
                 self.telemetry.shard.inc(stats.downstream_rq_timeout);
@@ -158,45 +161,45 @@ impl Worker {
             self.local_reply(id, exchange, 408, b"request timeout", Flags::NONE, "request_overall_timeout");
             return;
         }
-        if exchange.route_deadline.passed(now) {
-            exchange.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
+        if exchange.times.route_deadline.passed(now) {
+            exchange.response.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
             self.count_timeout(&exchange, false);
             if exchange.phase == Phase::Attempt {
                 // Envoy: `Filter::onResponseTimeout`.
                 self.observe(&exchange, Fared::TimedOut);
             }
-            if exchange.response_started {
-                exchange.details = "upstream_response_timeout".into();
+            if exchange.response_began() {
+                exchange.response.details = "upstream_response_timeout".into();
                 self.abort_exchange(id, exchange);
                 return;
             }
-            let status = if exchange.obeyed.timeout_alt_response { 204 } else { 504 };
+            let status = if exchange.request.obeyed.timeout_alt_response { 204 } else { 504 };
             // Envoy says UNAVAILABLE here too. A client that has set the deadline itself is told what it would have told
             // itself a moment later, whichever of the two is first.
-            let grpc = exchange.client_deadline.then_some(wire::grpc::Status::DEADLINE_EXCEEDED);
+            let grpc = exchange.times.client_deadline.then_some(wire::grpc::Status::DEADLINE_EXCEEDED);
             let details = "upstream_response_timeout";
             let reply =
                 Reply { grpc, ..Reply::new(status, b"upstream request timeout", Flags::NONE, details) };
             self.reply(id, exchange, &reply);
             return;
         }
-        if exchange.try_deadline.passed(now) && !exchange.response_started {
-            exchange.try_deadline = Deadline::NEVER;
+        if exchange.times.try_deadline.passed(now) && !exchange.response_began() {
+            exchange.times.try_deadline = Deadline::NEVER;
             self.count_timeout(&exchange, true);
             self.exchanges.put_back(id, exchange);
             self.per_try_timeout(id, model::retry::Outcome::PerTryTimeout);
             return;
         }
-        if exchange.try_idle_deadline.passed(now)
+        if exchange.times.try_idle_deadline.passed(now)
             && matches!(exchange.phase, Phase::Attempt | Phase::Response)
         {
-            exchange.try_idle_deadline = Deadline::NEVER;
+            exchange.times.try_idle_deadline = Deadline::NEVER;
             if let Some(cluster) = &exchange.counted.cluster {
                 self.telemetry.shard.inc(cluster.stats.upstream_rq_per_try_idle_timeout);
             }
-            if exchange.response_started {
-                exchange.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
-                exchange.details = "upstream_per_try_idle_timeout".into();
+            if exchange.response_began() {
+                exchange.response.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
+                exchange.response.details = "upstream_per_try_idle_timeout".into();
                 self.abort_exchange(id, exchange);
                 return;
             }
@@ -204,13 +207,13 @@ impl Worker {
             self.per_try_timeout(id, model::retry::Outcome::PerTryIdleTimeout);
             return;
         }
-        if exchange.try_end.passed(now) && matches!(exchange.phase, Phase::Attempt | Phase::Response) {
-            exchange.try_end = Deadline::NEVER;
+        if exchange.times.try_end.passed(now) && matches!(exchange.phase, Phase::Attempt | Phase::Response) {
+            exchange.times.try_end = Deadline::NEVER;
             if let Some(cluster) = &exchange.counted.cluster {
                 self.telemetry.shard.inc(cluster.stats.upstream_rq_max_duration_reached);
             }
-            if exchange.response_started {
-                exchange.details = "upstream_max_stream_duration_reached".into();
+            if exchange.response_began() {
+                exchange.response.details = "upstream_max_stream_duration_reached".into();
                 self.abort_exchange(id, exchange);
                 return;
             }
@@ -218,14 +221,14 @@ impl Worker {
             self.try_took_too_long(id);
             return;
         }
-        if exchange.idle_deadline.passed(now) {
-            exchange.flags.insert(Flags::STREAM_IDLE_TIMEOUT);
+        if exchange.times.idle_deadline.passed(now) {
+            exchange.response.flags.insert(Flags::STREAM_IDLE_TIMEOUT);
             if let Some(down) = self.client(exchange.client_side.key()) {
                 let stats = down.http.stats.clone();
                 self.telemetry.shard.inc(stats.downstream_rq_idle_timeout);
             }
-            if exchange.response_started {
-                exchange.details = "stream_idle_timeout".into();
+            if exchange.response_began() {
+                exchange.response.details = "stream_idle_timeout".into();
                 self.abort_exchange(id, exchange);
                 return;
             }
@@ -244,8 +247,8 @@ impl Worker {
             let stats = client.http.stats.clone();
             self.telemetry.shard.inc(stats.downstream_rq_max_duration_reached);
         }
-        if exchange.response_started {
-            exchange.details = "max_duration_timeout".into();
+        if exchange.response_began() {
+            exchange.response.details = "max_duration_timeout".into();
             self.abort_exchange(id, exchange);
             return;
         }
@@ -289,20 +292,20 @@ impl Worker {
 impl Exchange {
     /// All that may end.
     fn deadlines(&self, each: &mut impl FnMut(Time)) {
-        each(self.wake.0);
-        each(self.route_deadline.0);
-        each(self.duration_deadline.0);
-        if !self.request_done && !self.response_started {
-            each(self.request_deadline.0);
+        each(self.times.wake.0);
+        each(self.times.route_deadline.0);
+        each(self.times.duration_deadline.0);
+        if !self.request.progress.is_whole() && !self.response_began() {
+            each(self.times.request_deadline.0);
         }
         if matches!(self.phase, Phase::Attempt | Phase::Queued) {
-            each(self.try_deadline.0);
+            each(self.times.try_deadline.0);
         }
         if matches!(self.phase, Phase::Attempt | Phase::Response) {
-            each(self.try_idle_deadline.0);
-            each(self.try_end.0);
+            each(self.times.try_idle_deadline.0);
+            each(self.times.try_end.0);
         }
-        each(self.idle_deadline.0);
+        each(self.times.idle_deadline.0);
     }
 }
 

@@ -113,8 +113,8 @@ impl Worker {
         }
         let head = self.response.response(bytes);
         if head.is_interim() {
-            exchange.interim += 1;
-            let fits = exchange.interim <= INTERIM_LIMIT;
+            exchange.response.interim += 1;
+            let fits = exchange.response.interim <= INTERIM_LIMIT;
             if fits {
                 self.pass_interim(&mut exchange, bytes);
             }
@@ -127,8 +127,8 @@ impl Worker {
             }
             return Step::Used(length);
         }
-        if exchange.first_byte == crate::clock::Time::default() {
-            exchange.first_byte = self.now;
+        if exchange.times.first_byte == crate::clock::Time::default() {
+            exchange.times.first_byte = self.now;
         }
         if let Some(wait) = self.retry_response(&mut exchange, bytes) {
             self.back_off(id, &mut exchange, wait);
@@ -167,7 +167,7 @@ impl Worker {
         let result = self.take_body(key, &mut exchange, bytes, &mut out);
         let step = match result {
             Ok((used, forward, done)) => {
-                let body = if exchange.response_framing == Framing::Same {
+                let body = if exchange.response.framing == Framing::Same {
                     bytes.get(..forward).unwrap_or_default()
                 } else {
                     &[]
@@ -220,7 +220,7 @@ impl Worker {
         out: &mut Vec<u8>,
     ) -> Result<(usize, usize, bool), wire::Reject> {
         let Some(up) = self.upstream(key) else { return Ok((bytes.len(), 0, false)) };
-        let outcome = match exchange.response_framing {
+        let outcome = match exchange.response.framing {
             Framing::Same => {
                 let advance = up.body.advance(bytes)?;
                 if advance.tail {
@@ -247,7 +247,7 @@ impl Worker {
                 (at, 0, done)
             }
         };
-        exchange.sent = up.body.payload();
+        exchange.response.sent = up.body.payload();
         Ok(outcome)
     }
 
@@ -273,7 +273,7 @@ impl Worker {
             self.discard_upstream(key);
             return;
         };
-        if exchange.tunnel {
+        if exchange.tunnel.is_open() {
             if error.is_some() {
                 self.finish_tunnel(id);
             } else {
@@ -303,7 +303,7 @@ impl Worker {
         let id = up.exchange;
         match id.and_then(|id| self.exchanges.get_mut(id)) {
             Some(exchange) => {
-                exchange.upstream_local = local;
+                exchange.response.upstream_local = local;
                 self.sockets.set_deadline(key, crate::clock::Time::NEVER);
             }
             // The one it was made for has gone.

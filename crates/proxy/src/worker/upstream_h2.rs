@@ -148,8 +148,8 @@ impl Worker {
         }
         let head = self.response.response(&text);
         if head.is_interim() {
-            exchange.interim += 1;
-            if exchange.interim <= super::upstream::INTERIM_LIMIT {
+            exchange.response.interim += 1;
+            if exchange.response.interim <= super::upstream::INTERIM_LIMIT {
                 self.pass_interim(&mut exchange, &text);
                 self.exchanges.put_back(id, exchange);
             } else {
@@ -160,8 +160,8 @@ impl Worker {
             self.response_text = text;
             return;
         }
-        if exchange.first_byte == Time::default() {
-            exchange.first_byte = self.now;
+        if exchange.times.first_byte == Time::default() {
+            exchange.times.first_byte = self.now;
         }
         if let Some(wait) = self.retry_response(&mut exchange, &text) {
             self.back_off(id, &mut exchange, wait);
@@ -179,15 +179,15 @@ impl Worker {
 
     fn h2_response_body(&mut self, key: Key, id: ExchangeId, stream: Stream, bytes: &[u8], end: bool) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        exchange.sent += bytes.len() as u64;
+        exchange.response.sent += bytes.len() as u64;
         if let Some(call) = &mut exchange.call {
             call.keep(bytes);
         }
         self.touch(&mut exchange);
-        let tunnel = exchange.tunnel;
+        let tunnel = exchange.tunnel.is_open();
         self.pass_payload(&mut exchange, bytes, end && !tunnel);
         if self.client_is_behind(&exchange) {
-            exchange.held_up += bytes.len();
+            exchange.response.held += bytes.len();
         } else {
             up_consume(self, key, stream, bytes.len());
         }
@@ -209,7 +209,7 @@ impl Worker {
     /// The stream of an attempt was reset.
     fn h2_attempt_reset(&mut self, key: Key, id: ExchangeId, code: ErrorCode, by: By) {
         let Some(exchange) = self.exchanges.get(id) else { return };
-        let (phase, tunnel) = (exchange.phase, exchange.tunnel);
+        let (phase, tunnel) = (exchange.phase, exchange.tunnel.is_open());
         if let Some(Conn::UpstreamH2(up)) = self.conns.get(key) {
             let (shard, stats) = (&self.telemetry.shard, &up.host.cluster.stats);
             match by {
@@ -243,7 +243,7 @@ impl Worker {
         up.local = local;
         for id in up.exchanges() {
             if let Some(exchange) = self.exchanges.get_mut(id) {
-                exchange.upstream_local = local;
+                exchange.response.upstream_local = local;
             }
             self.attempt_connected(id);
         }
@@ -295,13 +295,13 @@ impl Worker {
         }
         for id in ids {
             let Some(exchange) = self.exchanges.get(id) else { continue };
-            if exchange.tunnel || exchange.phase == Phase::Response {
+            if exchange.tunnel.is_open() || exchange.phase == Phase::Response {
                 self.response_cut_short(id, reset.is_some());
             } else if connecting {
                 self.attempt_failed(key, id, Reset::could_not_connect(error), Outcome::ConnectFailure);
             } else if let Some(reset) = &reset {
                 self.attempt_failed(key, id, reset.clone(), Outcome::Reset { request_sent: true });
-            } else if heard >= exchange.attempt_started
+            } else if heard >= exchange.times.attempt_started
                 || requests < 2
                 || !self.send_elsewhere(id, Unprocessed::Maybe)
             {
@@ -392,7 +392,7 @@ impl Worker {
     pub(super) fn note_trailers(exchange: &mut super::exchange::Exchange, section: &[u8]) {
         let trailers = wire::h2::Trailers::from_section(section);
         if let Some(status) = trailers.header(HeaderId::GrpcStatus.name().as_bytes()) {
-            exchange.grpc_status =
+            exchange.response.grpc_status =
                 wire::text::parse_decimal(status).and_then(|status| u8::try_from(status).ok());
         }
     }

@@ -15,7 +15,7 @@ impl RequestView for Exchange {
     }
 
     fn path(&self) -> &[u8] {
-        if self.path_changed { &self.path } else { self.head_view().path() }
+        self.path.changed().unwrap_or(self.head_view().path())
     }
 
     fn host(&self) -> &[u8] {
@@ -23,11 +23,11 @@ impl RequestView for Exchange {
     }
 
     fn scheme(&self) -> &[u8] {
-        self.scheme.name().as_bytes()
+        self.request.scheme.name().as_bytes()
     }
 
     fn forwarded_proto(&self) -> ForwardedProto {
-        self.forwarded_proto
+        self.request.forwarded_proto
     }
 
     fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> Option<bool> {
@@ -82,21 +82,21 @@ impl Values for TemplateValues<'_> {
             Variable::DownstreamLocalPort => text(&self.origin.local.port().to_string()),
             Variable::RequestedServerName => text(&self.origin.server_name),
             Variable::UpstreamHost | Variable::UpstreamRemoteAddress => {
-                text(&address(exchange.upstream_remote))
+                text(&address(exchange.response.upstream_remote))
             }
-            Variable::UpstreamLocalAddress => text(&address(exchange.upstream_local)),
+            Variable::UpstreamLocalAddress => text(&address(exchange.response.upstream_local)),
             Variable::UpstreamCluster => text(self.cluster),
             Variable::Protocol => text(exchange.head_view().version().name()),
             Variable::RouteName => text(exchange.route_name()),
-            Variable::ResponseFlags => text(&exchange.flags.to_string()),
-            Variable::ResponseCodeDetails => text(&exchange.details),
-            Variable::ResponseCode => number(exchange.status.into(), out),
-            Variable::BytesReceived => number(exchange.received, out),
-            Variable::BytesSent => number(exchange.sent, out),
+            Variable::ResponseFlags => text(&exchange.response.flags.to_string()),
+            Variable::ResponseCodeDetails => text(&exchange.response.details),
+            Variable::ResponseCode => number(exchange.response.status.into(), out),
+            Variable::BytesReceived => number(exchange.request.received, out),
+            Variable::BytesSent => number(exchange.response.sent, out),
             Variable::StartTime => number(self.unix_nanos / 1_000_000_000, out),
             Variable::Hostname => text(&std::env::var("HOSTNAME").unwrap_or_default()),
             Variable::EnvironmentVariable(name) => text(&std::env::var(&**name).unwrap_or_default()),
-            Variable::StreamId => match &exchange.request_id {
+            Variable::StreamId => match &exchange.request.id {
                 Some(id) => {
                     out.extend_from_slice(id);
                     true

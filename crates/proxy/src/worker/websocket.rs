@@ -19,7 +19,7 @@ impl Exchange {
     /// An HTTP/1 host wants a key, which an HTTP/2 client did not have to send.
     #[inline]
     pub fn give_websocket_key(&mut self, random: impl FnOnce() -> u128) {
-        let head: RequestHead<'_> = self.request.request(&self.head);
+        let head: RequestHead<'_> = self.head_storage.request(&self.head);
         if head.upgrade().is_some() && head.version() == Version::Http2 {
             // At the second attempt it has the key of the first.
             let key = websocket::add_key(&head, &mut self.edits, random());

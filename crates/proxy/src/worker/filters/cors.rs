@@ -27,7 +27,7 @@ impl Worker {
         exchange: &mut Exchange,
     ) -> Step {
         // Envoy: a route that redirects or answers by itself has no policy.
-        let forwards = exchange.route.as_ref().is_some_and(|routed| routed.forwards());
+        let forwards = exchange.target.route.as_ref().is_some_and(|routed| routed.forwards());
         let Some(policy) = policy.filter(|_| forwards) else { return Step::Next };
         let shard = &self.telemetry.shard;
         let (answer, here) = match policy.decide(&*exchange, self.random.next_u64()) {

@@ -65,7 +65,7 @@ impl Worker {
 
     /// Decides on the request. False: nothing is injected.
     fn inject(&mut self, filter: &FaultFilter, fault: &Fault, exchange: &mut Exchange) -> bool {
-        let Some(routed) = &exchange.route else { return false };
+        let Some(routed) = &exchange.target.route else { return false };
         let stats = &routed.http.stats;
         if fault.max_active.is_some_and(|most| filter.active.load(Relaxed) >= most) {
             self.telemetry.shard.inc(stats.fault_faults_overflow);
@@ -79,7 +79,7 @@ impl Worker {
         }
         if decided.delay.is_some() {
             self.telemetry.shard.inc(stats.fault_delays_injected);
-            exchange.flags.insert(Flags::DELAY_INJECTED);
+            exchange.response.flags.insert(Flags::DELAY_INJECTED);
         }
         let until = decided.delay.map(|delay| self.now.after(delay));
         exchange.filter_state().fault = Some(Injected::new(&filter.active, until, decided.abort));
@@ -87,7 +87,7 @@ impl Worker {
     }
 
     fn abort(&mut self, exchange: &mut Exchange, abort: Abort) -> Step {
-        if let Some(routed) = &exchange.route {
+        if let Some(routed) = &exchange.target.route {
             self.telemetry.shard.inc(routed.http.stats.fault_aborts_injected);
         }
         let reply = FilterReply {
@@ -100,7 +100,7 @@ impl Worker {
         Step::Reply(match abort {
             Abort::Status(status) => FilterReply { status, body: b"fault filter abort", ..reply },
             Abort::Grpc(status) => {
-                exchange.grpc_status = u8::try_from(status).ok();
+                exchange.response.grpc_status = u8::try_from(status).ok();
                 let headers = vec![
                     ("content-type", b"application/grpc".to_vec()),
                     ("grpc-status", status.to_string().into_bytes()),

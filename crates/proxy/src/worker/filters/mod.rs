@@ -74,7 +74,7 @@ impl Exchange {
 impl Worker {
     /// From the filter at `exchange.filter_at` on. `body`: what has come of the request's body and is not kept yet.
     pub(super) fn filters_in(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, body: &[u8]) {
-        let Some(routed) = &exchange.route else { return self.act(id, exchange, body) };
+        let Some(routed) = &exchange.target.route else { return self.act(id, exchange, body) };
         let http = routed.http.clone();
         if http.filters.is_empty() {
             return self.act(id, exchange, body);
@@ -103,7 +103,7 @@ impl Worker {
                 Step::Reply(reply) => return self.filter_reply(id, exchange, &reply),
                 Step::WaitUntil(time) => {
                     exchange.phase = Phase::Filters;
-                    exchange.wake = Deadline(time);
+                    exchange.times.wake = Deadline(time);
                     self.keep_for_replay(&mut exchange, &body, &[]);
                     self.pace_client(&mut exchange, 0);
                     self.arm(&mut exchange);
@@ -129,7 +129,7 @@ pub(super) fn filters_out(
     introduction: Option<&crate::peer::Introduction>,
     edit: &mut dyn FnMut(Edit<'_>),
 ) {
-    let Some(routed) = &exchange.route else { return };
+    let Some(routed) = &exchange.target.route else { return };
     for filter in routed.http.filters.iter().rev() {
         match &filter.kind {
             HttpFilter::Cors => cors::out(exchange, edit),

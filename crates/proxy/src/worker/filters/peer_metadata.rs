@@ -18,7 +18,7 @@ pub(super) struct Introduced {
 
 impl Worker {
     pub(super) fn peer_metadata_in(&mut self, config: PeerMetadata, exchange: &mut Exchange) -> Step {
-        let head = exchange.request.request(&exchange.head);
+        let head = exchange.head_storage.request(&exchange.head);
         let told = head.known(HeaderId::XEnvoyPeerMetadata);
         let introduced =
             Introduced { metadata: told.is_some(), id: head.known(HeaderId::XEnvoyPeerMetadataId).is_some() };
