@@ -117,31 +117,30 @@ impl Socket {
 }
 
 impl Layered {
-    /// One record for both parts where they are small.
-    fn write(
-        &mut self,
-        stream: &Stream,
-        head: &[u8],
-        body: &[u8],
-        joined: &mut Vec<u8>,
-    ) -> io::Result<usize> {
-        if head.is_empty() || body.is_empty() {
-            return self.layer.write(stream, if head.is_empty() { body } else { head });
-        }
-        if head.len() + body.len() <= COPY_LIMIT {
+    /// Writes until the layer takes no more: as after a short write of the kernel's, an event will say when it does.
+    fn write(&mut self, stream: &Stream, head: &[u8], body: &[u8], joined: &mut Vec<u8>) -> io::Result<usize> {
+        let small = !head.is_empty() && !body.is_empty() && head.len() + body.len() <= COPY_LIMIT;
+        if small {
+            // One record for both.
             joined.clear();
             joined.extend_from_slice(head);
             joined.extend_from_slice(body);
-            return self.layer.write(stream, joined);
         }
-        let sent = self.layer.write(stream, head)?;
-        if sent < head.len() {
-            return Ok(sent);
+        let parts: [&[u8]; 2] = if small { [joined, &[]] } else { [head, body] };
+        let mut taken = 0;
+        for mut part in parts {
+            while !part.is_empty() {
+                match self.layer.write(stream, part) {
+                    Ok(0) => return Ok(taken),
+                    Ok(sent) => {
+                        taken += sent;
+                        part = part.get(sent..).unwrap_or_default();
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken > 0 => return Ok(taken),
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        match self.layer.write(stream, body) {
-            Ok(more) => Ok(sent + more),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(sent),
-            Err(error) => Err(error),
-        }
+        Ok(taken)
     }
 }

@@ -19,8 +19,8 @@ pub trait Layer: Send {
     /// Reads for the owner. `WouldBlock` only where neither the layer nor the stream has anything more; 0 when the peer has
     /// said that it sends no more. An end of the stream that nobody announced is for the layer to judge.
     fn read(&mut self, stream: &Stream, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Takes bytes of the owner and sends what goes. While something of what it took before is held back, it takes nothing:
-    /// `WouldBlock`.
+    /// Takes bytes of the owner, at least one, and sends what goes. While something of what it took before is held back, it
+    /// takes nothing: `WouldBlock`, which it says for no other reason.
     fn write(&mut self, stream: &Stream, bytes: &[u8]) -> io::Result<usize>;
     /// Sends what is held back. `WouldBlock`: not all of it has gone.
     fn flush(&mut self, stream: &Stream) -> io::Result<()>;

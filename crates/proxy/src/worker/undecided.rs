@@ -111,7 +111,8 @@ impl Worker {
     }
 
     fn fail_waiting(&mut self, host: &HostRef, reset: &Reset) {
-        for id in std::mem::take(&mut *host.queue.borrow_mut()) {
+        let waiting = std::mem::take(&mut *host.queue.borrow_mut());
+        for id in waiting {
             if let Some(exchange) =
                 self.exchanges.get_mut(id).filter(|exchange| exchange.phase == Phase::Queued)
             {
