@@ -118,7 +118,13 @@ impl Socket {
 
 impl Layered {
     /// Writes until the layer takes no more: as after a short write of the kernel's, an event will say when it does.
-    fn write(&mut self, stream: &Stream, head: &[u8], body: &[u8], joined: &mut Vec<u8>) -> io::Result<usize> {
+    fn write(
+        &mut self,
+        stream: &Stream,
+        head: &[u8],
+        body: &[u8],
+        joined: &mut Vec<u8>,
+    ) -> io::Result<usize> {
         let small = !head.is_empty() && !body.is_empty() && head.len() + body.len() <= COPY_LIMIT;
         if small {
             // One record for both.
