@@ -4,6 +4,7 @@
 //! in fragments (RUSTSEC-2024-0399).
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// What the first bytes are to TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +142,7 @@ fn parse_hello(message: &[u8]) -> Option<ClientHello> {
     Some(hello)
 }
 
-/// RFC 6066 §3: a list of which only one name of type host_name (0) may be there.
+/// RFC 6066 §3: a list of which only one name of type host_name (0) may be there, and that not a literal address.
 fn parse_server_name(body: &[u8], hello: &mut ClientHello) -> Option<()> {
     let mut reader = Reader(body);
     let mut list = Reader(reader.block16()?);
@@ -155,7 +156,9 @@ fn parse_server_name(body: &[u8], hello: &mut ClientHello) -> Option<()> {
     }
     let valid = !name.is_empty() && name.len() <= 255 && name.iter().all(|byte| (0x21..=0x7e).contains(byte));
     match std::str::from_utf8(name) {
-        Ok(name) if valid => hello.server_name = Some(name.to_ascii_lowercase()),
+        Ok(name) if valid && name.parse::<IpAddr>().is_err() => {
+            hello.server_name = Some(name.to_ascii_lowercase());
+        }
         _ => hello.invalid_server_name = true,
     }
     Some(())

@@ -59,8 +59,8 @@ fn name_and_alpn_under_every_fragmentation_and_split() {
 
 #[test]
 fn server_names_that_are_none() {
-    // bad-inputs M-08.
-    for name in [&b""[..], b"a\0b", b"a b", &[b'a'; 300], "bücher".as_bytes()] {
+    // bad-inputs M-08; RFC 6066 §3: literal addresses.
+    for name in [&b""[..], b"127.0.0.1", b"fe80::1", b"a\0b", b"a b", &[b'a'; 300], "bücher".as_bytes()] {
         let Sniff::Tls(hello) = inspect(&records(&hello(Some(name), &[]), 4096)) else { panic!("{name:?}") };
         assert_eq!((hello.server_name, hello.invalid_server_name), (None, true));
     }
