@@ -30,6 +30,12 @@ impl Budget {
         Budget { limit, held: 0, next: Time::default() }
     }
 
+    /// More is kept than when it was counted: what comes faster than that is known at once.
+    #[inline]
+    pub fn keep(&mut self, bytes: usize) {
+        self.held = self.held.saturating_add(bytes);
+    }
+
     fn is_spent(&self) -> bool {
         self.held > self.limit
     }

@@ -84,6 +84,7 @@ impl Worker {
             series: None,
             early: bytes.to_vec(),
         };
+        self.budget.keep(bytes.len());
         self.put(key, Conn::TcpDownstream(Box::new(session)));
         if self.is_out_of_memory() {
             if let Some(session) = self.session(key) {
@@ -92,6 +93,8 @@ impl Worker {
             self.finish_tcp(key, true);
             return;
         }
+        // As Envoy: until its host is connected to, a client is not read on. What it sends ahead stays in the kernel's buffers.
+        self.sockets.pause(key);
         let snapshot = self.snapshot.clone();
         let state = self.clusters.get(&snapshot, cluster.id, self.now);
         let Some(state) = state else {
@@ -253,8 +256,11 @@ impl Worker {
                 self.sockets.backlog(up)
             }
             _ => {
+                let before = session.early.capacity();
                 session.early.extend_from_slice(bytes);
-                session.early.len()
+                let (kept, length) = (session.early.capacity() - before, session.early.len());
+                self.budget.keep(kept);
+                length
             }
         };
         if waiting > self.ration().min(bound) {
