@@ -1,6 +1,8 @@
 //! A proxy from a static configuration, hosts that do as they are told, a client that speaks bytes.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod cost;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
