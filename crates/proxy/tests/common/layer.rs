@@ -1,6 +1,8 @@
 //! A transport of the tests, in the place of TLS: a handshake of two round trips, then records. It holds bytes back,
 //! gives them in small pieces, says late which protocol is spoken, and who the peer is.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -85,8 +87,7 @@ impl LateLayer {
     }
 
     fn say(&mut self, record: &[u8]) {
-        self.held.extend((record.len() as u16).to_be_bytes());
-        self.held.extend(record.iter().map(|byte| byte ^ MASK));
+        self.held.extend(self::record(record));
     }
 
     /// The next record, read as far as need be.
@@ -201,4 +202,20 @@ impl Layer for LateLayer {
         }
         self.push(stream)
     }
+}
+
+/// A record as it travels.
+pub fn record(bytes: &[u8]) -> Vec<u8> {
+    let length = (bytes.len() as u16).to_be_bytes();
+    length.into_iter().chain(bytes.iter().map(|byte| byte ^ MASK)).collect()
+}
+
+/// The next record a blocking client gets.
+pub fn read_record(stream: &mut std::net::TcpStream) -> Vec<u8> {
+    use std::io::Read;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes.into_iter().map(|byte| byte ^ MASK).collect()
 }
