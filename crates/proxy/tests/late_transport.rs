@@ -260,3 +260,60 @@ fn a_handshake_that_fails_or_takes_too_long_is_a_failed_connect() {
         assert!(near.count("envoy_cluster_upstream_cx_connect_fail", &["far"]) > 0, "{what}");
     }
 }
+
+/// TCP through it: each direction ends by itself, and the end is announced.
+#[test]
+fn a_tunnel_passes_all_bytes_and_each_end_by_itself() {
+    let late = Late::picking(&[""]);
+    let host = Host::start(|connection| {
+        let mut all = vec![];
+        loop {
+            match connection.read_some() {
+                bytes if bytes.is_empty() => break,
+                bytes => all.extend(bytes),
+            }
+        }
+        connection.say(&String::from_utf8(all).unwrap().to_uppercase());
+    });
+    let tcp = |cluster: &str| {
+        let url = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+        common::listener("main", typed(url, json!({ "stat_prefix": "tcp", "cluster": cluster })))
+    };
+    let mut inner = tcp("app");
+    inner["filter_chains"][0]["transport_socket"] =
+        tls("DownstreamTlsContext", json!({ "common_tls_context": {} }));
+    let far = Proxy::with(inner, &[common::cluster("app", &[host.address])], options(&late));
+    let mut cluster = common::cluster("far", &[far.address]);
+    cluster["transport_socket"] = tls("UpstreamTlsContext", json!({ "common_tls_context": {} }));
+    let near = Proxy::with(tcp("far"), &[cluster], options(&late));
+    let mut client = near.client();
+    let text = "abcdefgh".repeat(100_000);
+    client.say(&text);
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.rest(), text.to_uppercase().into_bytes());
+    assert_eq!(late.ends.load(SeqCst), 2, "by either proxy");
+}
+
+/// Checks are made as requests are: a host that cannot shake hands is not healthy, though it can be connected to.
+#[test]
+fn a_health_check_by_tcp_shakes_hands() {
+    let late = Late::picking(&["http/1.1"]);
+    let host = Host::saying("ok");
+    let far = far(&late, &host, http(to("app")));
+    let deaf = Host::start(|connection| while !connection.read_some().is_empty() {});
+    for (address, status) in [(far.address, 200), (deaf.address, 503)] {
+        let near = near_at(&late, address, http(to("far")), |cluster| {
+            cluster["connect_timeout"] = "0.2s".into();
+            cluster["common_lb_config"] = json!({ "healthy_panic_threshold": {} });
+            cluster["health_checks"] = json!([{ "timeout": "0.2s", "interval": "0.1s",
+                "unhealthy_threshold": 1, "healthy_threshold": 1, "tcp_health_check": {} }]);
+        });
+        let name = if status == 200 { "success" } else { "failure" };
+        let name = format!("envoy_cluster_health_check_{name}");
+        eventually(&name, || near.count(&name, &["far"]) > 0);
+        let answer = near.get("/");
+        assert_eq!(answer.status, status);
+        let unhealthy = answer.body.contains("no healthy upstream");
+        assert_eq!(unhealthy, status == 503, "{}", answer.body);
+    }
+}

@@ -5,11 +5,11 @@
 //! | step | file | what happens |
 //! |---|---|---|
 //! | 1 | `accept` | the connection is taken; its listener and original destination are found |
-//! | 2 | `inspect` | its first bytes are looked at, the filter chain is picked |
+//! | 2 | `inspect`, `handshake` | its first bytes are looked at, the filter chain is picked; a layer (TLS) shakes hands |
 //! | 3 | `downstream`, `downstream_h2` | its bytes are cut into messages |
 //! | 4 | `request` | the head is checked; what the client says about itself is believed or not |
 //! | 5 | `route`, `request_edits`, `route_timeouts` | filters, where to, what changes, how long it may take |
-//! | 6 | `attempt`, `pool`, `send_request` | a host, a connection to it, the request on its way |
+//! | 6 | `attempt`, `pool`, `undecided`, `send_request` | a host, a connection to it, the request on its way |
 //! | 7 | `forward`, `client_side`, `host_side`, `upstream`, `upstream_h2` | bodies both ways under backpressure; the host's bytes cut into responses |
 //! | 8 | `response`, `retry` | the response edited and passed on, or another attempt |
 //! | 9 | `finish` | counted, logged; the connections are free for the next |

@@ -68,20 +68,25 @@ impl Worker {
         })
     }
 
-    /// Begins a connection to a host, of HTTP or not. `slot`: its place in the breaker of connections. The host's
-    /// transport decides what may be sent on it: where that is not spoken, nothing is connected.
+    /// Begins a connection to a host, of HTTP or not. `slot`: its place in the breaker of connections.
     pub(super) fn connect_to(
         &mut self,
         config: &ClusterConfig,
         host: &HostRef,
         slot: Taken,
     ) -> io::Result<(Key, ConnectionSlot)> {
+        self.telemetry.shard.inc(host.cluster.stats.upstream_cx_total);
+        host.cluster.health.note_used();
+        let key = self.open_socket(config, host)?;
+        Ok((key, ConnectionSlot::new(host, slot)))
+    }
+
+    /// A socket that connects to a host, with the layer of its transport.
+    pub(super) fn open_socket(&mut self, config: &ClusterConfig, host: &HostRef) -> io::Result<Key> {
         let layer = match &host.key.transport {
             UpstreamTransport::RawBuffer => None,
             UpstreamTransport::Tls(tls) => Some(self.layer_to(tls, config, host)?),
         };
-        self.telemetry.shard.inc(host.cluster.stats.upstream_cx_total);
-        host.cluster.health.note_used();
         let network = self.sockets.network();
         let (stream, connecting) = connect::connect(network, &self.shared, config, host.address)?;
         let key = self.sockets.add(stream, Side::Host { connecting })?;
@@ -91,7 +96,7 @@ impl Worker {
                 self.read_later(key);
             }
         }
-        Ok((key, ConnectionSlot::new(host, slot)))
+        Ok(key)
     }
 
     pub(super) fn new_connection(
@@ -170,16 +175,8 @@ impl Worker {
         }
         // The client of its last answer may not have kept up: the next one's shall not wait for that.
         self.resume(key);
-        loop {
-            let Some(id) = host.queue.borrow_mut().pop_front() else { break };
-            if let Some(exchange) = self.exchanges.take(id) {
-                if exchange.phase != Phase::Queued {
-                    self.exchanges.put_back(id, exchange);
-                    continue;
-                }
-                self.send_waiting(id, exchange, key);
-                return;
-            }
+        if let Some((id, exchange)) = self.next_waiting(&host) {
+            return self.send_waiting(id, exchange, key);
         }
         let idle = config.idle_timeout.into_iter().chain(host.idle_limit.get().retire_after(now)).min();
         let deadline = idle.map_or(Time::NEVER, |idle| now.after(idle));

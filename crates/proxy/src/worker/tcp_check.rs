@@ -5,8 +5,7 @@ use model::health_check::{CheckResult, Probe};
 use super::Worker;
 use super::connection::Conn;
 use super::health_check::CheckId;
-use crate::net::sockets::{Key, Side};
-use crate::upstream::connect;
+use crate::net::sockets::Key;
 
 /// What is kept of an answer that does not match yet.
 const MOST_KEPT: usize = 64 * 1024;
@@ -25,23 +24,22 @@ impl Worker {
         let Some(host) = self.checks.get(id) else { return };
         host.tcp.asking = true;
         host.tcp.heard.clear();
-        let (config, address) = (host.config.clone(), host.target.address);
+        let (config, target) = (host.config.clone(), host.target.clone());
         let Some(check) = &config.health_check else { return };
         let deadline = self.now.after(check.timeout);
         if let Some(key) = host.tcp.connection.filter(|key| self.sockets.is_open(*key)) {
             self.sockets.set_deadline(key, deadline);
             return self.tcp_check_ready(key, id);
         }
-        let made = connect::connect(self.sockets.network(), &self.shared, &config, address).and_then(
-            |(stream, connecting)| Ok((self.sockets.add(stream, Side::Host { connecting })?, connecting)),
-        );
-        let Ok((key, connecting)) = made else { return self.end_tcp_check(id, CheckResult::Network) };
+        let Ok(key) = self.open_socket(&config, &target) else {
+            return self.end_tcp_check(id, CheckResult::Network);
+        };
         self.put(key, Conn::Check(id));
         self.sockets.set_deadline(key, deadline);
         if let Some(host) = self.checks.get(id) {
             host.tcp.connection = Some(key);
         }
-        if !connecting {
+        if !self.sockets.is_connecting(key) {
             self.tcp_check_ready(key, id);
         }
     }

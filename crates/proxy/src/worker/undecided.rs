@@ -50,22 +50,34 @@ impl Worker {
             self.telemetry.shard.inc(stats.upstream_cx_http2_total);
             self.start_h2_host(key, &host, &config, false, slot);
             host.shared.borrow_mut().push(key);
-            self.send_all_waiting(key, &host, &config);
+            self.send_all_waiting(&host, &config);
             self.flush_later(key);
         } else {
             self.telemetry.shard.inc(stats.upstream_cx_http1_total);
             self.start_h1_host(key, &host, &config, false, slot);
-            self.pool_upstream(key);
+            match self.next_waiting(&host) {
+                // Whatever speaks against keeping it: it was made for this one.
+                Some((id, exchange)) => self.send_waiting(id, exchange, key),
+                None => self.pool_upstream(key),
+            }
             self.connect_for_waiting(&host, &config);
         }
     }
 
-    /// The requests that wait, on a connection that takes as many as it may.
-    fn send_all_waiting(&mut self, key: Key, host: &HostRef, config: &ClusterConfig) {
-        while self.shared_connection(host, config) == Some(key) {
-            let Some(id) = host.queue.borrow_mut().pop_front() else { return };
+    /// The requests that wait, on connections that take as many as they may.
+    fn send_all_waiting(&mut self, host: &HostRef, config: &ClusterConfig) {
+        while let Some(key) = self.shared_connection(host, config) {
+            let Some((id, exchange)) = self.next_waiting(host) else { return };
+            self.send_waiting(id, exchange, key);
+        }
+    }
+
+    /// The first request that waits for a connection to this host, no longer in its queue.
+    pub(super) fn next_waiting(&mut self, host: &HostRef) -> Option<(ExchangeId, Box<Exchange>)> {
+        loop {
+            let id = host.queue.borrow_mut().pop_front()?;
             match self.exchanges.take(id) {
-                Some(exchange) if exchange.phase == Phase::Queued => self.send_waiting(id, exchange, key),
+                Some(exchange) if exchange.phase == Phase::Queued => return Some((id, exchange)),
                 Some(exchange) => self.exchanges.put_back(id, exchange),
                 None => {}
             }
