@@ -355,6 +355,11 @@ impl Client {
             ClientFault::NeverReads => {
                 cx.coverage.met("h1 client never reads");
                 self.stalled = true;
+                // What it asked before is not read either.
+                for asked in &self.open {
+                    cx.fates[asked.id].ended = true;
+                    cx.fates[asked.id].withheld += 1;
+                }
                 return true;
             }
             ClientFault::StallInHead | ClientFault::StallInBody
