@@ -85,7 +85,6 @@ impl Worker {
         if bytes.is_empty() {
             return 0;
         }
-        let now = self.now;
         let generation = self.snapshot.generation;
         if self.client(key).is_some_and(|client| client.generation != generation) {
             self.pick_chain_anew(key);
@@ -101,35 +100,11 @@ impl Worker {
                 }
             }
         }
-        let Some(down) = self.downstream(key) else { return bytes.len() };
-        let (limits, began, mut partial) = (down.client.http.limits, down.head_began, down.partial);
-        let mut exchange = self.exchanges.blank(ClientSide::H1(key), began.unwrap_or(now));
-        let length = match partial.request(bytes, &mut exchange.head_storage, &limits) {
-            Ok(Some(length)) => {
-                exchange.head.extend_from_slice(bytes.get(..length).unwrap_or_default());
-                length
-            }
-            Ok(None) => {
-                self.exchanges.recycle(exchange);
-                self.head_incomplete(key, partial);
-                return 0;
-            }
-            Err(reject) => {
-                let client = self.conns.get(key).and_then(Conn::client);
-                let host =
-                    client.and_then(|client| client.http.settings.http1.default_host_for_http_10.clone());
-                match host.and_then(|host| parse_with_host(bytes, &host, &limits, &mut exchange)) {
-                    Some(length) => length,
-                    None => {
-                        if self.is_not_http(key, bytes) {
-                            exchange.ending = Ending::Broken;
-                        }
-                        self.refuse_head(key, exchange, &reject);
-                        return bytes.len();
-                    }
-                }
-            }
+        let (mut exchange, length) = match self.read_head(key, bytes) {
+            Ok(read) => read,
+            Err(used) => return used,
         };
+        let Some(limits) = self.client(key).map(|client| client.http.limits) else { return bytes.len() };
         exchange.request.received_head = length as u64;
         let head = exchange.head_storage.request(&exchange.head);
         // What follows a CONNECT or an upgrade waits for the tunnel, and no host sees it before it has granted that, whatever
@@ -152,7 +127,6 @@ impl Worker {
         exchange.request.received = body.payload();
         let consumed = length + advance.consumed;
         let Some(down) = self.downstream(key) else { return bytes.len() };
-        down.partial = partial;
         down.head_began = None;
         down.client.begin_request();
         if down.client.requests == 1 {
@@ -179,6 +153,42 @@ impl Worker {
             self.request(key, exchange, first);
         }
         consumed
+    }
+
+    /// Reads a head into a new exchange, and says how long it is. An error: there is none, and so many bytes are done with.
+    fn read_head(&mut self, key: Key, bytes: &[u8]) -> Result<(Box<Exchange>, usize), usize> {
+        let now = self.now;
+        let Some(down) = self.downstream(key) else { return Err(bytes.len()) };
+        let (limits, began, mut partial) = (down.client.http.limits, down.head_began, down.partial);
+        let mut exchange = self.exchanges.blank(ClientSide::H1(key), began.unwrap_or(now));
+        let reject = match partial.request(bytes, &mut exchange.head_storage, &limits) {
+            Ok(Some(length)) => {
+                exchange.head.extend_from_slice(bytes.get(..length).unwrap_or_default());
+                if let Some(down) = self.downstream(key) {
+                    down.partial = partial;
+                }
+                return Ok((exchange, length));
+            }
+            Ok(None) => {
+                self.exchanges.recycle(exchange);
+                self.head_incomplete(key, partial);
+                return Err(0);
+            }
+            Err(reject) => reject,
+        };
+        let client = self.conns.get(key).and_then(Conn::client);
+        let host = client.and_then(|client| client.http.settings.http1.default_host_for_http_10.clone());
+        if let Some(length) = host.and_then(|host| parse_with_host(bytes, &host, &limits, &mut exchange)) {
+            if let Some(down) = self.downstream(key) {
+                down.partial = partial;
+            }
+            return Ok((exchange, length));
+        }
+        if self.is_not_http(key, bytes) {
+            exchange.ending = Ending::Broken;
+        }
+        self.refuse_head(key, exchange, &reject);
+        Err(bytes.len())
     }
 
     /// Whether a connection that may speak either HTTP begins with a line as long as a request's that names no version of

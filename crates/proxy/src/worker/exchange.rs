@@ -13,143 +13,15 @@ use wire::{BodyFraming, HeaderId};
 use super::client_side::ClientSide;
 use super::host_side::HostSide;
 use crate::clock::Time;
-use crate::net::sockets::HIGH_WATER;
-use crate::net::timers::{Timer, Wheel};
-use crate::table::Table;
+use crate::net::timers::Timer;
 use crate::upstream::breaker::Taken;
 use crate::upstream::counted::{PendingSlot, RequestAtHost, RequestSlot};
 use crate::upstream::{ClusterState, HostRef};
 
+use super::exchange_state::clear;
+pub use super::exchange_state::{Bound, Deadline, Ending, Framing, Path, Phase, Progress, Tunnel};
+pub use super::exchanges::Exchanges;
 pub use crate::exchange_id::ExchangeId;
-
-/// The exchanges under way. Finished ones are kept for their memory: a small request allocates nothing.
-pub struct Exchanges {
-    /// `None` in an occupied place while somebody works on it.
-    places: Table<Option<Box<Exchange>>>,
-    #[allow(clippy::vec_box, reason = "boxes move between here and `places`")]
-    spare: Vec<Box<Exchange>>,
-    /// How many have been given a number.
-    begun: usize,
-    /// Deadlines of exchanges that share their client's connection with others; one that has the connection for itself
-    /// uses that socket's.
-    wheel: Wheel,
-}
-
-/// Spare exchanges kept under load; more are given back to the allocator.
-const SPARE: usize = 256;
-/// Those kept while nothing is to do, so that a burst leaves no lasting mark.
-const SPARE_IDLE: usize = 16;
-/// Memory a spare exchange may keep in one buffer.
-const SPARE_BUFFER: usize = 16 * 1024;
-
-impl Exchanges {
-    pub fn new(now: Time) -> Exchanges {
-        Exchanges { places: Table::default(), spare: vec![], begun: 0, wheel: Wheel::new(now) }
-    }
-
-    /// A blank exchange for this client, not yet known by a number.
-    pub fn blank(&mut self, client: ClientSide, now: Time) -> Box<Exchange> {
-        let mut exchange = self.spare.pop().unwrap_or_default();
-        exchange.client_side = client;
-        exchange.times.started = now;
-        exchange
-    }
-
-    /// A number for an exchange somebody holds.
-    pub fn reserve(&mut self, exchange: &mut Exchange) -> ExchangeId {
-        self.begun = self.begun.wrapping_add(1);
-        exchange.id = ExchangeId(self.places.insert(None));
-        exchange.id
-    }
-
-    /// Takes it out to work on it. Whoever takes it puts it back or retires it.
-    pub fn take(&mut self, id: ExchangeId) -> Option<Box<Exchange>> {
-        self.places.get_mut(id.0)?.take()
-    }
-
-    pub fn put_back(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
-        if let Some(place) = self.places.get_mut(id.0) {
-            *place = Some(exchange);
-        }
-    }
-
-    pub fn get(&self, id: ExchangeId) -> Option<&Exchange> {
-        self.places.get(id.0)?.as_deref()
-    }
-
-    pub fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
-        self.places.get_mut(id.0)?.as_deref_mut()
-    }
-
-    /// The exchange is over.
-    pub fn retire(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
-        self.places.remove(id.0);
-        self.recycle(exchange);
-    }
-
-    /// As [`Exchanges::retire`], for one that never got a number.
-    pub fn recycle(&mut self, mut exchange: Box<Exchange>) {
-        if self.spare.len() < SPARE {
-            exchange.reset();
-            self.spare.push(exchange);
-        }
-    }
-
-    /// More is kept than a worker needs that has nothing to do.
-    pub fn could_rest(&self) -> bool {
-        self.spare.len() > SPARE_IDLE && self.places.is_empty()
-    }
-
-    /// Nothing was to do for a while.
-    pub fn rest(&mut self) {
-        if self.could_rest() {
-            self.spare.truncate(SPARE_IDLE);
-            self.spare.shrink_to_fit();
-        }
-    }
-
-    /// How many have been given a number so far, wrapping around.
-    pub fn begun(&self) -> usize {
-        self.begun
-    }
-
-    pub fn active(&self) -> usize {
-        self.places.len()
-    }
-
-    /// Bytes kept of requests on their way.
-    pub fn kept(&self) -> usize {
-        let exchanges = self.places.iter().filter_map(|(_, place)| place.as_ref());
-        exchanges
-            .map(|exchange| {
-                let parts = [&exchange.head, &exchange.replay, &exchange.early, &exchange.trailers];
-                let kept: usize = parts.into_iter().map(Vec::capacity).sum();
-                let mirrors = exchange.mirrors.as_ref().map_or(0, |mirrors| mirrors.held());
-                kept + exchange.path.capacity() + exchange.response_head.capacity() + mirrors
-            })
-            .sum()
-    }
-
-    /// Sets the deadline of an exchange somebody holds.
-    pub fn set_deadline(&mut self, id: ExchangeId, exchange: &mut Exchange, deadline: Time) {
-        self.wheel.set(id.0.index(), &mut exchange.times.timer, deadline);
-    }
-
-    /// How long the worker may sleep, in nanoseconds.
-    pub fn sleep(&self, now: Time) -> Option<u64> {
-        self.wheel.sleep(now)
-    }
-
-    /// Appends the exchanges whose deadline has passed.
-    pub fn expired(&mut self, now: Time, into: &mut Vec<ExchangeId>) {
-        self.wheel.advance(
-            now,
-            &mut self.places,
-            |places, slot| Some(&mut places.at_mut(slot)?.as_mut()?.times.timer),
-            |places, _, slot| into.extend(places.key_at(slot).map(ExchangeId)),
-        );
-    }
-}
 
 /// One request and its response.
 ///
@@ -300,198 +172,6 @@ pub struct ResponseState {
     pub bound: Bound,
 }
 
-/// How much of the request has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Progress {
-    #[default]
-    Coming,
-    Whole,
-}
-
-impl Progress {
-    pub fn of(whole: bool) -> Progress {
-        if whole { Progress::Whole } else { Progress::Coming }
-    }
-
-    pub fn is_whole(self) -> bool {
-        self == Progress::Whole
-    }
-}
-
-/// Whether the two connections (or streams of them) become one byte pipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Tunnel {
-    #[default]
-    No,
-    /// The request asks for it: what comes behind its head waits for the host's answer. `ends_here`: it is a CONNECT whose
-    /// bytes go to the host without any HTTP.
-    Asked { client_ended: bool, ends_here: bool },
-    /// The host has granted it.
-    Open { client_ended: bool, host_ended: bool },
-}
-
-impl Tunnel {
-    pub fn asked_by(head: &wire::h1::RequestHead<'_>) -> Tunnel {
-        match head.is_connect() || head.upgrade().is_some() {
-            true => Tunnel::Asked { client_ended: false, ends_here: false },
-            false => Tunnel::No,
-        }
-    }
-
-    pub fn is_open(self) -> bool {
-        matches!(self, Tunnel::Open { .. })
-    }
-
-    pub fn ends_here(self) -> bool {
-        matches!(self, Tunnel::Asked { ends_here: true, .. })
-    }
-
-    pub fn client_ended(self) -> bool {
-        matches!(self, Tunnel::Asked { client_ended: true, .. } | Tunnel::Open { client_ended: true, .. })
-    }
-
-    pub fn host_ended(self) -> bool {
-        matches!(self, Tunnel::Open { host_ended: true, .. })
-    }
-
-    pub fn open(&mut self) {
-        *self = Tunnel::Open { client_ended: self.client_ended(), host_ended: false };
-    }
-
-    pub fn set_ends_here(&mut self, here: bool) {
-        if let Tunnel::Asked { ends_here, .. } = self {
-            *ends_here = here;
-        }
-    }
-
-    pub fn end_client(&mut self) {
-        if let Tunnel::Asked { client_ended, .. } | Tunnel::Open { client_ended, .. } = self {
-            *client_ended = true;
-        }
-    }
-
-    pub fn end_host(&mut self) {
-        if let Tunnel::Open { host_ended, .. } = self {
-            *host_ended = true;
-        }
-    }
-}
-
-/// How an exchange ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Ending {
-    /// Not yet, or with an answer of our own.
-    #[default]
-    Clean,
-    /// All of the host's answer has passed.
-    Whole,
-    /// The client got a part, or could not be answered: its connection (or stream) is of no further use.
-    Broken,
-}
-
-/// The canonical path, where it is not the one received.
-#[derive(Default)]
-pub struct Path {
-    text: Vec<u8>,
-    is: PathIs,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum PathIs {
-    #[default]
-    AsReceived,
-    Changed,
-    /// The client is sent to it instead.
-    Redirect,
-}
-
-impl Path {
-    /// From here on the request has this path, for whoever decides on it and for its host.
-    pub fn set(&mut self, path: &[u8], edits: &mut Edits) {
-        self.put(path, PathIs::Changed);
-        edits.target(path);
-    }
-
-    pub fn redirect_to(&mut self, path: &[u8]) {
-        self.put(path, PathIs::Redirect);
-    }
-
-    fn put(&mut self, path: &[u8], is: PathIs) {
-        self.text.clear();
-        self.text.extend_from_slice(path);
-        self.is = is;
-    }
-
-    /// The path, if it is not the one received.
-    pub fn changed(&self) -> Option<&[u8]> {
-        (self.is == PathIs::Changed).then_some(&self.text)
-    }
-
-    pub fn is_redirect(&self) -> bool {
-        self.is == PathIs::Redirect
-    }
-
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.text)
-    }
-
-    fn capacity(&self) -> usize {
-        self.text.capacity()
-    }
-
-    fn reset(&mut self) {
-        clear(&mut self.text);
-        self.is = PathIs::AsReceived;
-    }
-}
-
-/// A mark of bytes; until configuration says otherwise, the usual one.
-#[derive(Clone, Copy, Debug)]
-pub struct Bound(pub usize);
-
-impl Default for Bound {
-    fn default() -> Bound {
-        Bound(HIGH_WATER)
-    }
-}
-
-/// What an exchange waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Phase {
-    #[default]
-    Request,
-    /// Whatever the filter that has it waits for.
-    Filters,
-    /// The end of a request that says it has no body (`must_end_first`).
-    Unended,
-    /// A connection of the pool.
-    Queued,
-    /// The time of the next attempt.
-    BackOff,
-    /// A connection to be made, or the answer.
-    Attempt,
-    /// The rest of the answer.
-    Response,
-}
-
-/// A time that may not be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline(pub Time);
-
-impl Default for Deadline {
-    fn default() -> Deadline {
-        Deadline(Time::NEVER)
-    }
-}
-
-impl Deadline {
-    pub const NEVER: Deadline = Deadline(Time::NEVER);
-
-    pub fn passed(self, now: Time) -> bool {
-        self.0 <= now
-    }
-}
-
 /// What this exchange counts for in its cluster. Each is given back when it is dropped or replaced.
 #[derive(Default)]
 pub struct Counted {
@@ -504,18 +184,6 @@ pub struct Counted {
     pub pending: Option<PendingSlot>,
     /// While the attempt is its host's.
     pub host: Option<RequestAtHost>,
-}
-
-/// How the response's body is written to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Framing {
-    /// As it comes.
-    #[default]
-    Same,
-    /// It comes without an announced end; chunks are put around it.
-    Chunk,
-    /// It comes in chunks and the client does not know chunks, or frames by itself.
-    Unchunk,
 }
 
 impl Exchange {
@@ -534,6 +202,11 @@ impl Exchange {
             Tunnel::Open { client_ended, .. } => client_ended,
             Tunnel::No | Tunnel::Asked { .. } => self.request.progress.is_whole(),
         }
+    }
+
+    /// The client gets the response's body as payload, framed by HTTP/2 or as gRPC-Web.
+    pub fn takes_payload(&self) -> bool {
+        self.client_side.is_h2() || self.web.is_some()
     }
 
     /// The final head has gone to the client, or is about to.
@@ -583,7 +256,7 @@ impl Exchange {
     }
 
     /// Makes it blank again, the memory of its buffers kept. A field forgotten here does not compile.
-    fn reset(&mut self) {
+    pub fn reset(&mut self) {
         let Exchange {
             id,
             client_side,
@@ -626,10 +299,4 @@ impl Exchange {
         (*web, *websocket_key, *filter_at, *filter_state) = Default::default();
         (*call, *mirrors) = Default::default();
     }
-}
-
-/// Empties a buffer and keeps a little of its memory.
-fn clear(buffer: &mut Vec<u8>) {
-    buffer.clear();
-    buffer.shrink_to(SPARE_BUFFER);
 }

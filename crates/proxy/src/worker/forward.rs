@@ -102,14 +102,6 @@ impl Worker {
         }
     }
 
-    /// Part of a response's body, its host's framing taken off, on its way to the client. `end`: nothing follows.
-    pub(super) fn pass_payload(&mut self, exchange: &mut Exchange, payload: &[u8], end: bool) {
-        match exchange.web {
-            None => self.write_payload(exchange, payload, end),
-            Some(_) => self.encode_web(exchange, payload, end),
-        }
-    }
-
     /// What was kept for `key` has gone: its peer may be read again.
     pub(super) fn drained(&mut self, key: Key) {
         match self.conns.get(key) {

@@ -332,7 +332,7 @@ impl Worker {
                         exchange.response.framing = Framing::Same;
                     }
                     exchange.web = Some(web);
-                    self.send_response_head(exchange, &head, true);
+                    self.pass_head(exchange, &head, true);
                     if chunked && !exchange.client_side.is_h2() {
                         self.write_payload(exchange, b"", true);
                     }

@@ -11,7 +11,7 @@
 //! | 5 | `route`, `request_edits`, `route_timeouts` | filters, where to, what changes, how long it may take |
 //! | 6 | `attempt`, `pool`, `undecided`, `send_request` | a host, a connection to it, the request on its way |
 //! | 7 | `forward`, `client_side`, `host_side`, `upstream`, `upstream_h2` | bodies both ways under backpressure; the host's bytes cut into responses |
-//! | 8 | `response`, `retry` | the response edited and passed on, or another attempt |
+//! | 8 | `response`, `response_body`, `response_end`, `retry` | the response edited and passed on, or another attempt |
 //! | 9 | `finish` | counted, logged; the connections are free for the next |
 //!
 //! Beside the way: `local_reply` (answers of our own), `grpc_web` (gRPC-Web made gRPC and back), `websocket` (between HTTP/1 and HTTP/2), `flush` (HTTP/2 connections sent once a turn), `memory` (what may be held), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
@@ -33,6 +33,8 @@ mod dispatch;
 mod downstream;
 mod downstream_h2;
 pub mod exchange;
+mod exchange_state;
+mod exchanges;
 mod filters;
 mod finish;
 mod flush;
@@ -52,6 +54,8 @@ mod pool;
 mod request;
 mod request_edits;
 mod response;
+mod response_body;
+mod response_end;
 mod retry;
 pub mod route;
 mod route_timeouts;

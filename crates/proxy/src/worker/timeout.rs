@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::retry::Outcome;
 use telemetry::Flags;
 
 use super::Worker;
@@ -22,7 +23,7 @@ impl Worker {
         let mut deadline = Time::NEVER;
         let mut earlier = |time: Time| deadline = deadline.min(time);
         match down.exchange.and_then(|id| self.exchanges.get(id)) {
-            Some(exchange) => exchange.deadlines(&mut earlier),
+            Some(exchange) => earlier(exchange.next_deadline()),
             None => match (down.head_began, shorter(timeouts.request_headers, timeouts.request)) {
                 (Some(began), Some(timeout)) => earlier(began.after(timeout)),
                 _ => {
@@ -41,8 +42,7 @@ impl Worker {
 
     /// Sets the timer for an exchange somebody holds.
     pub(super) fn arm(&mut self, exchange: &mut Exchange) {
-        let mut deadline = Time::NEVER;
-        exchange.deadlines(&mut |time| deadline = deadline.min(time));
+        let deadline = exchange.next_deadline();
         match exchange.client_side {
             ClientSide::H1(key) => self.sockets.set_deadline(key, deadline),
             ClientSide::H2(..) | ClientSide::Nobody => {
@@ -138,107 +138,110 @@ impl Worker {
         self.close_downstream(key);
     }
 
+    /// The timer of an exchange has fired: what is due is done, or the timer set anew.
     fn exchange_timeout(&mut self, id: ExchangeId) {
-        let now = self.now;
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        if exchange.times.wake.passed(now) {
-            exchange.times.wake = Deadline::NEVER;
-            self.exchanges.put_back(id, exchange);
-            self.wake(id);
-            return;
-        }
-        if exchange.times.duration_deadline.passed(now) {
-            return self.duration_reached(id, exchange);
-        }
-        if exchange.times.request_deadline.passed(now)
-            && !exchange.request.progress.is_whole()
-            && !exchange.response_began()
-        {
-            if let Some(client) = self.client(exchange.client_side.key()) {
-                let stats = client.http.stats.clone();
-                self.telemetry.shard.inc(stats.downstream_rq_timeout);
+        match exchange.due(self.now) {
+            None => {
+                self.arm(&mut exchange);
+                self.exchanges.put_back(id, exchange);
             }
-            self.local_reply(id, exchange, 408, b"request timeout", Flags::NONE, "request_overall_timeout");
+            Some(Due::Wake) => {
+                exchange.times.wake = Deadline::NEVER;
+                self.exchanges.put_back(id, exchange);
+                self.wake(id);
+            }
+            Some(Due::Duration) => self.duration_reached(id, exchange),
+            Some(Due::Request) => self.request_timeout(id, exchange),
+            Some(Due::Route) => self.route_timeout(id, exchange),
+            Some(Due::Try) => {
+                exchange.times.try_deadline = Deadline::NEVER;
+                self.count_timeout(&exchange, true);
+                self.exchanges.put_back(id, exchange);
+                self.per_try_timeout(id, Outcome::PerTryTimeout);
+            }
+            Some(Due::TryIdle) => self.try_idle_timeout(id, exchange),
+            Some(Due::TryEnd) => self.try_end_reached(id, exchange),
+            Some(Due::Idle) => self.stream_idle_timeout(id, exchange),
+        }
+    }
+
+    /// The request did not come whole in time.
+    fn request_timeout(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
+        if let Some(client) = self.client(exchange.client_side.key()) {
+            let stats = client.http.stats.clone();
+            self.telemetry.shard.inc(stats.downstream_rq_timeout);
+        }
+        self.local_reply(id, exchange, 408, b"request timeout", Flags::NONE, "request_overall_timeout");
+    }
+
+    /// The answer did not come in time (Envoy: `Filter::onResponseTimeout`).
+    fn route_timeout(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
+        exchange.response.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
+        self.count_timeout(&exchange, false);
+        if exchange.phase == Phase::Attempt {
+            self.observe(&exchange, Fared::TimedOut);
+        }
+        if exchange.response_began() {
+            exchange.response.details = "upstream_response_timeout".into();
+            self.abort_exchange(id, exchange);
             return;
         }
-        if exchange.times.route_deadline.passed(now) {
+        let status = if exchange.request.obeyed.timeout_alt_response { 204 } else { 504 };
+        // Envoy says UNAVAILABLE here too. A client that has set the deadline itself is told what it would have told itself a
+        // moment later, whichever of the two is first.
+        let grpc = exchange.times.client_deadline.then_some(wire::grpc::Status::DEADLINE_EXCEEDED);
+        let details = "upstream_response_timeout";
+        let reply = Reply { grpc, ..Reply::new(status, b"upstream request timeout", Flags::NONE, details) };
+        self.reply(id, exchange, &reply);
+    }
+
+    /// The host of the try was silent for too long.
+    fn try_idle_timeout(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
+        exchange.times.try_idle_deadline = Deadline::NEVER;
+        if let Some(cluster) = &exchange.counted.cluster {
+            self.telemetry.shard.inc(cluster.stats.upstream_rq_per_try_idle_timeout);
+        }
+        if exchange.response_began() {
             exchange.response.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
-            self.count_timeout(&exchange, false);
-            if exchange.phase == Phase::Attempt {
-                // Envoy: `Filter::onResponseTimeout`.
-                self.observe(&exchange, Fared::TimedOut);
-            }
-            if exchange.response_began() {
-                exchange.response.details = "upstream_response_timeout".into();
-                self.abort_exchange(id, exchange);
-                return;
-            }
-            let status = if exchange.request.obeyed.timeout_alt_response { 204 } else { 504 };
-            // Envoy says UNAVAILABLE here too. A client that has set the deadline itself is told what it would have told
-            // itself a moment later, whichever of the two is first.
-            let grpc = exchange.times.client_deadline.then_some(wire::grpc::Status::DEADLINE_EXCEEDED);
-            let details = "upstream_response_timeout";
-            let reply =
-                Reply { grpc, ..Reply::new(status, b"upstream request timeout", Flags::NONE, details) };
-            self.reply(id, exchange, &reply);
+            exchange.response.details = "upstream_per_try_idle_timeout".into();
+            self.abort_exchange(id, exchange);
             return;
         }
-        if exchange.times.try_deadline.passed(now) && !exchange.response_began() {
-            exchange.times.try_deadline = Deadline::NEVER;
-            self.count_timeout(&exchange, true);
-            self.exchanges.put_back(id, exchange);
-            self.per_try_timeout(id, model::retry::Outcome::PerTryTimeout);
-            return;
-        }
-        if exchange.times.try_idle_deadline.passed(now)
-            && matches!(exchange.phase, Phase::Attempt | Phase::Response)
-        {
-            exchange.times.try_idle_deadline = Deadline::NEVER;
-            if let Some(cluster) = &exchange.counted.cluster {
-                self.telemetry.shard.inc(cluster.stats.upstream_rq_per_try_idle_timeout);
-            }
-            if exchange.response_began() {
-                exchange.response.flags.insert(Flags::UPSTREAM_REQUEST_TIMEOUT);
-                exchange.response.details = "upstream_per_try_idle_timeout".into();
-                self.abort_exchange(id, exchange);
-                return;
-            }
-            self.exchanges.put_back(id, exchange);
-            self.per_try_timeout(id, model::retry::Outcome::PerTryIdleTimeout);
-            return;
-        }
-        if exchange.times.try_end.passed(now) && matches!(exchange.phase, Phase::Attempt | Phase::Response) {
-            exchange.times.try_end = Deadline::NEVER;
-            if let Some(cluster) = &exchange.counted.cluster {
-                self.telemetry.shard.inc(cluster.stats.upstream_rq_max_duration_reached);
-            }
-            if exchange.response_began() {
-                exchange.response.details = "upstream_max_stream_duration_reached".into();
-                self.abort_exchange(id, exchange);
-                return;
-            }
-            self.exchanges.put_back(id, exchange);
-            self.try_took_too_long(id);
-            return;
-        }
-        if exchange.times.idle_deadline.passed(now) {
-            exchange.response.flags.insert(Flags::STREAM_IDLE_TIMEOUT);
-            if let Some(down) = self.client(exchange.client_side.key()) {
-                let stats = down.http.stats.clone();
-                self.telemetry.shard.inc(stats.downstream_rq_idle_timeout);
-            }
-            if exchange.response_began() {
-                exchange.response.details = "stream_idle_timeout".into();
-                self.abort_exchange(id, exchange);
-                return;
-            }
-            // 504 exactly when the request was whole.
-            let status = if exchange.request_whole() { 504 } else { 408 };
-            self.local_reply(id, exchange, status, b"stream timeout", Flags::NONE, "stream_idle_timeout");
-            return;
-        }
-        self.arm(&mut exchange);
         self.exchanges.put_back(id, exchange);
+        self.per_try_timeout(id, Outcome::PerTryIdleTimeout);
+    }
+
+    /// The try has lasted as long as its cluster lets it.
+    fn try_end_reached(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
+        exchange.times.try_end = Deadline::NEVER;
+        if let Some(cluster) = &exchange.counted.cluster {
+            self.telemetry.shard.inc(cluster.stats.upstream_rq_max_duration_reached);
+        }
+        if exchange.response_began() {
+            exchange.response.details = "upstream_max_stream_duration_reached".into();
+            self.abort_exchange(id, exchange);
+            return;
+        }
+        self.exchanges.put_back(id, exchange);
+        self.try_took_too_long(id);
+    }
+
+    /// Nothing moved for too long.
+    fn stream_idle_timeout(&mut self, id: ExchangeId, mut exchange: Box<Exchange>) {
+        exchange.response.flags.insert(Flags::STREAM_IDLE_TIMEOUT);
+        if let Some(down) = self.client(exchange.client_side.key()) {
+            let stats = down.http.stats.clone();
+            self.telemetry.shard.inc(stats.downstream_rq_idle_timeout);
+        }
+        if exchange.response_began() {
+            exchange.response.details = "stream_idle_timeout".into();
+            self.abort_exchange(id, exchange);
+            return;
+        }
+        // 504 exactly when the request was whole.
+        let status = if exchange.request_whole() { 504 } else { 408 };
+        self.local_reply(id, exchange, status, b"stream timeout", Flags::NONE, "stream_idle_timeout");
     }
 
     /// The stream has lasted as long as it may (Envoy: `onStreamMaxDurationReached`).
@@ -274,12 +277,9 @@ impl Worker {
             self.telemetry.shard.inc(stats.upstream_cx_connect_timeout);
             self.telemetry.shard.inc(stats.upstream_cx_connect_fail);
             match exchange {
-                Some(id) => self.attempt_failed(
-                    key,
-                    id,
-                    Reset::connection_timeout(),
-                    model::retry::Outcome::ConnectFailure,
-                ),
+                Some(id) => {
+                    self.attempt_failed(key, id, Reset::connection_timeout(), Outcome::ConnectFailure)
+                }
                 None => self.discard_upstream(key),
             }
         } else if exchange.is_none() && up.reading == Reading::Head {
@@ -289,23 +289,45 @@ impl Worker {
     }
 }
 
+/// A deadline of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Wake,
+    Duration,
+    Request,
+    Route,
+    Try,
+    TryIdle,
+    TryEnd,
+    Idle,
+}
+
 impl Exchange {
-    /// All that may end.
-    fn deadlines(&self, each: &mut impl FnMut(Time)) {
-        each(self.times.wake.0);
-        each(self.times.route_deadline.0);
-        each(self.times.duration_deadline.0);
-        if !self.request.progress.is_whole() && !self.response_began() {
-            each(self.times.request_deadline.0);
-        }
-        if matches!(self.phase, Phase::Attempt | Phase::Queued) {
-            each(self.times.try_deadline.0);
-        }
-        if matches!(self.phase, Phase::Attempt | Phase::Response) {
-            each(self.times.try_idle_deadline.0);
-            each(self.times.try_end.0);
-        }
-        each(self.times.idle_deadline.0);
+    /// The deadlines that count in the phase it is in, in the order in which they are acted on.
+    fn deadlines(&self) -> [(Due, Deadline); 8] {
+        let times = &self.times;
+        let when = |counts: bool, deadline| if counts { deadline } else { Deadline::NEVER };
+        let waits = matches!(self.phase, Phase::Attempt | Phase::Queued);
+        let tries = matches!(self.phase, Phase::Attempt | Phase::Response);
+        let comes = !self.request.progress.is_whole() && !self.response_began();
+        [
+            (Due::Wake, times.wake),
+            (Due::Duration, times.duration_deadline),
+            (Due::Request, when(comes, times.request_deadline)),
+            (Due::Route, times.route_deadline),
+            (Due::Try, when(waits, times.try_deadline)),
+            (Due::TryIdle, when(tries, times.try_idle_deadline)),
+            (Due::TryEnd, when(tries, times.try_end)),
+            (Due::Idle, times.idle_deadline),
+        ]
+    }
+
+    fn next_deadline(&self) -> Time {
+        self.deadlines().into_iter().map(|(_, deadline)| deadline.0).min().unwrap_or(Time::NEVER)
+    }
+
+    fn due(&self, now: Time) -> Option<Due> {
+        self.deadlines().into_iter().find(|(_, deadline)| deadline.passed(now)).map(|(due, _)| due)
     }
 }
 

@@ -2,17 +2,16 @@
 
 use std::io;
 
+use wire::Reject;
 use wire::h1::{PartialHead, ResponseTo};
 
 use super::Worker;
 use super::connection::{Conn, Reading};
-use super::exchange::{ExchangeId, Framing, Phase};
-use super::forward::frame_chunk;
+use super::exchange::{ExchangeId, Phase};
 use super::host_side::HostSide;
+use super::response::Judged;
+use super::response_body::Passed;
 use crate::net::sockets::Key;
-
-/// Interim responses (1xx) passed on for one request; more are an attack.
-pub(super) const INTERIM_LIMIT: u8 = 8;
 
 /// What came of a piece of a response.
 enum Step {
@@ -93,61 +92,34 @@ impl Worker {
         let to = ResponseTo::request(&exchange.head_view());
         let limits = self.shared.upstream_limits;
         let mut partial = self.upstream(key).map_or(PartialHead::default(), |up| up.partial);
-        let length = match partial.response(bytes, &mut self.response, &limits, to) {
-            Ok(Some(length)) => length,
+        let parsed = partial.response(bytes, &mut self.response, &limits, to);
+        if let (Ok(_), Some(up)) = (&parsed, self.upstream(key)) {
+            up.partial = partial;
+        }
+        let (length, judged) = match parsed {
+            Ok(Some(length)) => (length, self.judge_head(id, &mut exchange, bytes)),
             Ok(None) => {
-                if let Some(up) = self.upstream(key) {
-                    up.partial = partial;
-                }
                 self.exchanges.put_back(id, exchange);
                 return Step::Wait;
             }
-            Err(reject) => {
+            Err(_) => {
                 self.exchanges.put_back(id, exchange);
-                self.response_refused(key, id, &reject);
+                self.response_refused(key, id);
                 return Step::Over;
             }
         };
-        if let Some(up) = self.upstream(key) {
-            up.partial = partial;
-        }
-        let head = self.response.response(bytes);
-        if head.is_interim() {
-            exchange.response.interim += 1;
-            let fits = exchange.response.interim <= INTERIM_LIMIT;
-            if fits {
-                self.pass_interim(&mut exchange, bytes);
-            }
-            self.exchanges.put_back(id, exchange);
-            if !fits {
-                let reject =
-                    wire::Reject::malformed(wire::reject::Side::Response, "http1.too_many_interim_responses");
-                self.response_refused(key, id, &reject);
-                return Step::Over;
-            }
-            return Step::Used(length);
-        }
-        if exchange.times.first_byte == crate::clock::Time::default() {
-            exchange.times.first_byte = self.now;
-        }
-        if let Some(wait) = self.retry_response(&mut exchange, bytes) {
-            self.back_off(id, &mut exchange, wait);
-            self.exchanges.put_back(id, exchange);
-            return Step::Over;
-        }
-        let rest = bytes.get(length..).unwrap_or_default();
-        let used = self.start_response(key, &mut exchange, bytes, rest);
-        match used {
-            Ok((used, done)) => {
-                self.exchanges.put_back(id, exchange);
-                if done {
-                    self.response_complete(key, id);
+        let passed = match judged {
+            Judged::Interim => Some(Ok(Passed { used: length, done: false })),
+            Judged::Answer => Some(self.pass_answer(key, &mut exchange, bytes, length)),
+            Judged::TooMany | Judged::Again => None,
+        };
+        self.exchanges.put_back(id, exchange);
+        match passed {
+            Some(passed) => self.passed(key, id, passed),
+            None => {
+                if let Judged::TooMany = judged {
+                    self.response_refused(key, id);
                 }
-                Step::Used(length + used)
-            }
-            Err(reject) => {
-                self.exchanges.put_back(id, exchange);
-                self.response_refused(key, id, &reject);
                 Step::Over
             }
         }
@@ -156,99 +128,24 @@ impl Worker {
     /// More of a response's body.
     fn response_body(&mut self, key: Key, id: ExchangeId, bytes: &[u8]) -> Step {
         let Some(mut exchange) = self.exchanges.take(id) else { return Step::Over };
-        if exchange.client_side.is_h2() || exchange.web.is_some() {
-            let walked = self.take_body_h2(key, &mut exchange, bytes);
-            self.touch(&mut exchange);
-            self.exchanges.put_back(id, exchange);
-            return self.walked(key, id, walked);
-        }
-        let mut out = std::mem::take(&mut self.out);
-        out.clear();
-        let result = self.take_body(key, &mut exchange, bytes, &mut out);
-        let step = match result {
-            Ok((used, forward, done)) => {
-                let body = if exchange.response.framing == Framing::Same {
-                    bytes.get(..forward).unwrap_or_default()
-                } else {
-                    &[]
-                };
-                // `out` holds what was framed anew, or trailers; then it comes after the body, not before.
-                if out.is_empty() {
-                    self.write_text(&mut exchange, body, &[]);
-                } else {
-                    self.write_text(&mut exchange, body, &out);
-                }
-                self.touch(&mut exchange);
-                self.exchanges.put_back(id, exchange);
-                if done {
-                    self.response_complete(key, id);
-                }
-                Step::Used(used)
-            }
-            Err(reject) => {
-                self.exchanges.put_back(id, exchange);
-                self.response_refused(key, id, &reject);
-                Step::Over
-            }
-        };
-        self.out = out;
-        step
+        let passed = self.pass_body(key, &mut exchange, bytes);
+        self.exchanges.put_back(id, exchange);
+        self.passed(key, id, passed)
     }
 
-    fn walked(&mut self, key: Key, id: ExchangeId, walked: Result<(usize, bool), wire::Reject>) -> Step {
-        match walked {
-            Ok((used, done)) => {
-                if done {
+    fn passed(&mut self, key: Key, id: ExchangeId, passed: Result<Passed, Reject>) -> Step {
+        match passed {
+            Ok(passed) => {
+                if passed.done {
                     self.response_complete(key, id);
                 }
-                Step::Used(used)
+                Step::Used(passed.used)
             }
-            Err(reject) => {
-                self.response_refused(key, id, &reject);
+            Err(_) => {
+                self.response_refused(key, id);
                 Step::Over
             }
         }
-    }
-
-    /// Walks over body bytes: how many are used, how many of them pass as they are, whether the body is complete.
-    /// What has to be written otherwise is appended to `out`.
-    pub(super) fn take_body(
-        &mut self,
-        key: Key,
-        exchange: &mut super::exchange::Exchange,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(usize, usize, bool), wire::Reject> {
-        let Some(up) = self.upstream(key) else { return Ok((bytes.len(), 0, false)) };
-        let outcome = match exchange.response.framing {
-            Framing::Same => {
-                let advance = up.body.advance(bytes)?;
-                if advance.tail {
-                    out.extend_from_slice(up.body.tail());
-                }
-                (advance.consumed, advance.forward, advance.done)
-            }
-            Framing::Chunk => {
-                let advance = up.body.advance(bytes)?;
-                let payload = bytes.get(..advance.consumed).unwrap_or_default();
-                frame_chunk(payload, &[], advance.done, out);
-                (advance.consumed, 0, advance.done)
-            }
-            Framing::Unchunk => {
-                let mut at = 0;
-                let done = loop {
-                    let decoded = up.body.decode(bytes.get(at..).unwrap_or_default())?;
-                    out.extend_from_slice(decoded.payload);
-                    at += decoded.consumed;
-                    if decoded.done || decoded.consumed == 0 {
-                        break decoded.done;
-                    }
-                };
-                (at, 0, done)
-            }
-        };
-        exchange.response.sent = up.body.payload();
-        Ok(outcome)
     }
 
     /// The host has ended its direction (`error`: or the connection broke).

@@ -4,9 +4,9 @@ use std::io;
 
 use model::cluster::UpstreamProtocol;
 use model::retry::Outcome;
+use wire::HeaderId;
 use wire::h1::ResponseTo;
 use wire::h2::{By, Connection, ConnectionError, ErrorCode, Event, Scratch, Stream, hop};
-use wire::{HeaderId, Reject, reject::Side};
 
 use super::Worker;
 use super::connection::{Conn, UpstreamH2};
@@ -14,6 +14,7 @@ use super::exchange::{ExchangeId, Phase};
 use super::h2_timers::{Due, H2Limits, H2Timers};
 use super::host_side::HostSide;
 use super::local_reply::Reset;
+use super::response::Judged;
 use super::retry::Unprocessed;
 use crate::clock::Time;
 use crate::net::sockets::Key;
@@ -146,33 +147,16 @@ impl Worker {
         } else {
             hop::strip(&mut self.response);
         }
-        let head = self.response.response(&text);
-        if head.is_interim() {
-            exchange.response.interim += 1;
-            if exchange.response.interim <= super::upstream::INTERIM_LIMIT {
-                self.pass_interim(&mut exchange, &text);
-                self.exchanges.put_back(id, exchange);
-            } else {
-                self.exchanges.put_back(id, exchange);
-                let reject = Reject::malformed(Side::Response, "http2.too_many_interim_responses");
-                self.response_refused(key, id, &reject);
-            }
-            self.response_text = text;
-            return;
+        let judged = self.judge_head(id, &mut exchange, &text);
+        if let Judged::Answer = judged {
+            self.note_head(&mut exchange, &text);
+            self.pass_head(&mut exchange, &text, end);
         }
-        if exchange.times.first_byte == Time::default() {
-            exchange.times.first_byte = self.now;
-        }
-        if let Some(wait) = self.retry_response(&mut exchange, &text) {
-            self.back_off(id, &mut exchange, wait);
-            self.exchanges.put_back(id, exchange);
-        } else {
-            self.begin_response(&mut exchange, &text);
-            self.send_response_head(&mut exchange, &text, end);
-            self.exchanges.put_back(id, exchange);
-            if end {
-                self.response_complete(key, id);
-            }
+        self.exchanges.put_back(id, exchange);
+        match judged {
+            Judged::Answer if end => self.response_complete(key, id),
+            Judged::TooMany => self.response_refused(key, id),
+            Judged::Answer | Judged::Interim | Judged::Again => {}
         }
         self.response_text = text;
     }
@@ -201,7 +185,7 @@ impl Worker {
 
     fn h2_response_trailers(&mut self, key: Key, id: ExchangeId, section: &[u8]) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
-        self.send_trailers(&mut exchange, section);
+        self.pass_trailers(&mut exchange, section);
         self.exchanges.put_back(id, exchange);
         self.response_complete(key, id);
     }
@@ -221,8 +205,7 @@ impl Worker {
             }
         }
         if let By::Here(_) = by {
-            let reject = Reject::malformed(Side::Response, "http2.violation.of.messaging.rule");
-            self.response_refused(key, id, &reject);
+            self.response_refused(key, id);
         } else if tunnel || phase == Phase::Response {
             self.response_cut_short(id, true);
         } else if by == By::GoAway || code == ErrorCode::REFUSED_STREAM {
