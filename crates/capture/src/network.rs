@@ -95,8 +95,8 @@ fn rules(spec: &Namespace) -> Vec<Message> {
     use Transport::{Tcp, Udp};
     let (range, prefix) = spec.workload_range;
     let rule = Rule::default;
-    let to = |address: Ipv4Addr| rule().to_v4(address, 32);
-    let to_loopback = || rule().to_v4(LOOPBACK_V4.0, LOOPBACK_V4.1);
+    let to = |address: Ipv4Addr| rule().destination_v4(address, 32);
+    let to_loopback = || rule().destination_v4(LOOPBACK_V4.0, LOOPBACK_V4.1);
     let to_dns = |transport| rule().of(transport).port(Port::Destination, DNS);
 
     let mut messages = vec![
@@ -110,7 +110,7 @@ fn rules(spec: &Namespace) -> Vec<Message> {
     // (0.4 us less per round trip and side, and no table entry for an inbound connection). The ports
     // of redirected connections are left out: their answers must be found again.
     let redirected = [DNS, spec.dns_port, spec.outbound_port];
-    let between_ourselves = to(Ipv4Addr::LOCALHOST).from_v4(Ipv4Addr::LOCALHOST).of(Tcp);
+    let between_ourselves = to(Ipv4Addr::LOCALHOST).source_v4(Ipv4Addr::LOCALHOST).of(Tcp);
     let between_ourselves = redirected.into_iter().fold(between_ourselves, |rule, port| {
         rule.port_other_than(Port::Destination, port).port_other_than(Port::Source, port)
     });
@@ -119,16 +119,16 @@ fn rules(spec: &Namespace) -> Vec<Message> {
         (REDIRECT, to_dns(Udp).redirect(spec.dns_port)),
         (REDIRECT, to_dns(Tcp).redirect(spec.dns_port)),
         (REDIRECT, to(spec.address).accept()),
-        (REDIRECT, rule().to_v4(range, prefix).of(Tcp).redirect(spec.outbound_port)),
+        (REDIRECT, rule().destination_v4(range, prefix).of(Tcp).redirect(spec.outbound_port)),
         (REDIRECT, to_loopback().accept()),
-        (REDIRECT, rule().to_v6(Ipv6Addr::LOCALHOST).accept()),
+        (REDIRECT, rule().destination_v6(Ipv6Addr::LOCALHOST).accept()),
         (REDIRECT, rule().of(Tcp).redirect(spec.outbound_port)),
         // First what nearly every packet is.
         (REFUSE, to(Ipv4Addr::LOCALHOST).accept()),
         (REFUSE, to(spec.address).accept()),
-        (REFUSE, rule().to_v4(range, prefix).reject()),
+        (REFUSE, rule().destination_v4(range, prefix).reject()),
         (REFUSE, to_loopback().accept()),
-        (REFUSE, rule().to_v6(Ipv6Addr::LOCALHOST).accept()),
+        (REFUSE, rule().destination_v6(Ipv6Addr::LOCALHOST).accept()),
         // An answer instead of silence: a QUIC client falls back to TCP at once.
         (REFUSE, rule().reject()),
     ];

@@ -144,15 +144,15 @@ impl Rule {
         self.load_port(which).compare(libc::NFT_CMP_NEQ, &port.to_be_bytes())
     }
 
-    pub(crate) fn from_v4(self, address: Ipv4Addr) -> Rule {
+    pub(crate) fn source_v4(self, address: Ipv4Addr) -> Rule {
         self.v4(Address::Source, address, 32)
     }
 
-    pub(crate) fn to_v4(self, network: Ipv4Addr, prefix: u8) -> Rule {
+    pub(crate) fn destination_v4(self, network: Ipv4Addr, prefix: u8) -> Rule {
         self.v4(Address::Destination, network, prefix)
     }
 
-    pub(crate) fn to_v6(self, address: Ipv6Addr) -> Rule {
+    pub(crate) fn destination_v6(self, address: Ipv6Addr) -> Rule {
         self.load_meta(libc::NFT_META_NFPROTO)
             .compare(libc::NFT_CMP_EQ, &[IPV6])
             .load_payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 24, 16)

@@ -281,7 +281,7 @@ fn http_probe(http: &message::HttpHealthCheck) -> Compiled<HttpProbe> {
             &http.request_headers_to_add,
             &http.request_headers_to_remove,
         )?,
-        expected: if expected.is_empty() { vec![200..201] } else { expected },
+        expected: if expected.is_empty() { std::iter::once(200..201).collect() } else { expected },
         retriable: each("retriable_statuses", &http.retriable_statuses, statuses)?,
         http2: match http.codec_client_type() {
             xds::types::CodecClientType::Http1 => false,
