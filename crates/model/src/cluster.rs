@@ -283,15 +283,7 @@ impl Cluster {
         if connect.is_some_and(|c| c.is_zero()) {
             return refuse!("must be above 0").at("connect_timeout");
         }
-        let mut transport_matches = Vec::new();
-        for (i, matcher) in message.transport_socket_matches.iter().enumerate() {
-            transport_matches.push(TransportMatch::compile(matcher).at_index("transport_socket_matches", i)?);
-        }
-        let transport = transport::upstream(message.transport_socket.as_ref()).at("transport_socket")?;
-        upstream_protocol::check_alpn(
-            protocol,
-            transport_matches.iter().map(|m| &m.transport).chain([&transport]),
-        )?;
+        let (transport, transport_matches) = transports(message, protocol)?;
         let assignment = match &message.load_assignment {
             None => None,
             Some(_) if kind == ClusterKind::Eds => return refuse!("not with type EDS").at("load_assignment"),
@@ -350,6 +342,20 @@ impl Cluster {
             assignment,
         })
     }
+}
+
+/// How its hosts are spoken to: the transport of all, and those of hosts whose metadata matches.
+fn transports(
+    message: &xds::cluster::Cluster,
+    protocol: UpstreamProtocol,
+) -> Compiled<(UpstreamTransport, Vec<TransportMatch>)> {
+    let mut matches = Vec::new();
+    for (i, matcher) in message.transport_socket_matches.iter().enumerate() {
+        matches.push(TransportMatch::compile(matcher).at_index("transport_socket_matches", i)?);
+    }
+    let transport = transport::upstream(message.transport_socket.as_ref()).at("transport_socket")?;
+    upstream_protocol::check_alpn(protocol, matches.iter().map(|m| &m.transport).chain([&transport]))?;
+    Ok((transport, matches))
 }
 
 /// Upstream network filters: Istio's metadata exchange only acts over mutual TLS, which there is none of yet.

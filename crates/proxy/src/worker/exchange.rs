@@ -135,7 +135,7 @@ pub struct Times {
     pub idle_deadline: Deadline,
     pub idle_timeout: Option<Duration>,
     pub route_timeout: Option<Duration>,
-    /// That is the deadline the client itself has set (`grpc-timeout`).
+    /// `route_timeout` is the deadline the client itself has set (`grpc-timeout`).
     pub client_deadline: bool,
     pub per_try_timeout: Option<Duration>,
     pub per_try_idle_timeout: Option<Duration>,

@@ -91,7 +91,7 @@ impl Worker {
         }
     }
 
-    /// The host has.
+    /// The host has ended its direction of a tunnel.
     pub(super) fn host_half_closed(&mut self, id: ExchangeId) {
         let Some(mut exchange) = self.exchanges.take(id) else { return };
         exchange.tunnel.end_host();

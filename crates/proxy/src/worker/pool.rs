@@ -194,7 +194,7 @@ impl Worker {
         self.take_upstream(key, false);
     }
 
-    /// The same, once what it has still to send is sent.
+    /// Closes a connection to a host once all that waits on it is sent.
     pub(super) fn end_upstream(&mut self, key: Key) {
         self.take_upstream(key, true);
     }
@@ -216,7 +216,7 @@ impl Worker {
         self.closed_by_us(host, busy);
     }
 
-    /// The same for an HTTP/2 connection, whose requests are all answered for.
+    /// Closes an HTTP/2 connection to a host, whose requests are all answered for.
     pub(super) fn discard_h2_host(&mut self, key: Key) {
         let Some(up) = self.h2_host(key) else { return };
         let host = up.host.clone();
