@@ -157,13 +157,19 @@ impl Worker {
     pub(super) fn end_host(&mut self, id: ExchangeId, exchange: &mut Exchange) {
         match exchange.host_side {
             HostSide::None | HostSide::Unopened(_) => self.abort_host(id, exchange),
-            side @ HostSide::H2(key, _) => {
+            side @ HostSide::H2(key, stream) => {
                 exchange.host_side = HostSide::None;
-                // The stream goes when its queue has.
+                // The stream goes when its queue has. The exchange and its deadlines end before: what the host's window keeps
+                // back has a deadline of its own.
                 self.end_to_host(side);
-                if let Some(host) = self.h2_host(key).map(|conn| conn.host.clone()) {
-                    self.leave_room(host);
+                let by = exchange.times.idle_timeout.map(|idle| self.now.after(idle).as_duration());
+                let Some(conn) = self.h2_host(key) else { return };
+                let armed = by.is_some_and(|by| conn.codec.flush_by(stream, by));
+                let host = conn.host.clone();
+                if armed {
+                    self.arm_h2_host(key);
                 }
+                self.leave_room(host);
             }
             HostSide::H1(key) | HostSide::Raw(key) => {
                 exchange.host_side = HostSide::None;

@@ -338,6 +338,9 @@ impl Worker {
         if let Err(error) = up.codec.poll_timeouts(now.as_duration()) {
             return self.h2_host_failed(key, &error);
         }
+        let unflushed = up.codec.take_unflushed();
+        self.telemetry.shard.add(cluster.stats.upstream_rq_tx_reset, unflushed);
+        let Some(up) = self.h2_host(key) else { return };
         while let Some(due) = up.timers.due(now, limits(up)) {
             match due {
                 Due::Release => up.codec.release_memory(),

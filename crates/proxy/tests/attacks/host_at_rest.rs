@@ -102,3 +102,67 @@ fn what_clients_send_ahead_to_a_black_hole_stays_within_the_budget() {
         proxy.count("envoy_listener_downstream_cx_active", &[]) == 0
     });
 }
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    out.extend([kind, flags]);
+    out.extend(stream.to_be_bytes());
+    out.extend_from_slice(payload);
+    out
+}
+
+/// A tunnel over HTTP/2 whose two sides have ended, with bytes left that its host opens no window for: the exchange is over, and
+/// what is left is reset after the stream's idle time.
+#[test]
+fn what_is_left_of_a_tunnel_for_a_host_without_window_is_reset() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let host = Host::start(move |connection| {
+        // SETTINGS_INITIAL_WINDOW_SIZE 0, and the last word on the first stream.
+        connection.stream.write_all(&frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])).unwrap();
+        let mut bytes = vec![];
+        // Behind the preface.
+        let mut at = 24;
+        loop {
+            let more = connection.read_some();
+            if more.is_empty() {
+                return;
+            }
+            bytes.extend(more);
+            while let Some(head) = bytes.get(at..at + 9) {
+                let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+                let kind = head[3];
+                if bytes.len() < at + 9 + length {
+                    break;
+                }
+                at += 9 + length;
+                if kind == 1 {
+                    let end = [frame(4, 1, 0, &[]), frame(1, 4, 1, &[0x88]), frame(0, 1, 1, b"bye")].concat();
+                    connection.stream.write_all(&end).unwrap();
+                }
+                let _ = tell.send(kind);
+            }
+        }
+    });
+    let mut up = cluster("up", &[host.address]);
+    up["typed_extension_protocol_options"] = json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            json!({ "explicit_http_config": { "http2_protocol_options": { "allow_connect": true } } })) });
+    let mut manager = http(json!([{ "match": { "connect_matcher": {} },
+        "route": { "cluster": "up", "upgrade_configs": [{ "upgrade_type": "CONNECT" }] } }]));
+    manager["stream_idle_timeout"] = "1s".into();
+    let proxy = Proxy::start(http_listener(manager), &[up]);
+    let mut client = proxy.client();
+    client.say("CONNECT b:1 HTTP/1.1\r\nhost: b:1\r\n\r\nnever");
+    let head = read_head(&mut client.stream, &mut client.buffer).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.rest(), b"bye");
+    let mut kinds = vec![];
+    while !kinds.contains(&3) {
+        kinds.push(told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no RST_STREAM in {kinds:?}")));
+    }
+    assert!(!kinds.contains(&0), "DATA without a window: {kinds:?}");
+    assert_eq!(proxy.count("envoy_cluster_upstream_rq_tx_reset", &[]), 1);
+    assert_eq!(proxy.count("envoy_cluster_upstream_rq_active", &[]), 0);
+}
