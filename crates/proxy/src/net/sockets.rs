@@ -42,8 +42,9 @@ pub struct Sockets {
     closing: Vec<Key>,
     /// Where two small parts are put together for one send.
     joined: Vec<u8>,
-    /// The socket for which small sends gather, and those.
+    /// Small sends to one socket within a turn are put together for one system call: which socket that is now.
     corked: Option<Key>,
+    /// The bytes put together for the corked socket.
     cork: Vec<u8>,
 }
 

@@ -139,7 +139,7 @@ pub struct Worker {
     response_edits: Edits,
     /// The head of a response that came by HTTP/2, as HTTP/1 spells it.
     response_text: Vec<u8>,
-    /// Where HTTP/2 heads are decoded. `None` while somebody does.
+    /// The buffer HTTP/2 heads are decoded into; `None` while a connection's codec has borrowed it.
     scratch: Option<Box<Scratch>>,
     /// What a proxy of ours restores a message by.
     shape: Vec<u8>,

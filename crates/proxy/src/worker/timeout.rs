@@ -56,7 +56,7 @@ impl Worker {
     pub(super) fn touch(&mut self, exchange: &mut Exchange) {
         if let Some(idle) = exchange.times.idle_timeout {
             exchange.times.idle_deadline = Deadline(self.now.after(idle));
-            // Later than before: the timer finds out by itself.
+            // The timer is not set again, for that costs more than one firing too early, which sets it to the new deadline.
         }
         if let Some(idle) = exchange.times.per_try_idle_timeout
             && exchange.times.try_idle_deadline != Deadline::NEVER
