@@ -5,37 +5,14 @@ mod common;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::cost::{alone, resident, sleeps};
 use common::*;
 use proxy::ProxyOptions;
 use serde_json::{Value, json};
 
 const MIB: usize = 1 << 20;
-
-/// What is measured is the whole process: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What this process, proxy included, has resident.
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-/// How often the workers of this process have gone to sleep so far.
-fn sleeps() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
-    let status = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
-    let workers = status.filter(|text| text.lines().next().is_some_and(|name| name.contains("worker-")));
-    workers
-        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-        .filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok())
-        .sum()
-}
 
 /// Writes `piece` after `piece` until the other side takes no more for a while, or `most` bytes are gone; how many are.
 fn push(stream: &mut TcpStream, mut piece: impl FnMut() -> Vec<u8>, most: usize) -> (usize, Vec<u8>) {
@@ -59,14 +36,40 @@ fn push(stream: &mut TcpStream, mut piece: impl FnMut() -> Vec<u8>, most: usize)
     (sent, vec![])
 }
 
-/// Everything at one address: direct answers, redirects, and a host that answers at once.
+/// A client whose kernel takes little for it: what answers wait in is full soon.
+fn narrow(address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream: TcpStream = socket.into();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// What makes answers long, so that few of them fill the buffers of the kernel.
+fn long() -> String {
+    "z".repeat(2000)
+}
+
+/// A host that answers at once and keeps nothing: it lives in the process whose memory is measured.
+fn forgetful(answer: String) -> Host {
+    Host::start(move |connection| {
+        while read_head(&mut connection.stream, &mut connection.buffer).is_some() && connection.say(&answer) {
+        }
+    })
+}
+
+/// Everything at one address: direct answers, redirects, and a host.
 fn proxy(host: SocketAddr) -> Proxy {
     let routes = json!([
         { "match": { "prefix": "/direct" },
-          "direct_response": { "status": 200, "body": { "inline_string": "x".repeat(200) } } },
-        { "match": { "prefix": "/redirect" }, "redirect": { "path_redirect": "/else" } },
+          "direct_response": { "status": 200, "body": { "inline_string": "x".repeat(2000) } } },
+        { "match": { "prefix": "/redirect" }, "redirect": { "path_redirect": format!("/{}", long()) } },
         { "match": { "prefix": "/host" }, "route": { "cluster": "a" } } ]);
-    Proxy::start(http_listener(http(routes)), &[cluster("a", &[host])])
+    // Who holds more than this answers 503 and counts it.
+    let options = ProxyOptions { memory_budget: Some(4 * MIB), ..ProxyOptions::default() };
+    Proxy::with(http_listener(http(routes)), &[cluster("a", &[host])], options)
 }
 
 /// C2, HTTP/1: whatever answers a request, no request is begun while more than the high-water mark waits for the client; and
@@ -74,22 +77,22 @@ fn proxy(host: SocketAddr) -> Proxy {
 #[test]
 fn an_http1_client_that_pipelines_and_does_not_read_is_not_read() {
     let _alone = alone();
-    let host = Host::saying("ok");
+    let host = forgetful(format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-long: {}\r\n\r\nok", long()));
     let proxy = proxy(host.address);
-    for path in ["/direct", "/redirect", "/none", "/host"] {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(200));
+    for path in ["/direct", "/redirect", "/host"] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(1000));
         let piece = request.repeat(65536 / request.len());
         let before = resident();
-        let mut client = proxy.client();
-        let (sent, rest) = push(&mut client.stream, || piece.clone().into_bytes(), 100 * MIB);
+        let mut client = narrow(proxy.address);
+        let (sent, rest) = push(&mut client, || piece.clone().into_bytes(), 100 * MIB);
         let grown = resident().saturating_sub(before);
         println!("{path}: {sent} bytes taken of 100 MiB, {} KiB more resident", grown / 1024);
         assert!(grown < 4 * MIB, "{path}: {grown} bytes more resident, {sent} bytes sent");
         // It reads: what was sent is answered, to the last. Read by another, so that the rest of the request can be written.
-        let mut reader = client.stream.try_clone().unwrap();
+        let mut reader = client.try_clone().unwrap();
         let whole = sent + rest.len();
-        client.stream.set_write_timeout(None).unwrap();
-        let writer = std::thread::spawn(move || client.stream.write_all(&rest).map(|()| client));
+        client.set_write_timeout(None).unwrap();
+        let writer = std::thread::spawn(move || client.write_all(&rest).map(|()| client));
         let expected = whole / request.len();
         let (mut answers, mut text, mut chunk) = (0, vec![], vec![0; 65536]);
         while answers < expected {
@@ -128,6 +131,13 @@ fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(1, 5, stream, &block)
 }
 
+/// The same with as much padding as there can be: what the kernel keeps of requests is few of them.
+fn padded(headers: &[u8]) -> Vec<u8> {
+    let (head, block) = headers.split_at(9);
+    let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
+    frame(1, head[4] | 8, stream, &[&[255], block, &[0; 255]].concat())
+}
+
 /// Frames as they come: how many of each kind, and how many streams ended.
 #[derive(Default)]
 struct Frames {
@@ -161,13 +171,14 @@ impl Frames {
 #[test]
 fn an_http2_client_that_asks_and_does_not_read_is_not_read() {
     let _alone = alone();
-    let host = Host::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let host = forgetful(format!("HTTP/1.1 204 No Content\r\nx-long: {}\r\n\r\n", long()));
     let proxy = proxy(host.address);
-    for path in ["/redirect", "/none", "/direct", "/host"] {
+    for path in ["/redirect", "/direct", "/host"] {
         let before = resident();
-        let mut stream = TcpStream::connect(proxy.address).unwrap();
-        // A connection window and stream windows as wide as can be: small bodies are not held back by them.
-        let settings = frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+        let mut stream = narrow(proxy.address);
+        // A connection window and stream windows as wide as can be: small bodies are not held back by them. No table, so that
+        // each answer is spelt out.
+        let settings = frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 0]);
         let wide = frame(8, 0, 0, &0x7fff_0000u32.to_be_bytes());
         stream.write_all(&[PREFACE, &settings, &frame(4, 1, 0, &[]), &wide].concat()).unwrap();
         let mut id = 1;
@@ -177,39 +188,41 @@ fn an_http2_client_that_asks_and_does_not_read_is_not_read() {
                 .flat_map(|_| {
                     asked += 1;
                     id += 2;
-                    get(id - 2, &format!("{path}?{}", "y".repeat(100)))
+                    padded(&get(id - 2, &format!("{path}?{}", "y".repeat(100))))
                 })
                 .collect()
         };
         let (sent, rest) = push(&mut stream, more, 20 * MIB);
         let grown = resident().saturating_sub(before);
         println!("{path}: {sent} bytes taken, {} KiB more resident", grown / 1024);
-        // The host's threads are in this process too, up to one for each stream.
-        let most = if path == "/host" { 16 * MIB } else { 4 * MIB };
-        assert!(grown < most, "{path}: {grown} bytes more resident, {sent} bytes sent");
+        let overloaded = proxy.count("envoy_http_downstream_rq_overload_close", &[]);
+        assert_eq!(overloaded, 0, "{path}: requests met a spent budget");
+        // The host's threads are in this process too, up to one for each stream that is open.
+        assert!(path == "/host" || grown < 4 * MIB, "{path}: {grown} bytes more resident, {sent} bytes sent");
         let mut reader = stream.try_clone().unwrap();
         reader.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(None).unwrap();
         let writer = std::thread::spawn(move || stream.write_all(&rest).map(|()| stream));
         let (mut frames, mut chunk) = (Frames::default(), vec![0; 65536]);
+        let may_be_sent_away = matches!(path, "/direct" | "/host");
         // Some may have been refused for their number; none is forgotten.
         while frames.ended + frames.of(3) < asked {
             let length = reader.read(&mut chunk);
-            // Bodies keep their streams open while nobody reads: who opens ever more of them is sent away.
-            if path == "/direct" && !matches!(length, Ok(1..)) {
+            // Bodies, and hosts that take their time, keep streams open: who opens ever more of them is sent away.
+            if may_be_sent_away && !matches!(length, Ok(1..)) {
                 break;
             }
             let length = length.expect("an answer");
             assert!(length > 0, "{path}: ended after {} of {asked}", frames.ended);
             frames.take(&chunk[..length]);
-            if path == "/direct" && frames.of(7) > 0 {
+            if may_be_sent_away && frames.of(7) > 0 {
                 break;
             }
             assert_eq!(frames.of(7), 0, "{path}: GOAWAY after {} of {asked}", frames.ended);
         }
         drop(reader);
         let written = writer.join().unwrap();
-        assert!(written.is_ok() || path == "/direct", "{path}: {written:?}");
+        assert!(written.is_ok() || may_be_sent_away, "{path}: {written:?}");
     }
 }
 
