@@ -1,4 +1,6 @@
 //! Sources: Envoy's `health_check.proto` and its documentation "Health checking".
+#![allow(clippy::single_range_in_vec_init, reason = "ranges of statuses are lists of one here")]
+
 use super::*;
 
 fn check(more: serde_json::Value) -> Compiled<HealthCheck> {

@@ -78,7 +78,7 @@ impl Identity {
 /// Makes layers, as a cluster or a filter chain asks for them.
 pub trait Layers: Send + Sync {
     /// For a connection of ours to this host (its name; empty: it has none).
-    fn to_host(&self, tls: &UpstreamTls, hostname: &str) -> io::Result<Box<dyn Layer>>;
+    fn for_host(&self, tls: &UpstreamTls, hostname: &str) -> io::Result<Box<dyn Layer>>;
     /// For a client's connection on which these bytes have come already.
-    fn from_client(&self, tls: &DownstreamTls, early: &[u8]) -> io::Result<Box<dyn Layer>>;
+    fn for_client(&self, tls: &DownstreamTls, early: &[u8]) -> io::Result<Box<dyn Layer>>;
 }

@@ -194,7 +194,7 @@ impl Sockets {
     }
 
     /// All sockets.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.slots.len()
     }
 

@@ -35,7 +35,7 @@ impl Worker {
         };
         let each = self.conns.iter().map(|(key, conn)| of_conn(conn) + self.sockets.backlog(key));
         Census {
-            sockets: self.sockets.len(),
+            sockets: self.sockets.count(),
             clients: self.sockets.clients(),
             exchanges: self.exchanges.active(),
             held: self.count_held(),

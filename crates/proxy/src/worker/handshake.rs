@@ -31,7 +31,7 @@ impl Worker {
         host: &HostRef,
     ) -> io::Result<Box<dyn Layer>> {
         match &self.shared.layers {
-            Some(layers) => layers.to_host(tls, &host.hostname),
+            Some(layers) => layers.for_host(tls, &host.hostname),
             None => {
                 let what = "TLS to upstreams is not spoken yet; their connections fail";
                 self.shared.warn_once(what, &config.name);
@@ -56,7 +56,7 @@ impl Worker {
             );
             return self.no_chain(key, &origin, "tls_not_supported", Flags::NONE);
         };
-        let Ok(layer) = layers.from_client(tls, early) else {
+        let Ok(layer) = layers.for_client(tls, early) else {
             return self.no_chain(key, &origin, "tls_not_ready", Flags::NONE);
         };
         let longest = chain.transport_connect_timeout.unwrap_or(CLIENT_HANDSHAKE);

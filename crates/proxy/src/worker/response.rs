@@ -228,7 +228,7 @@ fn edit_as_routed(
                 value.clear();
                 let values = TemplateValues {
                     exchange,
-                    origin: origin,
+                    origin,
                     cluster: routed.cluster_name(),
                     response: Some(*head),
                     unix_nanos,

@@ -46,13 +46,13 @@ impl Late {
 pub struct LateLayers(pub Arc<Late>);
 
 impl Layers for LateLayers {
-    fn to_host(&self, tls: &UpstreamTls, _: &str) -> io::Result<Box<dyn Layer>> {
+    fn for_host(&self, tls: &UpstreamTls, _: &str) -> io::Result<Box<dyn Layer>> {
         let mut layer = LateLayer::new(&self.0, true);
         layer.say(format!("offers {}", tls.common.alpn.join(",")).as_bytes());
         Ok(Box::new(layer))
     }
 
-    fn from_client(&self, _: &DownstreamTls, early: &[u8]) -> io::Result<Box<dyn Layer>> {
+    fn for_client(&self, _: &DownstreamTls, early: &[u8]) -> io::Result<Box<dyn Layer>> {
         let mut layer = LateLayer::new(&self.0, false);
         layer.raw.extend(early);
         Ok(Box::new(layer))
