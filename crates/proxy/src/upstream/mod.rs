@@ -126,10 +126,11 @@ impl Clusters {
         let TakenUp { mut useless, mut changed } = TakenUp::default();
         for index in 0..self.by_id.len() {
             let Some(Some(state)) = self.by_id.get(index) else { continue };
-            let entry = snapshot.cluster(state.id).filter(|entry| entry.cluster.name == state.name);
+            let entry = snapshot.cluster(state.id);
             if entry.is_some_and(|entry| state.is(entry)) {
                 continue;
             }
+            let entry = entry.filter(|entry| entry.cluster.name == state.name);
             changed = true;
             let state = state.clone();
             let before = state.hosts();

@@ -85,6 +85,8 @@ struct End {
     /// The owner's worker took so many turns since this became readable and was not read.
     pub read: u64,
     pub written: u64,
+    /// What the peer's system has got of what was written, and one for the SYN.
+    pub acknowledged: u64,
 }
 
 enum Later {
@@ -414,6 +416,7 @@ impl State {
             signalled: false,
             read: 0,
             written: 0,
+            acknowledged: 1,
         };
         self.ends.push(end(Some(owner), id + 1, from, to, None, room));
         self.ends.push(end(None, id, to, from, original, their_room));
@@ -553,6 +556,7 @@ impl State {
         to.inbox.extend(&parts[0][..first]);
         to.inbox.extend(&parts[1][..length - first]);
         self.ends[end].written += length as u64;
+        self.ends[end].acknowledged += length as u64;
         self.moves += 1;
         self.trace.note("write", end as u64, length as u64);
         self.signal(peer);
@@ -605,6 +609,10 @@ impl State {
             }
             self.signal(peer);
         }
+    }
+
+    pub fn acknowledged(&self, end: EndId) -> u64 {
+        self.ends[end].acknowledged
     }
 
     /// Closes with a reset.

@@ -52,6 +52,10 @@ impl Connection for Given {
         self.net.lock().reset_when_closed(self.end);
     }
 
+    fn acknowledged(&self) -> Option<u64> {
+        Some(self.net.lock().acknowledged(self.end))
+    }
+
     fn local_address(&self) -> io::Result<SocketAddr> {
         Ok(self.net.lock().addresses(self.end).0)
     }
