@@ -33,6 +33,8 @@ pub struct Client {
     /// Does nothing any more, but keeps its connection.
     stalled: bool,
     half_closed: bool,
+    /// An answer said that none follows it on this connection.
+    told_close: bool,
     last: bool,
 }
 
@@ -63,6 +65,7 @@ impl Client {
             begins,
             stalled: false,
             half_closed: false,
+            told_close: false,
             last: false,
             dice,
         }
@@ -228,6 +231,7 @@ impl Client {
                     }
                     if field(&head, "connection").is_some_and(|c| c.eq_ignore_ascii_case("close")) {
                         self.last = true;
+                        self.told_close = code >= 200;
                     }
                     self.expects = None;
                     if plan.client == ClientFault::ResetInResponse {
@@ -294,8 +298,8 @@ impl Client {
                 {
                     cx.wrong.push(format!("the answer of {} ended well after {} bytes", asked.id, asked.got));
                 }
-            } else if !first && plan.is_clean() {
-                // Sent ahead and never looked at: asked again.
+            } else if (!first || self.told_close) && plan.is_clean() {
+                // Sent ahead, or behind an answer that was the last, and never looked at: asked again.
                 fate.ended = false;
                 fate.asked = false;
                 fate.anew += 1;
@@ -321,6 +325,7 @@ impl Client {
             }
         }
         self.half_closed = false;
+        self.told_close = false;
         self.sending = None;
     }
 
