@@ -88,7 +88,6 @@ fn a_turn_takes_few_steps_of_handshakes_and_nobody_waits_in_vain() {
         client.write_all(&layer::record(b"me x")).unwrap();
     }
     driven.until("all have shaken hands", |late| late.finished.load(SeqCst) == CLIENTS);
-    println!("steps of each turn: {:?}", driven.steps);
     assert!(driven.steps.iter().all(|steps| *steps <= STEPS_IN_A_TURN), "{:?}", driven.steps);
     // Two for each, and not many in vain.
     let all: usize = driven.steps.iter().sum();
