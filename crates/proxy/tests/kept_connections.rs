@@ -1,4 +1,5 @@
 //! Connections kept to hosts: when they are used again, and what becomes of a request whose host closes one just then.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
 
 mod common;
 

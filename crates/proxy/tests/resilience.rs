@@ -1,4 +1,6 @@
 //! Retries, timeouts, breakers, slow readers: what happens when things go wrong.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
+
 mod common;
 
 use std::io::{Read, Write};

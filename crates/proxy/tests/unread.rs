@@ -1,4 +1,5 @@
 //! Clients that ask and do not read, or stay and do not ask: what they cost.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! What attackers sent to other proxies, and what must not cost more than it should: each by real sockets, the time of the
 //! worker measured. One file for each kind.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
 
 #[path = "../common/mod.rs"]
 mod common;

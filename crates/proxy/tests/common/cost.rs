@@ -1,4 +1,5 @@
 //! What the proxy of this process costs: time of its workers, memory, descriptors.
+#![allow(clippy::print_stdout, reason = "tests print what they measured")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -96,6 +96,7 @@ impl Side {
             }
             if Instant::now() > until {
                 let _ = child.kill();
+                let _ = child.wait();
                 panic!("Envoy does not serve:\n{}", std::fs::read_to_string(path("log")).unwrap_or_default());
             }
             std::thread::park_timeout(Duration::from_millis(20));

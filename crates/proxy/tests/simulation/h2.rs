@@ -327,10 +327,8 @@ impl Actor for Client {
         if cx.now < self.begins {
             return Next::At(self.begins);
         }
-        if self.wire.is_none() {
-            if self.ask.is_empty() || cx.leaving || !self.connect(cx) {
-                return Next::Done;
-            }
+        if self.wire.is_none() && (self.ask.is_empty() || cx.leaving || !self.connect(cx)) {
+            return Next::Done;
         }
         if cx.leaving && (self.withholds || !self.calls.is_empty() || self.stalled) {
             self.over(cx, true);
