@@ -68,6 +68,7 @@ impl Side {
         Side::Ours { proxy, address }
     }
 
+    #[allow(clippy::zombie_processes, reason = "its owner waits for it when it is dropped")]
     fn envoy(program: &Path, bootstrap: &Value) -> Side {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
