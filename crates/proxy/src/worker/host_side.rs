@@ -1,8 +1,9 @@
 //! The host's side of an exchange, and the verbs in which its protocols differ.
 
-use wire::BodyFraming;
-use wire::h1::BodyReader;
+use wire::h1::{BodyReader, write_request};
+use wire::h2::hop::shape_request;
 use wire::h2::{Connection, Stream, Trailers};
+use wire::{BodyFraming, HeaderId};
 
 use super::Worker;
 use super::connection::Conn;
@@ -51,6 +52,100 @@ impl HostSide {
 }
 
 impl Worker {
+    /// Sends the head of the request, and `body`, which has come and is not kept. False: the connection does not take it.
+    pub(super) fn send_head(&mut self, exchange: &mut Exchange, body: &[u8]) -> bool {
+        match exchange.host_side {
+            // Nothing is sent before the tunnel.
+            HostSide::Raw(_) | HostSide::None => true,
+            HostSide::H1(key) => {
+                self.write_request_h1(key, exchange, body);
+                true
+            }
+            HostSide::Unopened(key) | HostSide::H2(key, _) => {
+                self.upgrade_waits(key, exchange) || self.open_stream(key, exchange, body)
+            }
+        }
+    }
+
+    /// Writes the head on a connection of HTTP/1, and what has come of the body.
+    fn write_request_h1(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) {
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        let head = exchange.head_storage.request(&exchange.head);
+        if exchange.must_say_no_body() {
+            exchange.edits.set_known(&head, HeaderId::ContentLength, b"0");
+        }
+        if head.is_connect()
+            && let Some(host) = exchange.edits.replaced_host().map(<[u8]>::to_vec)
+        {
+            exchange.edits.target(&host);
+        }
+        let random = || (u128::from(self.random.next_u64()) << 64) | u128::from(self.random.next_u64());
+        exchange.give_websocket_key(random);
+        let head = exchange.head_storage.request(&exchange.head);
+        write_request(&head, &exchange.edits, &mut out);
+        if exchange.client_side.is_h2() {
+            // Payload without framing: what was kept and what came now.
+            self.sockets.send_soon(key, &out, b"");
+            self.out = out;
+            self.send_kept(exchange, body);
+            return;
+        }
+        if exchange.replay.is_empty() {
+            self.sockets.send(key, &out, body);
+            self.keep_for_replay(exchange, body, &[]);
+        } else {
+            let kept = std::mem::take(&mut exchange.replay);
+            self.sockets.send(key, &out, &kept);
+            self.sockets.send(key, body, &[]);
+            self.keep_again(exchange, kept, body);
+        }
+        self.out = out;
+    }
+
+    /// Opens a stream for the request. False: the connection does not take it.
+    pub(super) fn open_stream(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) -> bool {
+        let Some(Conn::UpstreamH2(up)) = self.conns.get_mut(key) else { return false };
+        let head = exchange.head_storage.request(&exchange.head);
+        let upgrade = exchange.asks_for_tunnel();
+        let bare = exchange.replay.is_empty() && body.is_empty() && exchange.trailers.is_empty();
+        let end = exchange.request.progress.is_whole() && bare && !upgrade;
+        let scheme = exchange.request.scheme;
+        let edits = &exchange.edits;
+        self.shape.clear();
+        if up.hop && exchange.web.is_none() {
+            shape_request(&head, edits, &mut self.shape);
+        }
+        let opened = up.codec.open_with_hop(&head, edits, scheme, end, exchange.id.token(), &self.shape);
+        let Ok(stream) = opened else { return false };
+        exchange.host_side = HostSide::H2(key, stream);
+        exchange.request.unframe = (!exchange.client_side.is_h2()
+            && exchange.body_framing() == BodyFraming::Chunked)
+            .then(|| Box::new(BodyReader::request(BodyFraming::Chunked, &self.shared.upstream_limits)));
+        if !end && !upgrade {
+            self.send_kept(exchange, body);
+        }
+        self.flush_later(key);
+        true
+    }
+
+    /// Sends what was kept of a body, and what came now.
+    fn send_kept(&mut self, exchange: &mut Exchange, body: &[u8]) {
+        let kept = std::mem::take(&mut exchange.replay);
+        let trailers = std::mem::take(&mut exchange.trailers);
+        let end = exchange.request.progress.is_whole();
+        // Kept as framed, trailers and all, if the client frames in the text.
+        let section: &[u8] = if exchange.client_side.is_h2() { &trailers } else { &[] };
+        if body.is_empty() {
+            self.send_body(exchange, &kept, section, end);
+        } else {
+            self.send_body(exchange, &kept, &[], false);
+            self.send_body(exchange, body, section, end);
+        }
+        exchange.trailers = trailers;
+        self.keep_again(exchange, kept, body);
+    }
+
     /// Sends body bytes on the attempt's connection, framed as the host's side frames them. `tail`: the end of an HTTP/1
     /// body with its trailers, or the trailer section of an HTTP/2 request. `end`: nothing follows.
     pub(super) fn send_body(&mut self, exchange: &mut Exchange, body: &[u8], tail: &[u8], end: bool) {

@@ -1,9 +1,8 @@
 //! Step 6, second half: the request of an attempt on its way, as its host speaks.
 
 use model::retry::Outcome;
-use wire::h1::{BodyReader, Version, write_request};
-use wire::h2::hop::shape_request;
-use wire::{BodyFraming, HeaderId};
+use wire::HeaderId;
+use wire::h1::Version;
 
 use super::Worker;
 use super::client_side::ClientSide;
@@ -66,17 +65,10 @@ impl Worker {
         self.telemetry.shard.inc(host.cluster.stats.upstream_rq_total);
         exchange.counted.host = Some(RequestAtHost::new(&host.pool));
         self.edit_for_attempt(&mut exchange, &host, introduce && host.mesh);
-        match exchange.host_side {
-            // Nothing to send before the tunnel.
-            HostSide::Raw(_) | HostSide::None => {}
-            HostSide::H1(_) => self.write_request_h1(key, &mut exchange, body),
-            HostSide::Unopened(_) | HostSide::H2(..) => {
-                if !self.upgrade_waits(key, &exchange) && !self.open_stream(key, &mut exchange, body) {
-                    self.exchanges.put_back(id, exchange);
-                    self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
-                    return;
-                }
-            }
+        if !self.send_head(&mut exchange, body) {
+            self.exchanges.put_back(id, exchange);
+            self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
+            return;
         }
         let longest = host.cluster.config.borrow().max_stream_duration;
         exchange.times.try_end = longest.map_or(Deadline::NEVER, |longest| Deadline(now.after(longest)));
@@ -101,95 +93,8 @@ impl Worker {
         self.upstream_bytes(key, b"HTTP/1.1 200 OK\r\n\r\n");
     }
 
-    fn write_request_h1(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) {
-        let mut out = std::mem::take(&mut self.out);
-        out.clear();
-        let head = exchange.head_storage.request(&exchange.head);
-        if exchange.must_say_no_body() {
-            exchange.edits.set_known(&head, HeaderId::ContentLength, b"0");
-        }
-        if head.is_connect()
-            && let Some(host) = exchange.edits.replaced_host().map(<[u8]>::to_vec)
-        {
-            exchange.edits.target(&host);
-        }
-        let random = || (u128::from(self.random.next_u64()) << 64) | u128::from(self.random.next_u64());
-        exchange.give_websocket_key(random);
-        let head = exchange.head_storage.request(&exchange.head);
-        write_request(&head, &exchange.edits, &mut out);
-        if exchange.client_side.is_h2() {
-            // Payload without framing: what was kept and what came now.
-            self.sockets.send_soon(key, &out, b"");
-            self.out = out;
-            self.send_kept(exchange, body);
-            return;
-        }
-        if exchange.replay.is_empty() {
-            self.sockets.send(key, &out, body);
-            self.keep_for_replay(exchange, body, &[]);
-        } else {
-            let kept = std::mem::take(&mut exchange.replay);
-            self.sockets.send(key, &out, &kept);
-            self.sockets.send(key, body, &[]);
-            self.keep_again(exchange, kept, body);
-        }
-        self.out = out;
-    }
-
-    /// Opens a stream for the request. False: the connection does not take it.
-    pub(super) fn open_stream(&mut self, key: Key, exchange: &mut Exchange, body: &[u8]) -> bool {
-        let Some(Conn::UpstreamH2(up)) = self.conns.get_mut(key) else { return false };
-        let head = exchange.head_storage.request(&exchange.head);
-        let upgrade = exchange.asks_for_tunnel();
-        let bare = exchange.replay.is_empty() && body.is_empty() && exchange.trailers.is_empty();
-        let end = exchange.request.progress.is_whole() && bare && !upgrade;
-        let scheme = exchange.request.scheme;
-        let edits = &exchange.edits;
-        self.shape.clear();
-        if up.hop && exchange.web.is_none() {
-            shape_request(&head, edits, &mut self.shape);
-        }
-        let opened = up.codec.open_with_hop(&head, edits, scheme, end, exchange.id.token(), &self.shape);
-        let Ok(stream) = opened else { return false };
-        exchange.host_side = HostSide::H2(key, stream);
-        exchange.request.unframe = (!exchange.client_side.is_h2()
-            && exchange.body_framing() == BodyFraming::Chunked)
-            .then(|| Box::new(BodyReader::request(BodyFraming::Chunked, &self.shared.upstream_limits)));
-        if !end && !upgrade {
-            self.send_kept(exchange, body);
-        }
-        self.flush_later(key);
-        true
-    }
-
-    /// Sends what was kept of a body, and what came now.
-    fn send_kept(&mut self, exchange: &mut Exchange, body: &[u8]) {
-        let kept = std::mem::take(&mut exchange.replay);
-        let trailers = std::mem::take(&mut exchange.trailers);
-        let end = exchange.request.progress.is_whole();
-        if !exchange.client_side.is_h2() {
-            // Kept as framed, trailers and all.
-            self.send_body(exchange, &kept, &[], end && body.is_empty());
-            if !body.is_empty() {
-                self.send_body(exchange, body, &[], end);
-            }
-        } else {
-            self.send_body(
-                exchange,
-                &kept,
-                if body.is_empty() { &trailers } else { &[] },
-                end && body.is_empty(),
-            );
-            if !body.is_empty() {
-                self.send_body(exchange, body, &trailers, end);
-            }
-        }
-        exchange.trailers = trailers;
-        self.keep_again(exchange, kept, body);
-    }
-
     /// What was sent may have to be sent once more.
-    fn keep_again(&mut self, exchange: &mut Exchange, kept: Vec<u8>, body: &[u8]) {
+    pub(super) fn keep_again(&mut self, exchange: &mut Exchange, kept: Vec<u8>, body: &[u8]) {
         if exchange.request.replayable && kept.len() + body.len() <= self.replay_limit(exchange) {
             exchange.replay = kept;
             exchange.replay.extend_from_slice(body);
