@@ -49,6 +49,7 @@ pub mod http2;
 pub mod http_connection;
 pub mod lb;
 pub mod listener;
+pub mod mirror;
 pub mod network;
 pub mod provenance;
 pub mod refusal;

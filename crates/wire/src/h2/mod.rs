@@ -26,6 +26,7 @@
 //! | `abuse.rs`, `config.rs` | what a peer may do |
 
 mod abuse;
+mod base64url;
 mod blocks;
 mod closed;
 mod config;
