@@ -77,7 +77,11 @@ impl Worker {
         exchange.target.attempts += u32::from(!matches!(placed, Err(Refused::Overflow | Refused::NoHost)));
         match placed {
             Ok(place) => self.go(id, exchange, &host, &place, body),
-            Err(refused) => self.refuse_attempt(id, exchange, refused),
+            Err(refused) => {
+                // What came of the body goes with the next attempt, if there is one.
+                self.keep_for_replay(&mut exchange, body, &[]);
+                self.refuse_attempt(id, exchange, refused);
+            }
         }
     }
 

@@ -66,6 +66,7 @@ impl Worker {
         exchange.counted.host = Some(RequestAtHost::new(&host.pool));
         self.edit_for_attempt(&mut exchange, &host, introduce && host.mesh);
         if !self.send_head(&mut exchange, body) {
+            self.keep_for_replay(&mut exchange, body, &[]);
             self.exchanges.put_back(id, exchange);
             self.attempt_failed(key, id, Reset::refused_stream(), Outcome::RefusedStream);
             return;
