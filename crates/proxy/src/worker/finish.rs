@@ -32,6 +32,7 @@ impl Worker {
         self.report(key, &exchange);
         let request_done = exchange.request.progress.is_whole();
         let broken = exchange.ending == Ending::Broken;
+        let left = exchange.response.flags.contains(Flags::DOWNSTREAM_CONNECTION_TERMINATION);
         if let ClientSide::H2(key, stream) = exchange.client_side {
             self.finish_stream(key, stream, &exchange);
             self.exchanges.retire(id, exchange);
@@ -41,8 +42,11 @@ impl Worker {
         let draining = self.draining;
         let Some(down) = self.downstream(key) else { return };
         down.exchange = None;
-        if broken {
+        if broken && left {
             self.close_downstream(key);
+        } else if broken {
+            // Answers to what was asked before may still be on their way: only this one is cut off.
+            self.end_downstream(key);
         } else if down.client.last || !request_done || draining {
             let http = down.client.http.clone();
             http.closed(&self.telemetry);
