@@ -57,6 +57,8 @@ impl Worker {
     pub fn turn(&mut self, events: impl IntoIterator<Item = Event>) {
         self.begin_turn();
         self.clusters.end_ejections(self.now);
+        // Those left over come before what is new: a turn that new events use up leaves them nothing, turn after turn.
+        self.read_on_in_turn();
         let mut happened = 0;
         for event in events {
             match Key::of_word(event.token) {
