@@ -50,8 +50,9 @@ impl Cx<'_> {
     }
 
     pub fn read(&mut self, end: EndId, most: usize) -> Read {
-        let mut buffer = vec![0; most];
-        match self.net.lock().read(end, &mut buffer) {
+        let mut net = self.net.lock();
+        let mut buffer = vec![0; most.min(net.inbox_of(end)).max(1)];
+        match net.read(end, &mut buffer) {
             Ok(0) => Read::End,
             Ok(length) => {
                 buffer.truncate(length);

@@ -21,6 +21,9 @@ pub fn live(history: &History, printed: bool) -> Outcome {
     let mut world = World::new(history, printed);
     history.people(&mut world);
     world.run(ENDED);
+    for index in 0..world.machines.len() {
+        world.read_log(index);
+    }
     if world.wrong.is_empty() {
         all_has_ended(&mut world, history);
     }
@@ -41,11 +44,14 @@ pub fn live(history: &History, printed: bool) -> Outcome {
     for point in met {
         world.coverage.met(point);
     }
-    for (counter, point) in crate::coverage::COUNTED {
-        let counted = |line: &str| line.split(['{', ' ']).next() == Some(counter) && !line.ends_with(" 0");
-        if metrics(&world, 0).lines().any(counted) {
-            world.coverage.met(point);
+    let mut counted = [false; crate::coverage::COUNTED.len()];
+    world.machines[0].shared.registry.each(|name, _, value| {
+        for ((counter, _), met) in crate::coverage::COUNTED.iter().zip(&mut counted) {
+            *met |= value != 0 && name == *counter;
         }
+    });
+    for ((_, point), _) in crate::coverage::COUNTED.iter().zip(counted).filter(|(_, met)| *met) {
+        world.coverage.met(point);
     }
     if world
         .fates
@@ -88,7 +94,33 @@ fn all_has_ended(world: &mut World, history: &History) {
             world.wrong.push(format!("{id} was not answered well: {plan:?} {fate:?}"));
         }
     }
+    queues_are_served(world, history);
     sockets_are_gone(world);
+}
+
+/// Who waits for a connection to a host that takes few gets one, or is told at once that too many wait: if those before it
+/// are soon done, whatever their host does.
+fn queues_are_served(world: &mut World, history: &History) {
+    let changes = |(_, step): &(u64, Script)| !matches!(step, Script::JumpOfDay(_) | Script::LogBlocks(_));
+    let withheld = world.fates.iter().any(|fate| fate.withheld > 0);
+    if withheld || history.slow || history.inside.no_descriptors > 0 || history.script.iter().any(changes) {
+        return;
+    }
+    let here: Vec<&Plan> = world.plans.iter().filter(|plan| plan.path.starts_with("/limited/")).collect();
+    let soon = here.iter().map(|plan| plan.thinks).sum::<u64>() < SECOND
+        && here.iter().map(|plan| plan.request + plan.response).sum::<u64>() < 200_000
+        && here.iter().all(|plan| plan.client == ClientFault::None && plan.host != HostFault::Dead);
+    if !soon {
+        return;
+    }
+    let plans = world.plans.iter().zip(&world.fates);
+    let clean = plans.filter(|(plan, _)| plan.path.starts_with("/limited/") && plan.is_clean());
+    for (plan, fate) in clean {
+        let full = fate.flags.contains("UO");
+        if fate.asked && fate.anew == 0 && fate.lines == 1 && fate.status != 200 && !full {
+            world.wrong.push(format!("{} waited in vain: {plan:?} {fate:?}", plan.id));
+        }
+    }
 }
 
 /// Nothing happens in it that may keep a request that nobody disturbs from its answer.
@@ -123,9 +155,6 @@ fn sockets_are_gone(world: &mut World) {
 
 /// Each exchange has one line: those a host has seen and those that were answered.
 fn lines_are_written(world: &mut World) {
-    for index in 0..world.machines.len() {
-        world.read_log(index);
-    }
     let dropped = dropped_lines(world);
     for (id, fate) in world.fates.iter().enumerate() {
         let raw = world.plans[id].path == "/raw";
@@ -140,33 +169,28 @@ fn lines_are_written(world: &mut World) {
 }
 
 fn dropped_lines(world: &World) -> bool {
-    let text = metrics(world, 0);
-    text.lines()
-        .any(|line| line.starts_with("filamesh_access_log_dropped_lines_total") && !line.ends_with(" 0"))
-}
-
-fn metrics(world: &World, index: usize) -> String {
-    let mut text = vec![];
-    telemetry::metrics::prometheus(&world.machines[index].shared.registry, &Default::default(), &mut text);
-    String::from_utf8_lossy(&text).into_owned()
+    let mut dropped = false;
+    world.machines[0].shared.registry.each(|name, _, value| {
+        dropped |= value != 0 && name == "filamesh_access_log_dropped_lines_total";
+    });
+    dropped
 }
 
 fn nothing_is_left(world: &mut World) {
     sockets_are_gone(world);
     for index in 0..world.machines.len() {
-        let text = metrics(world, index);
         for (cluster, taken) in world.machines[index].shared.breakers.taken() {
             if taken != 0 {
                 world.wrong.push(format!("worker {index}: {taken} still taken of the breakers of {cluster}"));
             }
         }
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let Some((name, value)) = line.rsplit_once(' ') else { continue };
-            let metric = name.split('{').next().unwrap_or(name);
-            if metric.ends_with("_active") && value != "0" && !world.machines[index].stopped {
-                world.wrong.push(format!("worker {index}: {line}"));
+        let (registry, stopped) = (&world.machines[index].shared.registry, world.machines[index].stopped);
+        let wrong = &mut world.wrong;
+        registry.each(|name, labels, value| {
+            if name.ends_with("_active") && value != 0 && !stopped {
+                wrong.push(format!("worker {index}: {name}{{{labels}}} {}", value.cast_signed()));
             }
-        }
+        });
         let machine = &mut world.machines[index];
         let (answer, answers) = channel();
         machine.queue.send(Command::Report(answer));

@@ -46,9 +46,9 @@ struct Asked {
 }
 
 impl Client {
-    pub fn new(dice: &mut Dice, ask: Vec<Id>, begins: Nanos) -> Client {
+    pub fn new(dice: &mut Dice, ask: Vec<Id>, begins: Nanos, slow: bool) -> Client {
         let mut dice = dice.fork();
-        let slow = dice.one_in(4);
+        let slow = dice.one_in(4) || slow;
         Client {
             ahead: if dice.one_in(3) { dice.between(2, 8) as usize } else { 1 },
             reads: if slow { dice.between(500, 4000) as usize } else { 256 * 1024 },
@@ -376,6 +376,10 @@ impl Client {
             ClientFault::HalfClose if self.half_closed => {
                 cx.coverage.met("h1 client half-closes");
                 self.half_closed = false;
+                // As Envoy, a proxy may take it for the end of what was asked before, too.
+                for asked in &self.open {
+                    cx.fates[asked.id].withheld += 1;
+                }
                 let _ = cx.net.lock().shutdown(end);
                 return false;
             }

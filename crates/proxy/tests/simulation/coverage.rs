@@ -42,6 +42,7 @@ pub const REQUIRED: &[&str] = &[
     "h1 client stalls in body",
     "h1 client never reads",
     "h1 client asks ahead",
+    "h1 crowd",
     "h1 flood that reads nothing",
     "h2 flood that reads nothing",
     "h2 client resets a stream in its body",

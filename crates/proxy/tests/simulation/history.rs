@@ -40,6 +40,8 @@ pub enum Kind {
     Raw,
     /// Asks again and again for small answers and reads none.
     Flood,
+    /// Many connections that ask for small answers and read them.
+    Crowd,
     WebSocket,
     Connect,
 }
@@ -62,7 +64,45 @@ pub struct History {
     pub early: u64,
     pub faults: bool,
     pub budget: usize,
+    /// All clients read slowly.
+    pub slow: bool,
 }
+
+/// What a whole history is about.
+struct Theme {
+    path: Option<&'static str>,
+    /// Every other host does this.
+    host: Option<HostFault>,
+    slow: bool,
+    /// All begin at once.
+    together: bool,
+}
+
+const PATHS: [&str; 11] = [
+    "/h1/",
+    "/h1/",
+    "/h2/",
+    "/h2/",
+    "/limited/",
+    "/broken/",
+    "/ejecting/",
+    "/hop/h1/",
+    "/hop/h2/",
+    "/direct",
+    "/redirect",
+];
+
+const HOST_FAULTS: [HostFault; 9] = [
+    HostFault::ResetFirst,
+    HostFault::CloseFirst,
+    HostFault::ResetWithin,
+    HostFault::CloseWithin,
+    HostFault::TooMuch,
+    HostFault::Garbage,
+    HostFault::Dead,
+    HostFault::Early,
+    HostFault::Unavailable,
+];
 
 /// Everybody has begun by then.
 pub const BEGUN: Nanos = 3 * SECOND;
@@ -72,6 +112,13 @@ pub const ENDED: Nanos = BEGUN + 120 * SECOND;
 impl History {
     pub fn draw(seed: u64) -> History {
         let mut dice = Dice::new(seed);
+        // Some histories have a theme: where everything is rare, two rare things never meet.
+        let theme = Theme {
+            path: dice.one_in(4).then(|| *dice.pick(&PATHS)),
+            host: dice.one_in(6).then(|| *dice.pick(&HOST_FAULTS)),
+            slow: dice.one_in(6),
+            together: dice.one_in(3),
+        };
         let mut plans = vec![];
         let mut parties = vec![];
         for _ in 0..dice.between(1, 6) {
@@ -79,7 +126,7 @@ impl History {
                 0..5 => Kind::Http1,
                 5..8 => Kind::Http2,
                 8..10 => Kind::Raw,
-                10 => Kind::Flood,
+                10 => *dice.pick(&[Kind::Flood, Kind::Crowd]),
                 _ => *dice.pick(&[Kind::WebSocket, Kind::Connect]),
             };
             let count = match kind {
@@ -90,10 +137,11 @@ impl History {
             let mut own = vec![];
             for _ in 0..count {
                 let id = plans.len();
-                plans.push(draw_plan(&mut dice, id, kind));
+                plans.push(draw_plan(&mut dice, id, kind, &theme));
                 own.push(id);
             }
-            parties.push(Party { kind, begins: dice.below(BEGUN), plans: own, seed: dice.next() });
+            let begins = dice.below(if theme.together { 2 * MILLI } else { BEGUN });
+            parties.push(Party { kind, begins, plans: own, seed: dice.next() });
         }
         let mut script = vec![];
         if dice.one_in(3) {
@@ -105,7 +153,7 @@ impl History {
             let by = dice.below(1 << 45) as i64;
             script.push((dice.below(BEGUN), Script::JumpOfDay(if dice.one_in(2) { by } else { -by })));
         }
-        if dice.one_in(10) {
+        if dice.one_in(8) {
             let step = if dice.one_in(2) { Script::Drain } else { Script::Stop };
             script.push((dice.below(BEGUN + SECOND), step));
         }
@@ -130,6 +178,7 @@ impl History {
             early: if dice.one_in(3) { dice.between(2, 20) } else { 0 },
             faults: true,
             budget: 256 << 20,
+            slow: theme.slow,
         }
     }
 
@@ -152,7 +201,9 @@ impl History {
         for party in &self.parties {
             let mut dice = Dice::new(party.seed);
             match party.kind {
-                Kind::Http1 => world.add(Box::new(Client::new(&mut dice, party.plans.clone(), party.begins))),
+                Kind::Http1 => {
+                    world.add(Box::new(Client::new(&mut dice, party.plans.clone(), party.begins, self.slow)))
+                }
                 Kind::Http2 => {
                     world.add(Box::new(crate::h2::Client::new(&mut dice, party.plans.clone(), party.begins)))
                 }
@@ -174,44 +225,26 @@ impl History {
                     party.begins,
                     crate::raw::Way::Connect,
                 ))),
+                Kind::Crowd => world.add(Box::new(crate::crowd::Crowd::new(&mut dice, party.begins))),
                 Kind::Flood => world.add(Box::new(crate::flood::Flood::new(&mut dice, party.begins))),
             }
         }
     }
 }
 
-fn draw_plan(dice: &mut Dice, id: Id, kind: Kind) -> Plan {
+fn draw_plan(dice: &mut Dice, id: Id, kind: Kind, theme: &Theme) -> Plan {
     let path = match kind {
         Kind::Raw | Kind::Connect => "/raw".into(),
         Kind::WebSocket => "/h1/ws".into(),
         _ => {
-            let base = *dice.pick(&[
-                "/h1/",
-                "/h1/",
-                "/h2/",
-                "/h2/",
-                "/limited/",
-                "/broken/",
-                "/ejecting/",
-                "/hop/h1/",
-                "/hop/h2/",
-                "/direct",
-                "/redirect",
-            ]);
+            let base = theme.path.unwrap_or_else(|| *dice.pick(&PATHS));
             format!("{base}{id}")
         }
     };
-    let host = match dice.below(30) {
-        0 => HostFault::ResetFirst,
-        1 => HostFault::CloseFirst,
-        2 => HostFault::ResetWithin,
-        3 => HostFault::CloseWithin,
-        4 => HostFault::TooMuch,
-        5 => HostFault::Garbage,
-        6 => HostFault::Dead,
-        7 => HostFault::Early,
-        8 => HostFault::Unavailable,
-        _ => HostFault::None,
+    let host = match (theme.host, HOST_FAULTS.get(dice.below(30) as usize)) {
+        (Some(fault), _) if dice.one_in(2) => fault,
+        (_, Some(fault)) => *fault,
+        (_, None) => HostFault::None,
     };
     let client = match dice.below(30) {
         0 => ClientFault::ResetInHead,
@@ -225,7 +258,8 @@ fn draw_plan(dice: &mut Dice, id: Id, kind: Kind) -> Plan {
         _ => ClientFault::None,
     };
     let h2 = path.contains("/h2/");
-    let close = !h2 && dice.one_in(8);
+    // Whatever lasts until the end of its connection has nothing behind it.
+    let close = !h2 && host != HostFault::TooMuch && dice.one_in(8);
     Plan {
         id,
         path,

@@ -256,9 +256,11 @@ impl Actor for Served {
             return Next::Wait;
         }
         for _ in 0..64 {
+            let mut came = false;
             if self.closes.is_none() {
                 match cx.read(self.end, 64 * 1024) {
                     Read::Bytes(bytes) => {
+                        came = true;
                         self.reader.feed(&bytes);
                         self.parts(cx);
                         if self.done {
@@ -295,7 +297,7 @@ impl Actor for Served {
                     .serving
                     .as_ref()
                     .is_some_and(|serving| serving.answers_at.is_some_and(|at| at <= cx.now));
-            if !more {
+            if !more && !came {
                 return earlier(earlier(Next::Wait, waits), paced);
             }
         }

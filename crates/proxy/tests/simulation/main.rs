@@ -15,6 +15,7 @@ mod check;
 mod client;
 mod config;
 mod coverage;
+mod crowd;
 mod flood;
 mod h1;
 mod h2;
@@ -53,7 +54,7 @@ fn what_must_hold_holds_in_every_history() {
     }
     let seconds = number("SIMULATION_SECONDS");
     let collect = std::env::var_os("SIMULATION_COLLECT").is_some();
-    let limit = Duration::from_secs(seconds.unwrap_or(60));
+    let limit = Duration::from_secs(seconds.unwrap_or(10));
     let begun = Instant::now();
     let base = number("SIMULATION_BASE").unwrap_or_else(|| {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

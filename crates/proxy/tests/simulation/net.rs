@@ -3,7 +3,7 @@
 //! is followed by an event when there is more, and an event says all that is so when it is taken, not what changed.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -124,6 +124,8 @@ pub struct State {
     pub dice: Dice,
     pub trace: Trace,
     ends: Vec<End>,
+    /// The end of each token of each worker.
+    watched: BTreeMap<(usize, u64), EndId>,
     listeners: BTreeMap<SocketAddr, Listener>,
     due: BinaryHeap<Reverse<Due>>,
     order: u64,
@@ -132,6 +134,8 @@ pub struct State {
     woken: VecDeque<usize>,
     /// Calls that moved bytes, made or ended something: what counts as having done anything.
     pub moves: u64,
+    /// Per worker, the tokens of those it has read of since this was emptied.
+    pub read_now: Vec<BTreeSet<u64>>,
     /// What is worth counting.
     pub met: Vec<&'static str>,
     ports: u16,
@@ -155,12 +159,14 @@ impl Net {
             dice,
             trace,
             ends: vec![],
+            watched: BTreeMap::new(),
             listeners: BTreeMap::new(),
             due: BinaryHeap::new(),
             order: 0,
             ready: (0..workers).map(|_| VecDeque::new()).collect(),
             woken: VecDeque::new(),
             moves: 0,
+            read_now: vec![BTreeSet::new(); workers],
             met: vec![],
             ports: 20_000,
         })))
@@ -451,6 +457,7 @@ impl State {
     pub fn watch(&mut self, end: EndId, worker: usize, token: u64) {
         self.ends[end].token = Some(token);
         self.ends[end].owner = Some(Owner::Worker(worker));
+        self.watched.insert((worker, token), end);
         if self.event(end).is_some() {
             self.signal(end);
         }
@@ -484,6 +491,9 @@ impl State {
             buffer[first..length].copy_from_slice(&back[..length - first]);
             e.inbox.drain(..length);
             e.read += length as u64;
+            if let (Some(Owner::Worker(worker)), Some(token)) = (e.owner, e.token) {
+                self.read_now[worker].insert(token);
+            }
             let peer = e.peer;
             let roomy = e.room - e.inbox.len() >= e.room / 3;
             if roomy && std::mem::take(&mut self.ends[peer].wants_room) {
@@ -636,8 +646,13 @@ impl State {
 
     /// Bytes a worker has read of the end with this token.
     pub fn read_of(&self, worker: usize, token: u64) -> Option<u64> {
-        let is = |e: &&End| !e.closed && e.token == Some(token) && e.owner == Some(Owner::Worker(worker));
-        self.ends.iter().find(is).map(|e| e.read)
+        let end = &self.ends[*self.watched.get(&(worker, token))?];
+        (!end.closed).then_some(end.read)
+    }
+
+    /// Bytes that lie ready to be read of this end.
+    pub fn inbox_of(&self, end: EndId) -> usize {
+        self.ends[end].inbox.len()
     }
 
     /// Ends a worker holds.

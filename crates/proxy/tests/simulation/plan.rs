@@ -85,13 +85,15 @@ pub struct Fate {
     pub whole: bool,
     /// The client knows that nothing more will come.
     pub ended: bool,
+    /// The flags of the last log line about it.
+    pub flags: String,
     /// Log lines about it.
     pub lines: u32,
     /// An answer whose end told the client that it is not whole, after a host's answer had begun.
     pub cut: bool,
     /// Times the client asked again, on another connection.
     pub anew: u32,
-    /// The client keeps back the window it would come through.
+    /// The client keeps back the window it would come through, or has ended its direction.
     pub withheld: u32,
 }
 

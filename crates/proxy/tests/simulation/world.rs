@@ -25,9 +25,21 @@ const EVENTS: usize = 256;
 const LARGEST: usize = 768 * 1024;
 /// Turns in which nobody told anything and nothing was done, in one simulated second: timers that were moved away.
 const IDLE_TURNS: u64 = 60;
-/// Turns somebody readable may wait, beside one for so many others.
+/// Turns somebody readable may wait, beside one for each of those who waited before.
 const WAITS: u64 = 4;
-const SERVED_IN_A_TURN: u64 = 8;
+/// Turns in which one and the same other connection may be read of meanwhile: in the one in which the wait began, once
+/// more if the other one was before; and as often again after a read that falsely would have blocked.
+const PASSED: u64 = 4;
+
+/// Somebody who has something to read and waits.
+struct Waiting {
+    /// Bytes read of it when it began to.
+    read: u64,
+    turns: u64,
+    most: u64,
+    /// Who was read of meanwhile, in how many turns.
+    passed: BTreeMap<u64, u64>,
+}
 
 pub struct World {
     pub net: Net,
@@ -48,8 +60,8 @@ pub struct World {
     leaving: bool,
     /// Turns may come early: once in so many sleeps.
     early: u64,
-    /// Per worker, who has something to read and waits: what it had read, and for how many turns.
-    waiting: Vec<BTreeMap<u64, (u64, u64)>>,
+    /// Per worker, who has something to read and waits, by token.
+    waiting: Vec<BTreeMap<u64, Waiting>>,
     futile: u64,
     pub turns: u64,
     log_blocks: bool,
@@ -91,7 +103,7 @@ impl World {
             script: history.script.clone(),
             leaving: false,
             early: if history.faults { history.early } else { 0 },
-            waiting: vec![BTreeMap::new(); 2],
+            waiting: vec![BTreeMap::new(), BTreeMap::new()],
             futile: 0,
             turns: 0,
             log_blocks: false,
@@ -252,7 +264,8 @@ impl World {
             let events = net.events(index, EVENTS);
             (events, net.moves)
         };
-        let told = events.len();
+        // A signal that nothing came of is no event, and no timer either.
+        let by_timer = events.is_empty() && machine.sleeps_until.is_some_and(|at| at <= self.now);
         machine.worker.turn(events);
         machine.turns += 1;
         self.turns += 1;
@@ -280,7 +293,7 @@ impl World {
                 machine.sleeps_until = Some(self.now + if early { self.dice.below(sleep) } else { sleep });
             }
         }
-        if told == 0 && moved == 0 {
+        if by_timer && moved == 0 {
             machine.idle_turns += 1;
             let seconds = self.now / SECOND + 1;
             if machine.idle_turns
@@ -316,10 +329,12 @@ impl World {
             self.net.lock().trace.bytes(&lines);
             for line in String::from_utf8_lossy(&lines).lines() {
                 // The nearer proxy is the one the clients speak to.
+                let mut fields = line.split(' ');
                 if index == 0
-                    && let Some(id) = line.split(' ').next().and_then(|id| id.parse::<usize>().ok())
+                    && let Some(id) = fields.next().and_then(|id| id.parse::<usize>().ok())
                 {
                     self.fates[id].lines += 1;
+                    self.fates[id].flags = fields.nth(1).unwrap_or_default().to_owned();
                 }
             }
         }
@@ -331,22 +346,27 @@ impl World {
         if census.largest > LARGEST {
             self.wrong.push(format!("worker {index} keeps {} bytes for one connection", census.largest));
         }
-        let net = self.net.lock();
+        let mut net = self.net.lock();
+        let read_now = std::mem::take(&mut net.read_now[index]);
         let waiting = &mut self.waiting[index];
         waiting.retain(|token, _| census.waiting.contains(token));
-        let others = census.waiting.len() as u64;
+        let most = WAITS + census.waiting.len() as u64;
         for token in &census.waiting {
             let Some(read) = net.read_of(index, *token) else { continue };
-            let entry = waiting.entry(*token).or_insert((read, 0));
-            if entry.0 == read {
-                entry.1 += 1;
-            } else {
-                *entry = (read, 0);
+            let begins = || Waiting { read, turns: 0, most, passed: BTreeMap::new() };
+            let wait = waiting.entry(*token).or_insert_with(begins);
+            if wait.read != read {
+                *wait = begins();
             }
-            if entry.1 > WAITS + others / SERVED_IN_A_TURN {
+            wait.turns += 1;
+            for other in read_now.iter().filter(|other| *other != token) {
+                *wait.passed.entry(*other).or_default() += 1;
+            }
+            let passed = wait.passed.values().max().copied().unwrap_or(0);
+            if wait.turns > wait.most || passed > PASSED {
                 self.wrong.push(format!(
-                    "worker {index} lets a connection with something to read wait for {} turns",
-                    entry.1
+                    "worker {index} lets a connection with something to read wait, for {} turns; another was read of in {passed} of them",
+                    wait.turns
                 ));
             }
         }
