@@ -1,6 +1,6 @@
 //! What is wrong with an input, and where.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -42,10 +42,10 @@ impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}:{}:{}:", self.file, self.line, self.column)?;
         if let Some(object) = &self.object {
-            write!(out, " {object}")?;
+            write!(out, " {}", OneLine(object))?;
         }
         if !self.path.is_empty() {
-            write!(out, " {}", self.path)?;
+            write!(out, " {}", OneLine(&self.path))?;
         }
         if self.object.is_some() || !self.path.is_empty() {
             out.write_str(":")?;
@@ -53,13 +53,43 @@ impl fmt::Display for Problem {
         if self.severity == Severity::Warning {
             out.write_str(" warning:")?;
         }
-        write!(out, " {}", self.message)
+        write!(out, " {}", OneLine(&self.message))
+    }
+}
+
+/// Text of a document within a line of ours: what would break the line or steer a terminal is escaped.
+struct OneLine<'t>(&'t str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character.is_control() {
+                true => write!(out, "{}", character.escape_default())?,
+                false => out.write_char(character)?,
+            }
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kind_or_a_name_that_breaks_the_line_is_printed_escaped() {
+        let problem = Problem {
+            severity: Severity::Error,
+            file: "a.yaml".into(),
+            line: 1,
+            column: 1,
+            object: Some("VirtualService\n0x/默认/".into()),
+            path: "spec.\u{1b}[31m".into(),
+            message: "unknown\r".into(),
+        };
+        let printed = r"a.yaml:1:1: VirtualService\n0x/默认/ spec.\u{1b}[31m: unknown\r";
+        assert_eq!(problem.to_string(), printed);
+    }
 
     #[test]
     fn as_data() {
