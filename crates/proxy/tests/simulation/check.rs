@@ -21,9 +21,9 @@ pub fn live(history: &History, printed: bool) -> Outcome {
     let mut world = World::new(history, printed);
     history.people(&mut world);
     world.run(ENDED);
-    for index in 0..world.machines.len() {
-        world.read_log(index);
-    }
+    // What a worker could not hand over waits with it until somebody takes lines again.
+    world.log_flows();
+    world.run(ENDED + 5 * SECOND);
     if world.wrong.is_empty() {
         all_has_ended(&mut world, history);
     }

@@ -340,6 +340,14 @@ impl World {
         }
     }
 
+    /// Lines are taken from now on.
+    pub fn log_flows(&mut self) {
+        self.log_blocks = false;
+        for index in 0..self.machines.len() {
+            self.read_log(index);
+        }
+    }
+
     fn look(&mut self, index: usize) {
         let machine = &self.machines[index];
         let census = machine.worker.census();
