@@ -35,6 +35,8 @@ pub struct Client {
     half_closed: bool,
     /// An answer said that none follows it on this connection.
     told_close: bool,
+    /// Answers that came on this connection.
+    served: u32,
     last: bool,
 }
 
@@ -66,6 +68,7 @@ impl Client {
             stalled: false,
             half_closed: false,
             told_close: false,
+            served: 0,
             last: false,
             dice,
         }
@@ -262,6 +265,7 @@ impl Client {
         let fate = &mut cx.fates[id];
         fate.whole = true;
         fate.ended = true;
+        self.served += 1;
         if fate.from_host && fate.status == 200 && got != plan.response && !plan.may_be_short() {
             cx.wrong.push(format!("the answer of {id} ended well after {got} of {} bytes", plan.response));
         }
@@ -298,8 +302,10 @@ impl Client {
                 {
                     cx.wrong.push(format!("the answer of {} ended well after {} bytes", asked.id, asked.got));
                 }
-            } else if (!first || self.told_close) && plan.is_clean() {
-                // Sent ahead, or behind an answer that was the last, and never looked at: asked again.
+            } else if plan.is_clean()
+                && (!first || self.told_close || self.served > 0 && fate.seen == 0 && fate.anew < 3)
+            {
+                // Sent ahead, or behind an answer that was the last, told so or not, and never looked at: asked again.
                 fate.ended = false;
                 fate.asked = false;
                 fate.anew += 1;
@@ -326,6 +332,7 @@ impl Client {
         }
         self.half_closed = false;
         self.told_close = false;
+        self.served = 0;
         self.sending = None;
     }
 

@@ -76,6 +76,8 @@ struct Theme {
     slow: bool,
     /// All begin at once.
     together: bool,
+    /// Small requests and answers, of clients that do nothing else.
+    small: bool,
 }
 
 const PATHS: [&str; 11] = [
@@ -113,16 +115,23 @@ impl History {
     pub fn draw(seed: u64) -> History {
         let mut dice = Dice::new(seed);
         // Some histories have a theme: where everything is rare, two rare things never meet.
-        let theme = Theme {
+        let mut theme = Theme {
             path: dice.one_in(4).then(|| *dice.pick(&PATHS)),
             host: dice.one_in(6).then(|| *dice.pick(&HOST_FAULTS)),
             slow: dice.one_in(6),
             together: dice.one_in(3),
+            small: false,
         };
+        // Many small requests wait for the few connections of one host, which does something else meanwhile.
+        if dice.one_in(12) {
+            let host = *dice.pick(&[HostFault::TooMuch, HostFault::CloseFirst, HostFault::Unavailable]);
+            theme =
+                Theme { path: Some("/limited/"), host: Some(host), slow: false, together: true, small: true };
+        }
         let mut plans = vec![];
         let mut parties = vec![];
-        for _ in 0..dice.between(1, 6) {
-            let kind = match dice.below(12) {
+        for _ in 0..dice.between(if theme.small { 4 } else { 1 }, 6) {
+            let kind = match dice.below(if theme.small { 8 } else { 12 }) {
                 0..5 => Kind::Http1,
                 5..8 => Kind::Http2,
                 8..10 => Kind::Raw,
@@ -142,6 +151,13 @@ impl History {
             }
             let begins = dice.below(if theme.together { 2 * MILLI } else { BEGUN });
             parties.push(Party { kind, begins, plans: own, seed: dice.next() });
+        }
+        if theme.small {
+            for plan in &mut plans {
+                plan.client = ClientFault::None;
+                (plan.request, plan.response) = (plan.request % 2_000, plan.response % 2_000);
+                plan.thinks %= 10 * MILLI;
+            }
         }
         let mut script = vec![];
         if dice.one_in(3) {
