@@ -189,9 +189,7 @@ impl Client {
                     return None;
                 }
             }
-            if self.end.is_none() {
-                return None;
-            }
+            self.end.as_ref()?;
         }
         Some(cx.now + 1000)
     }

@@ -101,7 +101,7 @@ pub struct Fate {
 pub fn byte(id: Id, response: bool, at: u64) -> u8 {
     let mixed = (at ^ (at >> 7) ^ (at >> 15)).wrapping_mul(31)
         ^ (id as u64).wrapping_mul(131)
-        ^ u64::from(response) * 77;
+        ^ (u64::from(response) * 77);
     (mixed ^ (mixed >> 8)) as u8
 }
 

@@ -296,9 +296,8 @@ impl World {
         if by_timer && moved == 0 {
             machine.idle_turns += 1;
             let seconds = self.now / SECOND + 1;
-            if machine.idle_turns
-                > IDLE_TURNS * seconds + if self.early > 0 { machine.turns / self.early + 10 } else { 0 }
-            {
+            let woken_early = machine.turns.checked_div(self.early).map_or(0, |turns| turns + 10);
+            if machine.idle_turns > IDLE_TURNS * seconds + woken_early {
                 self.wrong.push(format!(
                     "worker {index} woke {} times for nothing in {seconds} s",
                     machine.idle_turns
