@@ -156,7 +156,8 @@ impl Served {
                             serving.id, serving.got, plan.request
                         ));
                     }
-                    if serving.answers_at.is_none() {
+                    // One that answered before the request had ended has answered.
+                    if serving.answers_at.is_none() && serving.sent.is_none() {
                         self.answer(cx);
                     }
                     self.is_served(cx);
