@@ -173,6 +173,15 @@ impl Telemetry {
             sink.flush(now, &self.shard, self.dropped);
         }
     }
+
+    /// The last flush: lines that no sink takes now are dropped, and counted as that.
+    pub fn close(&mut self) {
+        self.flush();
+        for sink in &mut self.sinks {
+            sink.buffer.give_up();
+            sink.count_dropped(&self.shard, self.dropped);
+        }
+    }
 }
 
 /// `series` sets `last` before it asks for it; this keeps that free of a panic.
@@ -193,6 +202,10 @@ impl Sink {
     #[cold]
     fn flush(&mut self, now: Instant, shard: &Shard, dropped: Counter) {
         self.buffer.hand_over(now, |lines| self.file.hand_over(lines));
+        self.count_dropped(shard, dropped);
+    }
+
+    fn count_dropped(&mut self, shard: &Shard, dropped: Counter) {
         let lost = self.buffer.take_dropped();
         if lost > 0 {
             shard.add(dropped, lost);

@@ -101,6 +101,13 @@ impl LogBuffer {
         std::mem::take(&mut self.dropped)
     }
 
+    /// Drops what waits, and counts it: nobody will hand it over any more.
+    pub fn give_up(&mut self) {
+        self.dropped += count(&self.bytes);
+        self.bytes.clear();
+        self.waiting_since = None;
+    }
+
     /// Gives what waits to `sink`, and takes it back if there is no room.
     pub fn hand_over(&mut self, now: Instant, sink: impl FnOnce(Vec<u8>) -> Handover) {
         if self.bytes.is_empty() {

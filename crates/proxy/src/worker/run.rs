@@ -26,6 +26,11 @@ impl Worker {
                 }
             }
         }
-        self.telemetry.flush();
+        self.end();
+    }
+
+    /// What a driver does last, when the worker [is stopping](Worker::is_stopping).
+    pub fn end(&mut self) {
+        self.telemetry.close();
     }
 }

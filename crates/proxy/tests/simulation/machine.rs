@@ -83,10 +83,7 @@ impl Machine {
 
     /// The worker ends: what it holds is closed. Another takes its place, which does nothing.
     pub fn stop(&mut self, net: &Net) {
-        // What its driver does last.
-        let (flushed, _) = channel();
-        self.queue.send(Command::Flush(flushed));
-        self.worker.turn([WOKEN]);
+        self.worker.end();
         let (queue, commands) = channel();
         self.queue = Mailbox { queue, waker: Waker::of(net, self.index) };
         let network = Box::new(WorkersNet { net: net.clone(), worker: self.index });

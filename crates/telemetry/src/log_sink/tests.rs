@@ -98,3 +98,15 @@ fn a_burst_gives_its_memory_back() {
     add(&mut buffer, now, "one\n");
     assert!(buffer.bytes.capacity() <= 128);
 }
+
+#[test]
+fn lines_given_up_at_the_end_are_counted_as_dropped() {
+    let now = Instant::now();
+    let mut buffer = LogBuffer::new(64, 1024, Duration::from_secs(1));
+    for _ in 0..3 {
+        buffer.line(now, |out| out.extend_from_slice(b"one\n"));
+    }
+    buffer.hand_over(now, Handover::Full);
+    buffer.give_up();
+    assert_eq!((buffer.pending(), buffer.take_dropped(), buffer.deadline()), (0, 3, None));
+}
