@@ -12,8 +12,16 @@
 //! | [`options`] | [`ProxyOptions`]: workers, where listeners are bound, where the application lives |
 //! | [`static_config`] | a proxy from one static bootstrap |
 //! | [`admin`] | `/config_dump`, `/clusters`, `/stats` and so on |
-//! | [`worker`] | one thread of the data plane, step by step |
-//! | [`upstream`] | clusters, hosts, pools, breakers, name resolution |
+//! | [`worker`] | one thread of the data plane: its loop, its connections, what it is told; a request's way, step by step |
+//! | [`client`] | those who call us: accepted, inspected, cut into messages |
+//! | [`request`] | the head judged, routed, edited |
+//! | [`filters`] | a chain's filters, one file each |
+//! | [`host`] | those we call: an attempt, its connection, what the host says cut into messages |
+//! | [`response`] | the answer: passed on, tried again, or one of our own |
+//! | [`exchange`] | one request and its response: its state, its bodies, its timers, its end |
+//! | [`call`] | requests that no client made: mirrors, health checks |
+//! | [`tcp`] | connections that are not HTTP |
+//! | [`upstream`] | clusters, hosts, breakers, outlier detection, name resolution |
 //! | [`net`] | sockets, timers, listening |
 //! | `http2` | HTTP/2 settings in the codec's words |
 //! | [`peer`] | Istio's metadata exchange |
@@ -23,8 +31,13 @@
 //! | `exchange_id` | the number of a request under way |
 
 pub mod admin;
+mod call;
+mod client;
 pub mod clock;
+mod exchange;
 mod exchange_id;
+mod filters;
+mod host;
 mod http2;
 mod log_writer;
 #[doc(hidden)]
@@ -32,9 +45,12 @@ pub mod machine;
 pub mod net;
 pub mod options;
 pub mod peer;
+mod request;
+mod response;
 pub mod runtime;
 pub mod static_config;
 mod table;
+mod tcp;
 mod telemetry_sink;
 mod unheeded;
 mod upstream;

@@ -12,13 +12,13 @@ use telemetry::envoy::EnvoyStats;
 use telemetry::istio::{IstioMetrics, Principals};
 use telemetry::{Registry, metrics};
 
+use crate::client::accept::Load;
 use crate::clock::Clock;
 use crate::log_writer::LogWriters;
 use crate::net::layer::Layers;
 use crate::upstream::breaker::Breakers;
 use crate::upstream::dns::Resolver;
 use crate::upstream::outlier::Outliers;
-use crate::worker::accept::Load;
 use crate::worker::command::Mailbox;
 
 /// Makes an unconnected, non-blocking TCP socket that lives where the application lives (its network namespace).

@@ -126,9 +126,9 @@ fn variants(source: &str, name: &str) -> Vec<String> {
 #[test]
 fn the_life_of_an_exchange_is_drawn_with_the_names_of_the_code() {
     let page = std::fs::read_to_string(root().join("crates/proxy/LIFECYCLE.md")).unwrap();
-    let worker = root().join("crates/proxy/src/worker");
-    let read = |file: &str| std::fs::read_to_string(worker.join(file)).unwrap();
-    let phases = variants(&read("exchange_state.rs"), "Phase");
+    let room = root().join("crates/proxy/src/exchange");
+    let read = |file: &str| std::fs::read_to_string(room.join(file)).unwrap();
+    let phases = variants(&read("state.rs"), "Phase");
     assert!(phases.len() >= 7, "{phases:?}");
     let rows: BTreeSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
@@ -139,7 +139,7 @@ fn the_life_of_an_exchange_is_drawn_with_the_names_of_the_code() {
     for phase in &phases {
         assert!(drawing.contains(&format!("│ {phase} ")), "Phase::{phase} is not drawn");
     }
-    for (file, name) in [("timeout.rs", "Due"), ("exchange_state.rs", "Ending")] {
+    for (file, name) in [("timeout.rs", "Due"), ("state.rs", "Ending")] {
         for variant in variants(&read(file), name) {
             let named = page.contains(&format!("`{variant}`")) || page.contains(&format!("::{variant}`"));
             assert!(named, "{name}::{variant} is not on the page");
@@ -169,7 +169,9 @@ fn the_life_of_an_exchange_is_drawn_with_the_names_of_the_code() {
 /// The rooms of the proxy that others stand on, and those above them, which they must not know.
 #[test]
 fn rooms_of_the_proxy_import_downwards_only() {
-    for (room, above) in [("net", &["upstream", "worker"][..]), ("upstream", &["worker"])] {
+    const ABOVE: &[&str] =
+        &["worker", "client", "host", "exchange", "request", "response", "filters", "call", "tcp"];
+    for (room, above) in [("net", [&["upstream"], ABOVE].concat()), ("upstream", ABOVE.to_vec())] {
         let files = sources(&format!("crates/proxy/src/{room}"));
         assert!(files.len() > 4, "{room} is where it was");
         for path in files {

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use xds::bootstrap::Bootstrap;
 use xds::{Any, json as xds_json, type_url};
 
-use super::Inner;
-use super::pages::{parameter, pretty};
+use crate::admin::Inner;
+use crate::admin::pages::{parameter, pretty};
 
 /// The resources a proxy was given, undecoded.
 #[derive(Clone, Debug, Default)]

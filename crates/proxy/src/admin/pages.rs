@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::json;
 use telemetry::metrics;
 
-use super::{Inner, clusters, config_dump};
+use crate::admin::{Inner, clusters, config_dump};
 
 type Page = (StatusCode, &'static str, Bytes);
 

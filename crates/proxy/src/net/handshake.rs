@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::layer::{Agreed, Layer};
-use super::network::{COPY_LIMIT, Stream};
-use super::sockets::{Key, Socket, Sockets};
+use crate::net::layer::{Agreed, Layer};
+use crate::net::network::{COPY_LIMIT, Stream};
+use crate::net::sockets::{Key, Socket, Sockets};
 
 /// The layer of a socket.
 pub(super) struct Layered {

@@ -9,7 +9,7 @@ use std::io;
 
 use model::transport::{DownstreamTls, UpstreamTls};
 
-use super::network::Stream;
+use crate::net::network::Stream;
 
 /// The one layer of a socket.
 pub trait Layer: Send {

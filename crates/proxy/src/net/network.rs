@@ -1,6 +1,6 @@
 //! What a worker asks of the system it runs on: streams, listening sockets, and to be told when they are ready.
 //!
-//! The kernel is one implementation ([`super::kernel`]). Another can be given, by which a worker becomes a machine that
+//! The kernel is one implementation ([`crate::net::kernel`]). Another can be given, by which a worker becomes a machine that
 //! tests drive: nothing else of it changes. A stream of the kernel is a variant of its own, so that reading and writing it
 //! costs one predictable branch and a connection no allocation.
 
@@ -147,7 +147,7 @@ impl Stream {
     /// Bytes the peer has acknowledged, and one for the SYN; `None` where nobody knows.
     pub fn acknowledged(&self) -> Option<u64> {
         match self {
-            Stream::Kernel(socket) => super::acknowledged::acknowledged(socket),
+            Stream::Kernel(socket) => crate::net::acknowledged::acknowledged(socket),
             Stream::Given(stream) => stream.acknowledged(),
         }
     }

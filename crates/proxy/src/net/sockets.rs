@@ -8,10 +8,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::handshake::Layered;
-use super::network::{COPY_LIMIT, Network, Stream};
-use super::timers::{Timer, Wheel};
 use crate::clock::Time;
+use crate::net::handshake::Layered;
+use crate::net::network::{COPY_LIMIT, Network, Stream};
+use crate::net::timers::{Timer, Wheel};
 use crate::table::Table;
 
 pub use crate::table::Key;

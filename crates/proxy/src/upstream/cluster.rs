@@ -14,12 +14,12 @@ use model::{Cluster, ClusterId};
 use telemetry::Shard;
 use telemetry::envoy::{ClusterCodes, ClusterStats};
 
-use super::breaker::Counts;
-use super::host::{Host, HostPool, PoolKey};
-use super::outlier::{ClusterHealth, Ejection, Fared, HostHealth, Judge};
-use super::{HostRef, NoHost, connect};
 use crate::clock::Time;
 use crate::options::Shared;
+use crate::upstream::breaker::Counts;
+use crate::upstream::host::{Host, HostPool, PoolKey};
+use crate::upstream::outlier::{ClusterHealth, Ejection, Fared, HostHealth, Judge};
+use crate::upstream::{HostRef, NoHost, connect};
 
 /// What of a cluster all that is counted in it holds: its connections and requests may outlive its hosts, and the
 /// cluster itself.

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use model::route::Priority;
 
-use super::breaker::{Limited, Taken};
-use super::host::HostPool;
-use super::{ClusterCore, HostRef, bump};
+use crate::upstream::breaker::{Limited, Taken};
+use crate::upstream::host::HostPool;
+use crate::upstream::{ClusterCore, HostRef, bump};
 
 /// One connection to a host.
 pub struct ConnectionSlot {

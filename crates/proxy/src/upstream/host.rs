@@ -15,12 +15,12 @@ use model::http2::Http2Settings;
 use model::transport::UpstreamTransport;
 use telemetry::istio::Peer;
 
-use super::idle::IdleLimit;
-use super::outlier::HostHealth;
-use super::{ClusterConfig, ClusterCore};
 use crate::clock::Time;
 use crate::exchange_id::ExchangeId;
 use crate::net::sockets::Key;
+use crate::upstream::idle::IdleLimit;
+use crate::upstream::outlier::HostHealth;
+use crate::upstream::{ClusterConfig, ClusterCore};
 
 pub struct Host {
     /// Never given to another host of this worker.

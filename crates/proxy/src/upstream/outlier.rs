@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use model::cluster::OutlierDetection;
 use telemetry::Counter;
 
-use super::ClusterCore;
 use crate::clock::Time;
+use crate::upstream::ClusterCore;
 
 /// The outlier states of all clusters, by name.
 #[derive(Default)]

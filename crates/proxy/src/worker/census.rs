@@ -1,7 +1,7 @@
 //! What a worker holds, counted anew: for tests that hold it to its bounds.
 
-use super::Worker;
-use super::connection::Conn;
+use crate::worker::Worker;
+use crate::worker::connection::Conn;
 
 /// What a worker holds at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

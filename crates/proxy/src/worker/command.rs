@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use super::Worker;
-use super::connection::{Conn, Reading};
 use crate::net::network::{Acceptor, Stream, Wake};
 use crate::upstream::HostReport;
+use crate::worker::Worker;
+use crate::worker::connection::{Conn, Reading};
 
 pub enum Command {
     /// Another configuration; the answer says it is in use.
@@ -68,7 +68,7 @@ impl Mailbox {
 
 impl Worker {
     /// Does what came by the queue.
-    pub(super) fn take_commands(&mut self) {
+    pub(crate) fn take_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Configure(snapshot, done) => {
@@ -107,7 +107,7 @@ impl Worker {
 
     /// Uses another configuration from now on. Exchanges under way keep the one they began with.
     fn configure(&mut self, snapshot: Arc<model::Snapshot>) {
-        self.snapshot = Rc::new(super::Current(snapshot));
+        self.snapshot = Rc::new(crate::worker::Current(snapshot));
         self.chains.sweep();
         let snapshot = self.snapshot.clone();
         let taken_up = self.clusters.take_up(&snapshot, self.now);

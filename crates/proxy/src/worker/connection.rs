@@ -7,17 +7,17 @@ use std::sync::Arc;
 use model::filter_chain::FilterChain;
 use wire::h1::{BodyReader, PartialHead, Scheme};
 
-use super::exchange::ExchangeId;
-use super::h2_timers::H2Timers;
-use super::inbox::Inbox;
-use super::linger::Linger;
-use super::tcp::TcpSession;
 use crate::clock::Time;
+use crate::exchange::ExchangeId;
 use crate::net::layer::{Agreed, Identity};
 use crate::net::sockets::{Key, high_water};
 use crate::peer::Peer;
+use crate::tcp::TcpSession;
 use crate::telemetry_sink::Telemetry;
 use crate::upstream::HostRef;
+use crate::worker::h2_timers::H2Timers;
+use crate::worker::inbox::Inbox;
+use crate::worker::linger::Linger;
 
 /// The owner of a socket. An idle connection owns nothing but its box.
 #[derive(Default)]
@@ -43,7 +43,7 @@ pub enum Conn {
     /// The other end of one.
     TcpUpstream(Key),
     /// Our connection to a host whose health is checked by TCP.
-    Check(super::health_check::CheckId),
+    Check(crate::call::health_check::CheckId),
     /// All is said; what the peer still sends is thrown away until it ends or a moment has passed.
     Lingering(Linger),
 }
@@ -144,7 +144,7 @@ pub struct Securing {
 /// What a client's connection has whichever HTTP it speaks.
 pub struct Client {
     pub origin: Origin,
-    pub http: Rc<super::chain::HttpChain>,
+    pub http: Rc<crate::request::chain::HttpChain>,
     /// The configuration under which `http` was picked.
     pub generation: u64,
     /// Requests so far.

@@ -2,13 +2,13 @@
 
 use std::io;
 
-use super::Worker;
-use super::connection::Conn;
 use crate::net::sockets::Key;
+use crate::worker::Worker;
+use crate::worker::connection::Conn;
 
 impl Worker {
     /// The connection to a host is made.
-    pub(super) fn connected(&mut self, key: Key) {
+    pub(crate) fn connected(&mut self, key: Key) {
         match self.conns.get_mut(key) {
             Some(Conn::Upstream(_)) => self.upstream_connected(key),
             Some(Conn::UpstreamH2(_)) => self.h2_host_connected(key),
@@ -26,7 +26,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn bytes(&mut self, key: Key, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, key: Key, bytes: &[u8]) {
         match self.conns.get_mut(key) {
             Some(Conn::Downstream(_)) => self.downstream_bytes(key, bytes),
             Some(Conn::Upstream(_)) => self.upstream_bytes(key, bytes),
@@ -48,7 +48,7 @@ impl Worker {
     }
 
     /// The peer has ended its direction.
-    pub(super) fn ended(&mut self, key: Key) {
+    pub(crate) fn ended(&mut self, key: Key) {
         match self.conns.get_mut(key) {
             Some(Conn::Downstream(_)) => self.downstream_ended(key),
             Some(Conn::Upstream(_)) => self.upstream_ended(key, None),
@@ -71,7 +71,7 @@ impl Worker {
     }
 
     /// The socket is of no use any more.
-    pub(super) fn broken(&mut self, key: Key, error: io::ErrorKind) {
+    pub(crate) fn broken(&mut self, key: Key, error: io::ErrorKind) {
         if matches!(self.conns.get(key), Some(Conn::Upstream(_) | Conn::UpstreamH2(_))) {
             self.last_words(key);
         }

@@ -1,12 +1,12 @@
 //! HTTP/2 connections gather what they have to say and send it once per turn of the loop.
 
-use super::Worker;
-use super::connection::Conn;
 use crate::net::sockets::Key;
+use crate::worker::Worker;
+use crate::worker::connection::Conn;
 
 impl Worker {
     /// The connection has something to send when this turn ends.
-    pub(super) fn flush_later(&mut self, key: Key) {
+    pub(crate) fn flush_later(&mut self, key: Key) {
         let flush = match self.conns.get_mut(key) {
             Some(Conn::DownstreamH2(down)) => &mut down.flush,
             Some(Conn::UpstreamH2(up)) => &mut up.flush,
@@ -18,7 +18,7 @@ impl Worker {
     }
 
     /// Sends what this turn has gathered. What thereby becomes possible is done too.
-    pub(super) fn flush_all(&mut self) {
+    pub(crate) fn flush_all(&mut self) {
         while let Some(key) = self.to_flush.pop() {
             self.flush(key);
             self.settle();
@@ -26,7 +26,7 @@ impl Worker {
     }
 
     /// Sends as much as goes now, and looks whether the connection has thereby come to its end.
-    pub(super) fn flush(&mut self, key: Key) {
+    pub(crate) fn flush(&mut self, key: Key) {
         // What can be sent is bounded by what was read in this turn and before.
         loop {
             let codec = match self.conns.get_mut(key) {

@@ -8,15 +8,15 @@ use model::filter_chain::FilterChain;
 use model::transport::{DownstreamTls, UpstreamTls};
 use telemetry::Flags;
 
-use super::Worker;
-use super::connection::{Conn, Origin, Securing};
 use crate::clock::Time;
 use crate::net::layer::Layer;
 use crate::net::sockets::Key;
 use crate::upstream::{ClusterConfig, HostRef};
+use crate::worker::Worker;
+use crate::worker::connection::{Conn, Origin, Securing};
 
 /// Steps of handshakes in one turn: signatures cost milliseconds, and whoever has shaken hands already waits meanwhile.
-pub(super) const MOST_STEPS: usize = 16;
+pub(crate) const MOST_STEPS: usize = 16;
 
 /// How long a client may take for its handshake where `transport_socket_connect_timeout` does not say: as long as for the
 /// first bytes that listener filters wait for. (Envoy would wait for ever.)
@@ -24,7 +24,7 @@ const CLIENT_HANDSHAKE: Duration = Duration::from_secs(15);
 
 impl Worker {
     /// The layer of a connection to a host. An error where there is none for its transport.
-    pub(super) fn layer_to(
+    pub(crate) fn layer_to(
         &self,
         tls: &UpstreamTls,
         config: &ClusterConfig,
@@ -41,7 +41,7 @@ impl Worker {
     }
 
     /// A client's connection whose chain ends its TLS. `early`: what it has sent so far.
-    pub(super) fn secure_client(
+    pub(crate) fn secure_client(
         &mut self,
         key: Key,
         origin: Origin,
@@ -67,7 +67,7 @@ impl Worker {
     }
 
     /// The client has shaken hands: the chain takes the connection.
-    pub(super) fn client_secured(&mut self, key: Key) {
+    pub(crate) fn client_secured(&mut self, key: Key) {
         let Some(Securing { mut origin, chain }) = self.take_securing(key) else { return };
         origin.secure = self.sockets.agreed(key).map(|agreed| Arc::new(agreed.clone()));
         self.sockets.set_deadline(key, Time::NEVER);
@@ -75,7 +75,7 @@ impl Worker {
     }
 
     /// It has not, or not in time.
-    pub(super) fn client_not_secured(&mut self, key: Key) {
+    pub(crate) fn client_not_secured(&mut self, key: Key) {
         if let Some(Securing { origin, .. }) = self.take_securing(key) {
             self.no_chain(key, &origin, "tls_handshake_failed", Flags::NONE);
         }
@@ -89,7 +89,7 @@ impl Worker {
 
     /// A step of a handshake, now or in a later turn. True: it is over, and reading goes on.
     #[cold]
-    pub(super) fn handshake_on(&mut self, key: Key) -> bool {
+    pub(crate) fn handshake_on(&mut self, key: Key) -> bool {
         if self.handshakes_in_turn >= MOST_STEPS {
             self.read_later(key);
             return false;

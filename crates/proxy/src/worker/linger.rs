@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use super::Worker;
-use super::connection::Conn;
 use crate::net::sockets::Key;
+use crate::worker::Worker;
+use crate::worker::connection::Conn;
 
 /// How long a peer may take to read our last words, where configuration does not say (Envoy's default of
 /// `delayed_close_timeout`).
@@ -25,13 +25,13 @@ pub struct Linger {
 
 impl Worker {
     /// Lingers as long as is usual.
-    pub(super) fn linger(&mut self, key: Key) {
+    pub(crate) fn linger(&mut self, key: Key) {
         self.linger_for(key, Some(WAIT));
     }
 
     /// Lingers for `wait` after the last progress; `None`: closed as soon as all is written (Envoy:
     /// `delayed_close_timeout: 0s`).
-    pub(super) fn linger_for(&mut self, key: Key, wait: Option<Duration>) {
+    pub(crate) fn linger_for(&mut self, key: Key, wait: Option<Duration>) {
         if wait.is_none() {
             return self.close_written(key);
         }
@@ -44,7 +44,7 @@ impl Worker {
 
     /// Closes the socket when what waits for its peer is written, and in any case once the peer has read none of it for a
     /// moment.
-    pub(super) fn close_written(&mut self, key: Key) {
+    pub(crate) fn close_written(&mut self, key: Key) {
         if self.sockets.close_when_written(key) {
             self.put(key, Conn::Vacant);
             self.sockets.close(key);
@@ -63,7 +63,7 @@ impl Worker {
     }
 
     /// The peer still sends.
-    pub(super) fn linger_bytes(&mut self, key: Key, bytes: usize) {
+    pub(crate) fn linger_bytes(&mut self, key: Key, bytes: usize) {
         let Some(Conn::Lingering(linger)) = self.conns.get_mut(key) else { return };
         linger.left = linger.left.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
         if linger.left == 0 {
@@ -72,7 +72,7 @@ impl Worker {
     }
 
     /// A slow reader is waited for as long as it reads.
-    pub(super) fn linger_timeout(&mut self, key: Key) {
+    pub(crate) fn linger_timeout(&mut self, key: Key) {
         match self.conns.get(key) {
             Some(Conn::Lingering(linger)) if self.sockets.has_moved(key) => {
                 let wait = Duration::from_millis(linger.wait_millis.into());

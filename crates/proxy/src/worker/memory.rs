@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::Worker;
-use super::connection::Conn;
 use crate::clock::Time;
 use crate::net::sockets::HIGH_WATER;
+use crate::worker::Worker;
+use crate::worker::connection::Conn;
 
 /// How often all that is held is counted while anything happens. In between, no more can be added than the network brings
 /// in so short a time.
@@ -45,7 +45,7 @@ impl Worker {
     /// Counts anew what is held, if it is time to. Called in every turn: what comes without requests (long bodies, TCP)
     /// counts too.
     #[inline]
-    pub(super) fn count_memory(&mut self) {
+    pub(crate) fn count_memory(&mut self) {
         if self.now >= self.budget.next {
             let connections = u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
             self.budget.next = self.now.after(COUNT_EVERY + COUNT_EACH * connections);
@@ -55,14 +55,14 @@ impl Worker {
 
     /// Whether a request or a connection must be refused for lack of memory.
     #[inline]
-    pub(super) fn is_out_of_memory(&mut self) -> bool {
+    pub(crate) fn is_out_of_memory(&mut self) -> bool {
         self.count_memory();
         self.budget.is_spent()
     }
 
     /// How much is still on its way through this worker: exchanges, sessions, and connections with bytes that their peers
     /// have not yet been sent. What stops a worker waits until it is nothing.
-    pub(super) fn undelivered(&self) -> usize {
+    pub(crate) fn undelivered(&self) -> usize {
         let waiting = self.conns.iter().filter(|(key, conn)| match conn {
             Conn::TcpDownstream(_) | Conn::Lingering(_) => true,
             // Their exchanges are counted; what is left is the answer of one that has ended.
@@ -77,11 +77,11 @@ impl Worker {
 
     /// How much may wait for a peer before nothing more is read for it.
     #[inline]
-    pub(super) fn ration(&self) -> usize {
+    pub(crate) fn ration(&self) -> usize {
         if self.budget.is_spent() { LOW_RATION } else { HIGH_WATER }
     }
 
-    pub(super) fn count_held(&self) -> usize {
+    pub(crate) fn count_held(&self) -> usize {
         let connections = self.conns.iter().map(|(_, conn)| match conn {
             Conn::Downstream(down) => down.inbox.capacity(),
             Conn::Upstream(up) => up.inbox.capacity(),

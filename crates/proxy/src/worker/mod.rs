@@ -1,76 +1,35 @@
 //! One thread of the data plane: a loop over events, nothing shared on the way of a request.
 //!
-//! A request's way, file by file:
+//! A request's way, room by room of the crate:
 //!
 //! | step | file | what happens |
 //! |---|---|---|
-//! | 1 | `accept` | the connection is taken; its listener and original destination are found |
-//! | 2 | `inspect`, `handshake` | its first bytes are looked at, the filter chain is picked; a layer (TLS) shakes hands |
-//! | 3 | `downstream`, `downstream_h2` | its bytes are cut into messages |
-//! | 4 | `request` | the head is checked; what the client says about itself is believed or not |
-//! | 5 | `route`, `request_edits`, `route_timeouts` | filters, where to, what changes, how long it may take |
-//! | 6 | `attempt`, `pool`, `undecided`, `send_request` | a host, a connection to it, the request on its way |
-//! | 7 | `forward`, `client_side`, `host_side`, `upstream`, `upstream_h2` | bodies both ways under backpressure; the host's bytes cut into responses |
-//! | 8 | `response`, `response_body`, `response_end`, `retry` | the response edited and passed on, or another attempt |
-//! | 9 | `finish` | counted, logged; the connections are free for the next |
+//! | 1 | `client/accept` | the connection is taken; its listener and original destination are found |
+//! | 2 | `client/inspect`, `handshake` | its first bytes are looked at, the filter chain is picked; a layer (TLS) shakes hands |
+//! | 3 | `client/http1`, `client/http2` | its bytes are cut into messages |
+//! | 4 | `request/head` | the head is checked; what the client says about itself is believed or not |
+//! | 5 | `request/route`, `filters`, `request/edits`, `request/timeouts` | filters, where to, what changes, how long it may take |
+//! | 6 | `host/attempt`, `host/pool`, `host/undecided`, `host/send_request` | a host, a connection to it, the request on its way |
+//! | 7 | `exchange/forward`, `client/side`, `host/side`, `host/http1`, `host/http2` | bodies both ways under backpressure; the host's bytes cut into responses |
+//! | 8 | `response/head`, `response/body`, `response/end`, `response/retry` | the response edited and passed on, or another attempt |
+//! | 9 | `exchange/finish` | counted, logged; the connections are free for the next |
 //!
-//! Beside the way: `local_reply` (answers of our own), `grpc_web` (gRPC-Web made gRPC and back), `websocket` (between HTTP/1 and HTTP/2), `flush` (HTTP/2 connections sent once a turn), `memory` (what may be held), `timeout`, `tcp` (connections that are not HTTP), `exchange` and
-//! `connection` (the state), `view` (the request as the model sees it), `chain` (a filter chain made ready), `command`
-//! (what a worker is told from outside).
+//! Beside the way, here: `turn` and `run` (the loop), `dispatch` (which event is whose), `connection` (the state of each
+//! socket), `flush` (HTTP/2 connections sent once a turn), `memory` (what may be held), `linger` (connections that only
+//! deliver), `command` (what a worker is told from outside).
 
-pub mod accept;
-mod attempt;
-mod call;
 pub mod census;
-pub mod chain;
-mod check_request;
-mod client_certificate;
-mod client_side;
 pub mod command;
-mod connection;
-mod destination;
+pub mod connection;
 mod dispatch;
-mod downstream;
-mod downstream_h2;
-pub mod exchange;
-mod exchange_state;
-mod exchanges;
-mod filters;
-mod finish;
 mod flush;
-mod forward;
-mod grpc_web;
-mod h2_timers;
-mod handshake;
-mod health_check;
-mod host_side;
-mod inbox;
-mod inspect;
-mod linger;
-mod local_reply;
+pub mod h2_timers;
+pub mod handshake;
+pub mod inbox;
+pub mod linger;
 pub mod memory;
-mod mirror;
-mod pool;
-mod request;
-mod request_edits;
-mod response;
-mod response_body;
-mod response_end;
-mod retry;
-pub mod route;
-mod route_timeouts;
 mod run;
-mod send_request;
-mod tcp;
-mod tcp_check;
-mod tcp_report;
-mod timeout;
-mod turn;
-mod undecided;
-mod upstream;
-mod upstream_h2;
-mod view;
-mod websocket;
+pub mod turn;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -82,24 +41,25 @@ use wire::h1::{Edits, HeadStorage};
 use wire::h2::Scratch;
 use wire::id::Random;
 
+use crate::call::{self, health_check};
+use crate::client::accept::{self, Listening};
 use crate::clock::{Clock, Time};
+use crate::exchange::{ExchangeId, Exchanges};
 use crate::net::network::Network;
 use crate::net::sockets::{Key, Sockets};
 use crate::options::Shared;
 use crate::peer::Peers;
+use crate::request::chain::Chains;
 use crate::telemetry_sink::Telemetry;
 use crate::upstream::{Clusters, HostRef};
-use accept::Listening;
-use chain::Chains;
 use command::Command;
 use connection::{Conn, Conns};
-use exchange::{ExchangeId, Exchanges};
 
 /// The token of the waker; listening sockets follow. Those of connections are their keys' words, which are larger.
 pub const WAKER: u64 = 0;
-const FIRST_LISTENER: u64 = 1;
+pub const FIRST_LISTENER: u64 = 1;
 /// The configuration in use. Counted within the worker alone, so that no request touches a counter other threads write.
-pub struct Current(Arc<model::Snapshot>);
+pub struct Current(pub(crate) Arc<model::Snapshot>);
 
 impl std::ops::Deref for Current {
     type Target = model::Snapshot;
@@ -110,64 +70,64 @@ impl std::ops::Deref for Current {
 }
 
 pub struct Worker {
-    index: usize,
-    clock: Clock,
+    pub(crate) index: usize,
+    pub(crate) clock: Clock,
     /// The time of this turn.
-    now: Time,
+    pub(crate) now: Time,
     /// When the time of day is read again.
-    look_at_wall_clock: Time,
+    pub(crate) look_at_wall_clock: Time,
     /// Bytes read in this turn, and exchanges begun before it.
-    read_in_turn: usize,
-    begun_before: usize,
+    pub(crate) read_in_turn: usize,
+    pub(crate) begun_before: usize,
     /// Steps of handshakes made in this turn.
-    handshakes_in_turn: usize,
-    shared: Arc<Shared>,
-    commands: Receiver<Command>,
-    snapshot: Rc<Current>,
-    sockets: Sockets,
-    conns: Conns,
-    listening: Slab<Listening>,
-    chains: Chains,
-    clusters: Clusters,
-    exchanges: Exchanges,
-    telemetry: Telemetry,
-    random: Random,
+    pub(crate) handshakes_in_turn: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) snapshot: Rc<Current>,
+    pub(crate) sockets: Sockets,
+    pub(crate) conns: Conns,
+    pub(crate) listening: Slab<Listening>,
+    pub(crate) chains: Chains,
+    pub(crate) clusters: Clusters,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) random: Random,
     /// Reused for every read, head and response.
-    buffer: Vec<u8>,
-    out: Vec<u8>,
-    response: HeadStorage,
-    response_edits: Edits,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) out: Vec<u8>,
+    pub(crate) response: HeadStorage,
+    pub(crate) response_edits: Edits,
     /// The head of a response that came by HTTP/2, as HTTP/1 spells it.
-    response_text: Vec<u8>,
+    pub(crate) response_text: Vec<u8>,
     /// The buffer HTTP/2 heads are decoded into; `None` while a connection's codec has borrowed it.
-    scratch: Option<Box<Scratch>>,
+    pub(crate) scratch: Option<Box<Scratch>>,
     /// What a proxy of ours restores a message by.
-    shape: Vec<u8>,
+    pub(crate) shape: Vec<u8>,
     /// HTTP/2 connections with something to send.
-    to_flush: Vec<Key>,
+    pub(crate) to_flush: Vec<Key>,
     /// Connections whose reading was stopped before its end, for others' sake: first come, first served.
-    again: VecDeque<Key>,
+    pub(crate) again: VecDeque<Key>,
     /// Connections whose kept bytes can be read as the next request now.
-    continued: Vec<Key>,
+    pub(crate) continued: Vec<Key>,
     /// Accepted connections that other workers shall take, and what each was given.
-    deal: accept::Deal,
+    pub(crate) deal: accept::Deal,
     /// Listening sockets with more to accept, and until when a lack of descriptors keeps us from it.
-    accept_more: Vec<usize>,
-    accept_pause: Option<Time>,
-    expired: Vec<Key>,
-    expired_exchanges: Vec<ExchangeId>,
+    pub(crate) accept_more: Vec<usize>,
+    pub(crate) accept_pause: Option<Time>,
+    pub(crate) expired: Vec<Key>,
+    pub(crate) expired_exchanges: Vec<ExchangeId>,
     /// Hosts that can take a connection more while requests wait for one.
-    roomy: Vec<HostRef>,
+    pub(crate) roomy: Vec<HostRef>,
     /// Requests of our own.
-    calls: call::Calls,
+    pub(crate) calls: call::Calls,
     /// Hosts whose health this worker checks for the process.
-    checks: health_check::Checks,
-    peers: Peers,
-    budget: memory::Budget,
+    pub(crate) checks: health_check::Checks,
+    pub(crate) peers: Peers,
+    pub(crate) budget: memory::Budget,
     /// The second, and the date it makes.
-    date: (u64, [u8; 29]),
-    draining: bool,
-    stopping: bool,
+    pub(crate) date: (u64, [u8; 29]),
+    pub(crate) draining: bool,
+    pub(crate) stopping: bool,
 }
 
 impl Worker {
@@ -228,7 +188,7 @@ impl Worker {
     }
 
     /// The owner of a downstream connection, if it is one.
-    fn downstream(&mut self, key: Key) -> Option<&mut connection::Downstream> {
+    pub(crate) fn downstream(&mut self, key: Key) -> Option<&mut connection::Downstream> {
         match self.conns.get_mut(key) {
             Some(Conn::Downstream(down)) => Some(down),
             _ => None,
@@ -236,18 +196,18 @@ impl Worker {
     }
 
     /// The client whose connection it is, whichever HTTP it speaks.
-    fn client(&mut self, key: Key) -> Option<&mut connection::Client> {
+    pub(crate) fn client(&mut self, key: Key) -> Option<&mut connection::Client> {
         self.conns.get_mut(key)?.client_mut()
     }
 
-    fn upstream(&mut self, key: Key) -> Option<&mut connection::Upstream> {
+    pub(crate) fn upstream(&mut self, key: Key) -> Option<&mut connection::Upstream> {
         match self.conns.get_mut(key) {
             Some(Conn::Upstream(up)) => Some(up),
             _ => None,
         }
     }
 
-    fn put(&mut self, key: Key, conn: Conn) {
+    pub(crate) fn put(&mut self, key: Key, conn: Conn) {
         if self.sockets.exists(key) {
             self.conns.put(key, conn);
         }

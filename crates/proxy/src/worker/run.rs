@@ -4,8 +4,8 @@ use std::io;
 
 use mio::{Events, Poll};
 
-use super::Worker;
 use crate::net::network::Event;
+use crate::worker::Worker;
 
 /// Events taken at once: enough that asking for them costs little, few enough that timers are not far.
 const EVENTS: usize = 256;

@@ -1,16 +1,16 @@
 //! The loop of a worker: what one turn does, and how long to sleep between two. Whoever drives it (the kernel's driver in
-//! [`super::run`], a simulation) calls [`Worker::sleep`] and [`Worker::turn`] by turns.
+//! [`crate::worker::run`], a simulation) calls [`Worker::sleep`] and [`Worker::turn`] by turns.
 
 use std::io;
 use std::time::Duration;
 
-use super::connection::Conn;
-use super::{FIRST_LISTENER, WAKER, Worker};
 use crate::net::network::Event;
 use crate::net::sockets::{Key, Writable};
+use crate::worker::connection::Conn;
+use crate::worker::{FIRST_LISTENER, WAKER, Worker};
 
 /// Read at once. Big enough that a 64 KiB body takes one call; the pages nobody needs are never touched.
-pub(super) const READ_BUFFER: usize = 128 * 1024;
+pub(crate) const READ_BUFFER: usize = 128 * 1024;
 /// The same of an HTTP/2 connection, which may hold hundreds of requests.
 const SHARED_READ: usize = 64 * 1024;
 /// Bytes read of one connection, whatever it speaks, before others get their turn.
@@ -134,7 +134,7 @@ impl Worker {
     }
 
     /// The connection has something to read, and others come first.
-    pub(super) fn read_later(&mut self, key: Key) {
+    pub(crate) fn read_later(&mut self, key: Key) {
         if self.sockets.queue(key) {
             self.again.push_back(key);
         }
@@ -180,7 +180,7 @@ impl Worker {
     }
 
     /// Handles what one event left for later: sockets that broke under a send, requests sent ahead whose turn came.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             if let Some((key, error)) = self.sockets.next_broken() {
                 self.broken(key, error);
@@ -195,7 +195,7 @@ impl Worker {
     }
 
     /// Reads until a short read says that nothing is left, or others' turn comes.
-    pub(super) fn readable(&mut self, key: Key) {
+    pub(crate) fn readable(&mut self, key: Key) {
         if self.sockets.is_handshaking(key) && !self.handshake_on(key) {
             return;
         }
@@ -245,7 +245,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn writable(&mut self, key: Key, hung_up: bool) {
+    pub(crate) fn writable(&mut self, key: Key, hung_up: bool) {
         match self.sockets.writable(key, hung_up) {
             Writable::Nothing => self.flush(key),
             Writable::Failed => {}
@@ -257,7 +257,7 @@ impl Worker {
 
     /// A host that closed while it was still being sent to may have answered before: that is what its client should see.
     #[cold]
-    pub(super) fn last_words(&mut self, key: Key) {
+    pub(crate) fn last_words(&mut self, key: Key) {
         let mut buffer = vec![0; SHARED_READ];
         while let Ok(length @ 1..) = self.sockets.receive(key, &mut buffer) {
             self.bytes(key, buffer.get(..length).unwrap_or_default());
