@@ -188,14 +188,6 @@ fn rooms_of_the_proxy_import_downwards_only() {
 const DATA_PATH: &[&str] =
     &["crates/wire/src", "crates/model/src", "crates/telemetry/src", "crates/proxy/src"];
 
-/// Longer than a file should be. No line is added; one is taken off when its file has become shorter.
-const LONG_FILES: &[&str] = &[
-    "crates/model/src/cluster.rs",
-    "crates/proxy/src/net/sockets.rs",
-    "crates/wire/src/h1/head.rs",
-    "crates/wire/src/h2/send.rs",
-];
-
 /// Longer than a function should be, as file and name.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[("crates/wire/src/h2/hpack/tests.rs", "published_examples")];
 
@@ -262,8 +254,7 @@ fn no_function_is_over_80_lines_and_no_file_over_500() {
         }
     }
     assert!(seen > 1000, "functions are found: {seen}");
-    let allowed: BTreeSet<String> = LONG_FILES.iter().map(|file| (*file).to_owned()).collect();
-    assert_eq!(long_files, allowed, "files over 500 lines");
+    assert!(long_files.is_empty(), "files over 500 lines: {long_files:?}");
     let allowed: BTreeSet<(String, String)> =
         LONG_FUNCTIONS.iter().map(|(file, name)| ((*file).to_owned(), (*name).to_owned())).collect();
     assert_eq!(long_functions, allowed, "functions over 80 lines");

@@ -4,7 +4,8 @@ use std::io;
 
 use crate::net::layer::{Agreed, Layer};
 use crate::net::network::{COPY_LIMIT, Stream};
-use crate::net::sockets::{Key, Socket, Sockets};
+use crate::net::socket::Socket;
+use crate::net::sockets::{Key, Sockets};
 
 /// The layer of a socket.
 pub(super) struct Layered {

@@ -7,5 +7,6 @@ pub mod kernel;
 pub mod layer;
 pub mod listen;
 pub mod network;
+mod socket;
 pub mod sockets;
 pub mod timers;

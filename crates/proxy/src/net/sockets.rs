@@ -9,23 +9,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::clock::Time;
-use crate::net::handshake::Layered;
 use crate::net::network::{COPY_LIMIT, Network, Stream};
+use crate::net::socket::{Flags, Socket};
 use crate::net::timers::{Timer, Wheel};
 use crate::table::Table;
 
+pub use crate::net::socket::{HIGH_WATER, high_water};
 pub use crate::table::Key;
 
-/// While more than this waits to be written to a socket, nothing is read from its peer.
-pub const HIGH_WATER: usize = 128 * 1024;
-
-/// The same where configuration sets a smaller one (`per_connection_buffer_limit_bytes`; 0 is none).
-pub fn high_water(limit: Option<u32>) -> usize {
-    match limit {
-        None | Some(0) => HIGH_WATER,
-        Some(limit) => HIGH_WATER.min(limit as usize),
-    }
-}
 /// Reading goes on when no more than this waits.
 const LOW_WATER: usize = 32 * 1024;
 /// What comes in pieces gathers up to this size; larger pieces go at once.
@@ -46,49 +37,6 @@ pub struct Sockets {
     corked: Option<Key>,
     /// The bytes put together for the corked socket.
     cork: Vec<u8>,
-}
-
-pub(super) struct Socket {
-    pub(super) stream: Stream,
-    /// Bytes the system has taken to send.
-    written: u64,
-    pub(super) outbox: Option<Box<Outbox>>,
-    timer: Timer,
-    pub(super) flags: Flags,
-    /// What lies between its bytes and the owner's.
-    pub(super) layered: Option<Box<Layered>>,
-}
-
-#[derive(Clone, Copy, Default)]
-pub(super) struct Flags {
-    /// Nothing may be read for now.
-    paused: bool,
-    /// The kernel said there is something to read while reading was paused.
-    readable: bool,
-    /// The peer has ended its direction (or all): reads go on to the end.
-    pub(super) hung_up: bool,
-    /// That end was read and told: there is nothing more to read, ever.
-    read_ended: bool,
-    /// A client's connection, not one of ours to a host.
-    client: bool,
-    /// It is among those whose reading goes on in the next turn.
-    queued: bool,
-    pub(super) connecting: bool,
-    /// The handshake of its layer is not over, and with it connecting.
-    pub(super) handshaking: bool,
-    /// Close, or end our direction, as soon as the outbox is empty.
-    close_after: bool,
-    pub(super) shutdown_after: bool,
-    pub(super) broken: bool,
-    pub(super) closed: bool,
-    /// Some of what was kept has been written, since somebody asked.
-    moved: bool,
-}
-
-#[derive(Default)]
-pub(super) struct Outbox {
-    bytes: Vec<u8>,
-    at: usize,
 }
 
 /// What a writable socket means to its owner.
@@ -114,43 +62,6 @@ pub enum Side {
     Host {
         connecting: bool,
     },
-}
-
-impl Outbox {
-    /// Bytes not written yet.
-    fn left(&self) -> usize {
-        self.bytes.len() - self.at
-    }
-}
-
-impl Socket {
-    /// Writes what is kept. `WouldBlock`: no more goes now, and some is left.
-    fn write_kept(&mut self, joined: &mut Vec<u8>) -> io::Result<()> {
-        let Some(mut outbox) = self.outbox.take() else { return Ok(()) };
-        while let Some(rest) = outbox.bytes.get(outbox.at..).filter(|rest| !rest.is_empty()) {
-            match self.write(rest, &[], joined) {
-                Ok(sent) => {
-                    outbox.at += sent;
-                    self.written += sent as u64;
-                    self.flags.moved = true;
-                }
-                Err(error) => {
-                    if outbox.at > HIGH_WATER {
-                        outbox.bytes.drain(..outbox.at);
-                        outbox.at = 0;
-                    }
-                    self.outbox = Some(outbox);
-                    return Err(error);
-                }
-            }
-        }
-        // Nothing is left, but perhaps with a layer.
-        let flushed = self.flush();
-        if flushed.is_err() {
-            self.outbox = Some(outbox);
-        }
-        flushed
-    }
 }
 
 impl Sockets {
@@ -582,21 +493,6 @@ impl Sockets {
                 drop(socket);
                 freed(key);
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `per_connection_buffer_limit_bytes`: a smaller bound is kept, a larger one is not needed, 0 is none.
-    #[test]
-    fn a_configured_bound_only_lowers_ours() {
-        for (limit, bound) in
-            [(None, HIGH_WATER), (Some(0), HIGH_WATER), (Some(32_768), 32_768), (Some(1 << 20), HIGH_WATER)]
-        {
-            assert_eq!(high_water(limit), bound, "{limit:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     text::{list, list_has},
 };
 
-use super::head::{HeadStorage, Version};
+use super::{head::HeadStorage, head_view::Version};
 
 /// Envoy's bound on names in Connection.
 const MAX_NOMINATED: usize = 10;

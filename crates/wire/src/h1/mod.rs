@@ -7,7 +7,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `head.rs` | storage and views of a parsed head |
+//! | `head.rs`, `head_view.rs` | storage and views of a parsed head |
 //! | `request.rs`, `response.rs` | parsing and the rules that refuse |
 //! | `partial.rs` | heads that come in parts, refused as soon as nothing can mend them |
 //! | `method.rs` | the methods that are served |
@@ -23,6 +23,7 @@ pub(crate) mod connection;
 pub(crate) mod edits;
 mod framing;
 pub(crate) mod head;
+pub(crate) mod head_view;
 mod limits;
 pub(crate) mod method;
 mod partial;
@@ -37,7 +38,8 @@ pub use body::{Advance, BodyReader, Decoded};
 pub use chunked::{LAST_CHUNK, push_chunk_header};
 pub use edits::Edits;
 pub use framing::BodyFraming;
-pub use head::{Field, Fields, Head, HeadStorage, RequestHead, ResponseHead, Scheme, Version};
+pub use head::HeadStorage;
+pub use head_view::{Field, Fields, Head, RequestHead, ResponseHead, Scheme, Version};
 pub use limits::{Limits, MAX_HEADERS, Underscores};
 pub use partial::PartialHead;
 pub use reason::{push_status_line, reason};

@@ -11,7 +11,8 @@ use crate::{
 use super::{
     BodyFraming, Limits, connection,
     framing::{Declared, declared},
-    head::{HeadStorage, Span, Version},
+    head::{HeadStorage, Span},
+    head_view::Version,
     limits::{MAX_HEADERS, Underscores},
     method::METHODS,
     target::{Target, TargetForm},

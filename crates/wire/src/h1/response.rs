@@ -10,7 +10,8 @@ use crate::{
 use super::{
     BodyFraming, Limits, connection,
     framing::{Declared, declared},
-    head::{HeadStorage, Span, Version},
+    head::{HeadStorage, Span},
+    head_view::Version,
     limits::MAX_HEADERS,
     request::{collect, syntax},
 };

@@ -6,7 +6,7 @@ use crate::{
     reject::{Reject, Side, details},
 };
 
-use super::head::{Scheme, Span};
+use super::{head::Span, head_view::Scheme};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetForm {

@@ -4,7 +4,8 @@ use crate::{HeaderId, text::push_u64};
 
 use super::{
     BodyFraming, Edits, RequestHead, ResponseHead,
-    head::{Head, SlotSet, Span, Version},
+    head::{SlotSet, Span},
+    head_view::{Head, Version},
     reason::push_status_line,
     target::TargetForm,
 };

@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `connection.rs` | both halves' state, timers, beginning and end |
 //! | `receive.rs`, `blocks.rs`, `frames.rs` | frames to events, and every rule that refuses |
-//! | `send.rs` | heads, bodies within windows, trailers, resets |
+//! | `send.rs`, `pump.rs` | heads, bodies within windows, trailers, resets |
 //! | `gather.rs`, `gather/whole.rs`, `write.rs` | fields to a head and back |
 //! | `hop.rs`, `hop/` | HTTP/1 restored exactly between two proxies of ours |
 //! | `event.rs`, `error.rs`, `trailers.rs` | what the owner sees |
@@ -41,6 +41,7 @@ pub mod fuzzing;
 mod gather;
 pub mod hop;
 pub(crate) mod hpack;
+mod pump;
 mod receive;
 mod send;
 mod settings;

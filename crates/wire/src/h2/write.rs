@@ -2,10 +2,7 @@
 
 use crate::{
     BodyFraming, HeaderId,
-    h1::{
-        Edits, RequestHead, ResponseHead, Scheme, TargetForm, Version,
-        head::{Head, SlotSet},
-    },
+    h1::{Edits, RequestHead, ResponseHead, Scheme, TargetForm, Version, head::SlotSet, head_view::Head},
 };
 
 use super::{
