@@ -26,19 +26,33 @@ pub enum Reading {
     Pipelined,
 }
 
-/// Says `disturbing` on standard output when all is under way, and goes on until standard input ends; no longer
+/// Uploads. Says `disturbing` on standard output when it has begun, and goes on until standard input ends; no longer
 /// than the limit.
-pub fn disturb(target: SocketAddr, readers: usize, reading: Reading, limit: Duration) -> anyhow::Result<()> {
+pub fn upload(target: SocketAddr, limit: Duration) -> anyhow::Result<()> {
+    let mut upload = TcpStream::connect(target)?;
+    write!(upload, "POST /upload HTTP/1.1\r\nhost: bench.local\r\ncontent-length: {ENDLESS}\r\n\r\n")?;
+    hold::say(format_args!("disturbing"))?;
+    let end = hold::end_of_input();
+    let began = Instant::now();
+    let piece = vec![b'x'; 64 * 1024];
+    while began.elapsed() < limit && end.try_recv().is_err() {
+        upload.write_all(&piece).context("the upload")?;
+    }
+    Ok(())
+}
+
+/// Reads slowly. Says `disturbing` on standard output when all have asked, and goes on until standard input ends; no
+/// longer than the limit.
+pub fn read_slowly(
+    target: SocketAddr,
+    readers: usize,
+    reading: Reading,
+    limit: Duration,
+) -> anyhow::Result<()> {
     let mut slow = Vec::with_capacity(readers);
     for index in 0..readers {
         slow.push(slow_reader(target, reading).with_context(|| format!("reader {index}"))?);
     }
-    let mut upload = TcpStream::connect(target).context("the upload")?;
-    write!(upload, "POST /upload HTTP/1.1\r\nhost: bench.local\r\ncontent-length: {ENDLESS}\r\n\r\n")?;
-    std::thread::spawn(move || {
-        let piece = vec![b'x'; 64 * 1024];
-        while upload.write_all(&piece).is_ok() {}
-    });
     hold::say(format_args!("disturbing"))?;
     let end = hold::end_of_input();
     let began = Instant::now();

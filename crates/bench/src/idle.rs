@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::contenders::{Contender, Hop};
 use crate::hop::{Missing, Plan, miss};
 use crate::procfs::{self, Memory};
-use crate::running::Running;
+use crate::running::{Placement, Running};
 use crate::scenario::{Pattern, Scenario, Setting, Shape};
 
 /// In the order of the table.
@@ -143,7 +143,8 @@ pub fn hold_with(
     let (target, count) = (hop.address.to_string(), connections.to_string());
     let mut command = vec![program, "hold".to_owned(), target, "--connections".to_owned(), count];
     command.extend(options.iter().map(|option| (*option).to_owned()));
-    begin(plan, "hold", &command, "holding").with_context(|| format!("{connections} connections"))
+    begin(plan, "hold", &command, "holding", plan.load_placement())
+        .with_context(|| format!("{connections} connections"))
 }
 
 /// Starts a piece of ours beside the load and waits until it says this word. Ends when what is returned is
@@ -153,8 +154,9 @@ pub fn begin(
     name: &str,
     command: &[String],
     word: &str,
+    placement: Placement,
 ) -> anyhow::Result<(ChildStdin, Running)> {
-    let mut piece = Running::start(name, command, &[], plan.load_placement(), plan.directory, true)?;
+    let mut piece = Running::start(name, command, &[], placement, plan.directory, true)?;
     let (stdin, said) = piece.pipes().context("no pipes")?;
     let mut line = String::new();
     BufReader::new(said).read_line(&mut line)?;

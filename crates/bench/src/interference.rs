@@ -20,8 +20,10 @@ use crate::hop::Plan;
 use crate::http_client::Client;
 use crate::idle;
 use crate::load::Measured;
-use crate::running::{Placement, Running, first_line, free_address};
+use crate::procfs;
+use crate::running::{Class, Placement, Running, first_line, free_address};
 use crate::scenario::{Pattern, Scenario, Setting};
+use crate::scheduling;
 use crate::statistics::ratio;
 use crate::upstream::{Answer, Service};
 
@@ -120,16 +122,24 @@ impl Way<'_> {
         Ok(())
     }
 
-    fn disturb(&self, plan: &Plan<'_>) -> anyhow::Result<(ChildStdin, Running)> {
+    /// The slow readers have what their connections hold before the upload begins: what is measured is the worker with
+    /// all of them, not how it got there.
+    fn disturb(&self, plan: &Plan<'_>) -> anyhow::Result<[(ChildStdin, Running); 2]> {
         let reading = match self.reading {
             Reading::Large => "large",
             Reading::Pipelined => "pipelined",
         };
         let program = std::env::current_exe()?.display().to_string();
         let (target, readers) = (self.target.to_string(), READERS.to_string());
-        let command = [&program, "disturb", &target, "--readers", &readers, "--reading", reading];
-        let command = command.map(str::to_owned);
-        idle::begin(plan, "disturb", &command, "disturbing").context("the others")
+        // Ordinary processes: they have what the proxies and the load leave.
+        let begin = |name: &str, arguments: &[&str]| {
+            let command = [&[program.as_str(), "disturb", target.as_str()], arguments].concat();
+            let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
+            idle::begin(plan, name, &command, "disturbing", Placement::default()).context("the others")
+        };
+        let slow = begin("readers", &["--readers", &readers, "--reading", reading])?;
+        self.pids.iter().for_each(|pid| idle::settle(*pid));
+        Ok([slow, begin("upload", &["--upload"])?])
     }
 
     /// Cumulative, by the bound in microseconds, over all proxies.
@@ -211,8 +221,9 @@ fn one_hop(plan: &Plan<'_>) -> anyhow::Result<Vec<Figure>> {
         "--concurrency=1".to_owned(),
         "--output=json".to_owned(),
     ];
-    // Unlike the other measurements not on one core: a change is compiled by a thread beside the worker.
-    let mut gateway = Running::start("gateway", &gateway, &[], Placement::default(), &directory, true)?;
+    // The worker gets the proxies' core; the threads that take and compile a change run beside it wherever there is room.
+    let placement = Placement { core: None, class: Class::Urgent };
+    let mut gateway = Running::start("gateway", &gateway, &[], placement, &directory, true)?;
     let (_stdin, said) = gateway.pipes().context("no pipes")?;
     let line = first_line(said, START_LIMIT).with_context(|| gateway.last_words())?;
     let ready: Value = serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
@@ -220,6 +231,9 @@ fn one_hop(plan: &Plan<'_>) -> anyhow::Result<Vec<Figure>> {
     let target = address(&ready["listeners"][0]).with_context(|| format!("no listener: {line}"))?;
     let admin = address(&ready["admin"]).with_context(|| format!("no admin port: {line}"))?;
     wait_for_answers(target)?;
+    let workers = procfs::threads_named(gateway.pid(), "worker-");
+    ensure!(workers.len() == 1, "one worker: {workers:?}");
+    workers.into_iter().try_for_each(|worker| scheduling::pin_thread(worker, plan.cores.proxy))?;
     let change = |number: usize| write_churn(&mesh, number).context("a change");
     let way = Way {
         target,

@@ -91,13 +91,16 @@ enum Tool {
         #[arg(long)]
         http2: bool,
     },
-    /// Upload without end and read slowly until standard input ends
+    /// Upload without end, or read slowly, until standard input ends
     Disturb {
         target: SocketAddr,
-        #[arg(long)]
-        readers: usize,
+        /// So many read slowly
+        #[arg(long, required_unless_present = "upload", requires = "reading")]
+        readers: Option<usize>,
         #[arg(long, value_enum)]
-        reading: Reading,
+        reading: Option<Reading>,
+        #[arg(long, conflicts_with = "readers")]
+        upload: bool,
     },
     /// Become a command, on a core and in a scheduling class
     Place(PlaceArgs),
@@ -153,9 +156,13 @@ fn main() -> ExitCode {
             scheduling::raise_file_limit();
             hold::hold(target, connections, http2, HOLD_LIMIT).map(|()| true)
         }
-        Some(Tool::Disturb { target, readers, reading }) => {
+        Some(Tool::Disturb { target, readers, reading, upload: _ }) => {
             scheduling::raise_file_limit();
-            disturb::disturb(target, readers, reading, HOLD_LIMIT).map(|()| true)
+            let done = match readers.zip(reading) {
+                Some((readers, reading)) => disturb::read_slowly(target, readers, reading, HOLD_LIMIT),
+                None => disturb::upload(target, HOLD_LIMIT),
+            };
+            done.map(|()| true)
         }
         Some(Tool::Place(args)) => {
             let placement = Placement { core: args.core, class: args.class };

@@ -113,6 +113,15 @@ pub fn wake_ups_of_tree(root: u32) -> u64 {
     tree(root).into_iter().flat_map(threads).filter_map(|thread| of_thread(thread.path())).sum()
 }
 
+/// The threads of a process whose names begin so.
+pub fn threads_named(pid: u32, prefix: &str) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let named = tasks.filter(|task| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with(prefix))
+    });
+    named.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Ticks of one processor, or of all together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ticks {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use rustix::thread::CpuSet;
 
 use crate::running::{Class, Placement};
@@ -24,6 +24,14 @@ pub fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// Pins one thread of another process to one core.
+pub fn pin_thread(thread: u32, core: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    let thread = i32::try_from(thread).ok().and_then(Pid::from_raw).context("no thread has this number")?;
+    rustix::thread::sched_setaffinity(Some(thread), &set).context("pin a thread")
 }
 
 /// First in, first out, at the lowest real-time priority. Needs a privilege.

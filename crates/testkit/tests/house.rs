@@ -176,8 +176,8 @@ fn rooms_of_the_proxy_import_downwards_only() {
         assert!(files.len() > 4, "{room} is where it was");
         for path in files {
             let source = std::fs::read_to_string(&path).unwrap();
-            for other in above {
-                let known = source.contains(&format!("crate::{other}"));
+            for other in &above {
+                let known = source.contains(&format!("crate::{other}::"));
                 assert!(!known, "{} imports crate::{other}", path.display());
             }
         }
