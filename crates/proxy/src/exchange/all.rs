@@ -100,6 +100,17 @@ impl Exchanges {
         self.places.len()
     }
 
+    /// The earliest deadline of all, looked for one by one.
+    pub fn next_due(&self) -> Option<Time> {
+        let all = self.all().filter_map(|(_, exchange)| Some(exchange?.times.timer.deadline()));
+        all.filter(|due| *due != Time::NEVER).min()
+    }
+
+    /// All that have a number; `None` for one that somebody works on.
+    pub fn all(&self) -> impl Iterator<Item = (ExchangeId, Option<&Exchange>)> {
+        self.places.iter().map(|(id, place)| (ExchangeId(id), place.as_deref()))
+    }
+
     /// Bytes kept of requests on their way.
     pub fn kept(&self) -> usize {
         let exchanges = self.places.iter().filter_map(|(_, place)| place.as_ref());

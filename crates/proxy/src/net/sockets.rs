@@ -451,6 +451,12 @@ impl Sockets {
         self.slots.get(key).map_or(Time::NEVER, |socket| socket.timer.deadline())
     }
 
+    /// The earliest deadline of all, looked for one by one.
+    pub fn next_due(&self) -> Option<Time> {
+        let all = self.slots.iter().map(|(_, socket)| socket.timer.deadline());
+        all.filter(|due| *due != Time::NEVER).min()
+    }
+
     /// How long the worker may sleep, in nanoseconds.
     pub fn sleep(&self, now: Time) -> Option<u64> {
         self.wheel.sleep(now)

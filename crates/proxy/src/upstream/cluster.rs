@@ -356,6 +356,12 @@ impl ClusterState {
         hosts
     }
 
+    /// The connections to each of its hosts.
+    pub fn each_pool(&self, mut see: impl FnMut(&HostPool)) {
+        self.hosts.borrow().list.iter().flatten().for_each(|host| see(host));
+        self.originals.borrow().values().for_each(|host| see(host));
+    }
+
     /// The hosts whose health is to be checked, and what the control plane says of them.
     pub fn checked_hosts(&self) -> Vec<(SocketAddr, Arc<HostHealth>, model::Host)> {
         let hosts = self.hosts.borrow();

@@ -37,8 +37,8 @@ use wire::id::Random;
 
 use cluster::Making;
 pub use cluster::{ClusterConfig, ClusterCore, ClusterState};
-pub use host::{Host, HostReport, bump};
-use host::{HostPool, PoolKey};
+use host::PoolKey;
+pub use host::{Host, HostPool, HostReport, bump};
 
 use crate::clock::Time;
 use crate::net::sockets::Key;
