@@ -50,14 +50,9 @@ impl Cx<'_> {
     }
 
     pub fn read(&mut self, end: EndId, most: usize) -> Read {
-        let mut net = self.net.lock();
-        let mut buffer = vec![0; most.min(net.inbox_of(end)).max(1)];
-        match net.read(end, &mut buffer) {
-            Ok(0) => Read::End,
-            Ok(length) => {
-                buffer.truncate(length);
-                Read::Bytes(buffer)
-            }
+        match self.net.lock().read_some(end, most) {
+            Ok(bytes) if bytes.is_empty() => Read::End,
+            Ok(bytes) => Read::Bytes(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Read::Nothing,
             Err(_) => Read::Broken,
         }

@@ -29,6 +29,7 @@ pub fn live(history: &History, printed: bool) -> Outcome {
     }
     if world.wrong.is_empty() {
         lines_are_written(&mut world);
+        what_was_answered_came(&mut world);
     }
     if world.wrong.is_empty() {
         world.leave();
@@ -61,6 +62,9 @@ pub fn live(history: &History, printed: bool) -> Outcome {
     {
         world.coverage.met("sometimes: over the multiplexed hop");
     }
+    if world.machines.get(2).is_some_and(|second| second.turns > 20) {
+        world.coverage.met("sometimes: two workers of a proxy serve");
+    }
     let trace = world.net.lock().trace.hash();
     Outcome { wrong: world.wrong, coverage: world.coverage, trace, turns: world.turns }
 }
@@ -79,9 +83,12 @@ fn all_has_ended(world: &mut World, history: &History) {
         if undisturbed(history) && plan.is_clean() && began && !fate.whole {
             world.wrong.push(format!("the answer of {id} began and did not end: {plan:?} {fate:?}"));
         }
-        let safe =
-            ["/h1/", "/h2/", "/hop/", "/direct", "/redirect"].iter().any(|path| plan.path.starts_with(path));
+        let safe = ["/h1/", "/h2/", "/hop/", "/mirrored/", "/direct", "/redirect"]
+            .iter()
+            .any(|path| plan.path.starts_with(path));
         let direct = plan.path.starts_with("/direct") || plan.path.starts_with("/redirect");
+        let here = if plan.path.starts_with("/hop/") { &fate.far_flags } else { &fate.flags };
+        let refused = here.split(';').any(|flags| is_one_retry_too_many(world, plan, flags));
         let well = fate.whole && (direct || fate.from_host && fate.status == 200);
         if strict
             && plan.is_clean()
@@ -90,6 +97,7 @@ fn all_has_ended(world: &mut World, history: &History) {
             && fate.asked
             && fate.withheld == 0
             && !well
+            && !(fate.status == 503 && refused)
         {
             world.wrong.push(format!("{id} was not answered well: {plan:?} {fate:?}"));
         }
@@ -122,6 +130,31 @@ fn queues_are_served(world: &mut World, history: &History) {
             world.wrong.push(format!("{} waited in vain: {plan:?} {fate:?}", plan.id));
         }
     }
+}
+
+/// A worker that said that nothing is under way any more has delivered what it says it answered.
+fn what_was_answered_came(world: &mut World) {
+    if !world.stopped_well {
+        return;
+    }
+    for (id, fate) in world.fates.iter().enumerate() {
+        let plan = &world.plans[id];
+        let well = fate.logged == 200 || fate.logged == 301;
+        if plan.is_clean() && fate.anew == 0 && fate.withheld == 0 && well && fate.flags == "-" && !fate.whole
+        {
+            world.wrong.push(format!("the answer of {id} was stopped on its way: {plan:?} {fate:?}"));
+        }
+    }
+}
+
+/// What an exchange's cluster lets it do at once.
+const RETRIES: usize = 3;
+
+/// The breaker of retries has refused this one another attempt, as it must when more need one at once than it lets: a
+/// host of HTTP/2 refuses streams that were opened before it had said how many it takes.
+fn is_one_retry_too_many(world: &World, plan: &Plan, flags: &str) -> bool {
+    let of_h2 = |plan: &&Plan| plan.path.contains("/h2/");
+    flags == "UR,UO" && of_h2(&plan) && world.plans.iter().filter(of_h2).count() > RETRIES
 }
 
 /// Nothing happens in it that may keep a request that nobody disturbs from its answer.

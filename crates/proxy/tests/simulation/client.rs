@@ -38,6 +38,8 @@ pub struct Client {
     /// Answers that came on this connection.
     served: u32,
     last: bool,
+    /// Connections in a row that brought no answer: the next is made later and later.
+    refused: u32,
 }
 
 struct Asked {
@@ -70,6 +72,7 @@ impl Client {
             told_close: false,
             served: 0,
             last: false,
+            refused: 0,
             dice,
         }
     }
@@ -264,6 +267,7 @@ impl Client {
         fate.whole = true;
         fate.ended = true;
         self.served += 1;
+        self.refused = 0;
         if fate.from_host && fate.status == 200 && got != plan.response && !plan.may_be_short() {
             cx.wrong.push(format!("the answer of {id} ended well after {got} of {} bytes", plan.response));
         }
@@ -429,7 +433,8 @@ impl Actor for Client {
             let again = self.read(cx, end);
             if self.end.is_none() {
                 // Not at once: a connection that is refused would be tried for ever within one moment.
-                self.begins = cx.now + self.dice.between(MILLI, 20 * MILLI);
+                self.begins = cx.now + (self.dice.between(MILLI, 20 * MILLI) << self.refused.min(10));
+                self.refused += 1;
                 return if self.ask.is_empty() { Next::Done } else { Next::At(self.begins) };
             }
             self.fill(cx);

@@ -1,6 +1,7 @@
 //! What the proxies of a simulation are configured with, and what it changes to meanwhile. Compiled once for all
 //! histories.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
@@ -16,11 +17,24 @@ pub const H2_HOSTS: [&str; 2] = ["10.2.0.1:80", "10.2.0.2:80"];
 pub const LIMITED: &str = "10.1.0.3:80";
 pub const REFUSING: &str = "10.1.0.4:80";
 pub const SWALLOWING: &str = "10.1.0.5:80";
+/// Where copies of requests go.
+pub const SHADOW: &str = "10.1.0.6:80";
 pub const TCP_HOSTS: [&str; 2] = ["10.3.0.1:80", "10.3.0.2:80"];
 pub const DIRECT: usize = 4_000;
 
-pub fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
+/// Each is read once: connections are made by the thousand.
+pub fn address(text: &'static str) -> SocketAddr {
+    thread_local! {
+        static KNOWN: RefCell<Vec<(&'static str, SocketAddr)>> = const { RefCell::new(vec![]) };
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if let Some((_, address)) = known.iter().find(|(other, _)| std::ptr::eq(*other, text)) {
+            return *address;
+        }
+        let address = text.parse().expect("an address");
+        known.push((text, address));
+        address
+    })
 }
 
 /// What the nearer proxy uses, one after the other; and the farther one.
@@ -40,6 +54,7 @@ fn near() -> Vec<Arc<Snapshot>> {
         cluster("limited", &[LIMITED], limited(2, 2)),
         cluster("broken", &[REFUSING, SWALLOWING, H1_HOSTS[0]], limited(100, 3)),
         cluster("tcp", &TCP_HOSTS, json!({})),
+        cluster("shadow", &[SHADOW], json!({})),
         hop(cluster("hop", &[FAR], json!({}))),
         cluster(
             "ejecting",
@@ -97,7 +112,7 @@ fn add<M: xds::Name + Default>(config: &mut Config, url: &str, value: Value) {
     assert_eq!(config.apply(url, &[resource], &[]), []);
 }
 
-fn cluster(name: &str, hosts: &[&str], more: Value) -> Value {
+fn cluster(name: &str, hosts: &[&'static str], more: Value) -> Value {
     let endpoints: Vec<Value> = hosts
         .iter()
         .map(|host| {
@@ -147,6 +162,12 @@ fn route(prefix: &str, cluster: &str) -> Value {
         "retry_policy": { "retry_on": "connect-failure,refused-stream,unavailable,5xx", "num_retries": 2 } } })
 }
 
+fn mirrored(prefix: &str, cluster: &str) -> Value {
+    let mut route = route(prefix, cluster);
+    route["route"]["request_mirror_policies"] = json!([{ "cluster": "shadow" }]);
+    route
+}
+
 fn typed(url: &str, mut value: Value) -> Value {
     value["@type"] = format!("type.googleapis.com/{url}").into();
     value
@@ -174,7 +195,7 @@ fn http(routes: Value, name: &str) -> Value {
     )
 }
 
-fn listener_of(name: &str, at: &str, filter: Value) -> Value {
+fn listener_of(name: &str, at: &'static str, filter: Value) -> Value {
     let at = address(at);
     json!({
         "name": name,
@@ -184,7 +205,7 @@ fn listener_of(name: &str, at: &str, filter: Value) -> Value {
     })
 }
 
-fn http_listener(name: &str, at: &str) -> Value {
+fn http_listener(name: &str, at: &'static str) -> Value {
     let direct = "d".repeat(DIRECT);
     let routes = json!([
         { "match": { "connect_matcher": {} }, "route": {
@@ -193,6 +214,7 @@ fn http_listener(name: &str, at: &str) -> Value {
         { "match": { "prefix": "/redirect" }, "redirect": { "path_redirect": "/elsewhere" } },
         route("/h1/", "h1"),
         route("/h2/", "h2"),
+        mirrored("/mirrored/", "h1"),
         route("/limited/", "limited"),
         route("/broken/", "broken"),
         route("/ejecting/", "ejecting"),

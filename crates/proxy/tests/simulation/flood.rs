@@ -16,6 +16,8 @@ pub struct Flood {
 
 enum What {
     Http1(&'static str),
+    /// Redirects whose requests say something long that is logged.
+    LongLines,
     /// Redirects, whose answers have no body: their streams are closed at once.
     Http2,
 }
@@ -35,9 +37,26 @@ impl Flood {
         Flood { begins, end: None, asked: 0, what, rest: vec![] }
     }
 
+    pub fn of_long_lines(begins: Nanos) -> Flood {
+        Flood { begins, end: None, asked: 0, what: What::LongLines, rest: vec![] }
+    }
+
+    fn most(&self) -> u32 {
+        match self.what {
+            // More than a full buffer of lines and what waits in the queue behind it.
+            What::LongLines => 600,
+            What::Http1(_) | What::Http2 => MOST,
+        }
+    }
+
     fn more(&mut self) {
         match self.what {
             What::Http1(request) => self.rest = request.repeat(AT_ONCE as usize).into_bytes(),
+            What::LongLines => {
+                let said = "l".repeat(4_000);
+                let request = format!("GET /redirect HTTP/1.1\r\nhost: sim.local\r\nx-sim: {said}\r\n\r\n");
+                self.rest = request.repeat(AT_ONCE as usize).into_bytes();
+            }
             What::Http2 => {
                 if self.asked == 0 {
                     self.rest.extend_from_slice(wire::h2::PREFACE);
@@ -69,6 +88,7 @@ impl Actor for Flood {
             self.end = made.ok().map(|(end, _)| end);
             cx.coverage.met(match self.what {
                 What::Http1(_) => "h1 flood that reads nothing",
+                What::LongLines => "h1 flood of long log lines",
                 What::Http2 => "h2 flood that reads nothing",
             });
             return Next::Wait;
@@ -82,7 +102,7 @@ impl Actor for Flood {
         }
         for _ in 0..10 {
             if self.rest.is_empty() {
-                if self.asked >= MOST {
+                if self.asked >= self.most() {
                     return Next::Wait;
                 }
                 self.more();

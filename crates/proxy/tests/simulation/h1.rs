@@ -4,6 +4,8 @@ use crate::plan::Framing;
 
 pub struct Reader {
     buffer: Vec<u8>,
+    /// What of it is cut already.
+    at: usize,
     state: State,
 }
 
@@ -27,16 +29,29 @@ pub enum Part {
 
 impl Reader {
     pub fn new() -> Reader {
-        Reader { buffer: vec![], state: State::Head }
+        Reader { buffer: vec![], at: 0, state: State::Head }
     }
 
     pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.at);
+        self.at = 0;
         self.buffer.extend_from_slice(bytes);
+    }
+
+    fn left(&self) -> &[u8] {
+        &self.buffer[self.at..]
+    }
+
+    fn cut(&mut self, length: usize) -> Vec<u8> {
+        let bytes = self.left()[..length].to_vec();
+        self.at += length;
+        bytes
     }
 
     /// Bytes not cut yet.
     pub fn rest(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.buffer)
+        let length = self.left().len();
+        self.cut(length)
     }
 
     pub fn until_close(&self) -> bool {
@@ -48,9 +63,8 @@ impl Reader {
         loop {
             match self.state {
                 State::Head => {
-                    let Some(end) = find(&self.buffer, b"\r\n\r\n") else { return Ok(None) };
-                    let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
-                    let head = String::from_utf8(head).map_err(|error| error.to_string())?;
+                    let Some(end) = find(self.left(), b"\r\n\r\n") else { return Ok(None) };
+                    let head = String::from_utf8(self.cut(end + 4)).map_err(|error| error.to_string())?;
                     if !(head.starts_with("HTTP/1.")
                         || head.lines().next().is_some_and(|l| l.contains(" HTTP/1.")))
                     {
@@ -64,11 +78,11 @@ impl Reader {
                     return Ok(Some(Part::End));
                 }
                 State::Length(left) | State::Chunk(left) if left > 0 => {
-                    if self.buffer.is_empty() {
+                    if self.left().is_empty() {
                         return Ok(None);
                     }
-                    let length = (left.min(self.buffer.len() as u64)) as usize;
-                    let body = self.buffer.drain(..length).collect();
+                    let length = (left.min(self.left().len() as u64)) as usize;
+                    let body = self.cut(length);
                     let left = left - length as u64;
                     self.state = match self.state {
                         State::Chunk(_) if left == 0 => State::ChunkEnd,
@@ -78,18 +92,18 @@ impl Reader {
                     return Ok(Some(Part::Body(body)));
                 }
                 State::Chunk(_) | State::ChunkEnd => {
-                    if self.buffer.len() < 2 {
+                    if self.left().len() < 2 {
                         return Ok(None);
                     }
-                    if !self.buffer.starts_with(b"\r\n") {
+                    if !self.left().starts_with(b"\r\n") {
                         return Err("a chunk does not end".into());
                     }
-                    self.buffer.drain(..2);
+                    self.at += 2;
                     self.state = State::ChunkSize;
                 }
                 State::ChunkSize => {
-                    let Some(end) = find(&self.buffer, b"\r\n") else { return Ok(None) };
-                    let line: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                    let Some(end) = find(self.left(), b"\r\n") else { return Ok(None) };
+                    let line = self.cut(end + 2);
                     let text = String::from_utf8_lossy(&line);
                     let digits = text.trim().split(';').next().unwrap_or_default().to_owned();
                     let size =
@@ -97,15 +111,15 @@ impl Reader {
                     self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
                 }
                 State::Trailers => {
-                    let Some(end) = find(&self.buffer, b"\r\n") else { return Ok(None) };
-                    self.buffer.drain(..end + 2);
+                    let Some(end) = find(self.left(), b"\r\n") else { return Ok(None) };
+                    self.at += end + 2;
                     if end == 0 {
                         self.state = State::Head;
                         return Ok(Some(Part::End));
                     }
                 }
                 State::Close => {
-                    if self.buffer.is_empty() {
+                    if self.left().is_empty() {
                         return Ok(None);
                     }
                     return Ok(Some(Part::Body(self.rest())));
@@ -117,7 +131,7 @@ impl Reader {
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
+    memchr::memmem::find(bytes, what)
 }
 
 pub fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {

@@ -118,6 +118,8 @@ pub struct Client {
     /// Gives back no window, ever.
     withholds: bool,
     leaves_at: Option<Nanos>,
+    /// Connections in a row that ended.
+    refused: u32,
 }
 
 impl Client {
@@ -136,6 +138,7 @@ impl Client {
             stalled: false,
             withholds,
             leaves_at: None,
+            refused: 0,
             dice,
         }
     }
@@ -357,7 +360,8 @@ impl Actor for Client {
             let broken = !wire.flush(cx);
             if ended || broken || !well {
                 self.over(cx, false);
-                self.begins = cx.now + self.dice.between(MILLI, 10 * MILLI);
+                self.begins = cx.now + (self.dice.between(MILLI, 10 * MILLI) << self.refused.min(10));
+                self.refused += 1;
                 return if self.ask.is_empty() { Next::Done } else { Next::At(self.begins) };
             }
             if !self.ask.is_empty() && self.calls.is_empty() && self.is_left() {

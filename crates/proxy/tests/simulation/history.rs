@@ -1,11 +1,12 @@
 //! A history, drawn from a seed: who is there, what each does, what happens to the machine meanwhile.
 
 use crate::client::Client;
-use crate::config::{H1_HOSTS, H2_HOSTS, LIMITED, REFUSING, SWALLOWING, TCP_HOSTS, address};
+use crate::config::{H1_HOSTS, H2_HOSTS, LIMITED, REFUSING, SHADOW, SWALLOWING, TCP_HOSTS, address};
 use crate::host::{Host, Speaks};
 use crate::net::{Answers, Faults, MILLI, Nanos, Owner, SECOND};
 use crate::plan::{ClientFault, Framing, HostFault, Id, Plan};
 use crate::random::Dice;
+use crate::shadow::Shadow;
 use crate::world::World;
 
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,12 @@ pub enum Kind {
     Raw,
     /// Asks again and again for small answers and reads none.
     Flood,
+    /// The same, each with a long line in the log.
+    LongLines,
     /// Many connections that ask for small answers and read them.
     Crowd,
+    /// Connections that come and go without a word.
+    Visitors,
     WebSocket,
     Connect,
 }
@@ -66,9 +71,14 @@ pub struct History {
     pub budget: usize,
     /// All clients read slowly.
     pub slow: bool,
+    /// The nearer proxy has two.
+    pub two_workers: bool,
+    /// Pieces of log lines that may wait to be taken.
+    pub log_queue: usize,
 }
 
-/// What a whole history is about.
+/// What a whole history is about: where everything is rare, two rare things never meet.
+#[derive(Clone, Copy, Default)]
 struct Theme {
     path: Option<&'static str>,
     /// Every other host does this.
@@ -78,9 +88,85 @@ struct Theme {
     together: bool,
     /// Small requests and answers, of clients that do nothing else.
     small: bool,
+    /// The worker is stopped while answers are on their way to clients that read slowly.
+    stops: bool,
+    /// Log lines are long and nobody takes them.
+    lines: bool,
+    /// Bodies may be large.
+    large: bool,
 }
 
-const PATHS: [&str; 11] = [
+impl Theme {
+    fn draw(dice: &mut Dice) -> Theme {
+        let theme = Theme {
+            path: dice.one_in(4).then(|| *dice.pick(&PATHS)),
+            host: dice.one_in(6).then(|| *dice.pick(&HOST_FAULTS)),
+            slow: dice.one_in(6),
+            together: dice.one_in(3),
+            large: dice.one_in(8),
+            ..Theme::default()
+        };
+        let special = Theme { together: true, ..Theme::default() };
+        match dice.below(48) {
+            // Many small requests wait for the few connections of one host, which does something else meanwhile.
+            0..4 => Theme {
+                path: Some("/limited/"),
+                host: Some(*dice.pick(&[HostFault::TooMuch, HostFault::CloseFirst, HostFault::Unavailable])),
+                small: true,
+                ..special
+            },
+            4..6 => Theme { slow: true, stops: true, large: true, ..special },
+            6 => Theme { lines: true, ..special },
+            _ => theme,
+        }
+    }
+
+    fn kind(&self, dice: &mut Dice) -> Kind {
+        let quiet = self.small || self.stops;
+        match dice.below(if quiet { 64 } else { 96 }) {
+            _ if self.lines => Kind::LongLines,
+            0..40 => Kind::Http1,
+            40..64 => Kind::Http2,
+            64..80 => Kind::Raw,
+            80 => Kind::Flood,
+            81 => Kind::Crowd,
+            82..85 => Kind::Visitors,
+            85..90 => *dice.pick(&[Kind::WebSocket, Kind::Connect]),
+            _ => Kind::Http1,
+        }
+    }
+
+    /// What happens to the machine meanwhile, in its order.
+    fn script(&self, dice: &mut Dice) -> Vec<(Nanos, Script)> {
+        let mut script = vec![];
+        if dice.one_in(3) {
+            for step in 1..=dice.between(1, 4) as usize {
+                script.push((dice.below(BEGUN + 2 * SECOND), Script::Configure(step)));
+            }
+        }
+        if dice.one_in(8) {
+            let by = dice.below(1 << 45) as i64;
+            script.push((dice.below(BEGUN), Script::JumpOfDay(if dice.one_in(2) { by } else { -by })));
+        }
+        if self.stops {
+            script.push((dice.below(300 * MILLI), Script::Stop));
+        } else if dice.one_in(8) {
+            let step = if dice.one_in(2) { Script::Drain } else { Script::Stop };
+            script.push((dice.below(BEGUN + SECOND), step));
+        }
+        if self.lines {
+            script.push((0, Script::LogBlocks(true)));
+        } else if dice.one_in(5) {
+            let from = dice.below(BEGUN);
+            script.push((from, Script::LogBlocks(true)));
+            script.push((from + dice.below(10 * SECOND), Script::LogBlocks(false)));
+        }
+        script.sort_by_key(|(at, _)| *at);
+        script
+    }
+}
+
+const PATHS: [&str; 12] = [
     "/h1/",
     "/h1/",
     "/h2/",
@@ -88,6 +174,7 @@ const PATHS: [&str; 11] = [
     "/limited/",
     "/broken/",
     "/ejecting/",
+    "/mirrored/",
     "/hop/h1/",
     "/hop/h2/",
     "/direct",
@@ -114,30 +201,11 @@ pub const ENDED: Nanos = BEGUN + 120 * SECOND;
 impl History {
     pub fn draw(seed: u64) -> History {
         let mut dice = Dice::new(seed);
-        // Some histories have a theme: where everything is rare, two rare things never meet.
-        let mut theme = Theme {
-            path: dice.one_in(4).then(|| *dice.pick(&PATHS)),
-            host: dice.one_in(6).then(|| *dice.pick(&HOST_FAULTS)),
-            slow: dice.one_in(6),
-            together: dice.one_in(3),
-            small: false,
-        };
-        // Many small requests wait for the few connections of one host, which does something else meanwhile.
-        if dice.one_in(12) {
-            let host = *dice.pick(&[HostFault::TooMuch, HostFault::CloseFirst, HostFault::Unavailable]);
-            theme =
-                Theme { path: Some("/limited/"), host: Some(host), slow: false, together: true, small: true };
-        }
+        let theme = Theme::draw(&mut dice);
         let mut plans = vec![];
         let mut parties = vec![];
-        for _ in 0..dice.between(if theme.small { 4 } else { 1 }, 6) {
-            let kind = match dice.below(if theme.small { 8 } else { 12 }) {
-                0..5 => Kind::Http1,
-                5..8 => Kind::Http2,
-                8..10 => Kind::Raw,
-                10 => *dice.pick(&[Kind::Flood, Kind::Crowd]),
-                _ => *dice.pick(&[Kind::WebSocket, Kind::Connect]),
-            };
+        for _ in 0..dice.between(if theme.small { 4 } else { 1 }, if theme.lines { 1 } else { 6 }) {
+            let kind = theme.kind(&mut dice);
             let count = match kind {
                 Kind::Http1 => dice.between(1, 5),
                 Kind::Http2 => dice.between(1, 8),
@@ -152,33 +220,8 @@ impl History {
             let begins = dice.below(if theme.together { 2 * MILLI } else { BEGUN });
             parties.push(Party { kind, begins, plans: own, seed: dice.next() });
         }
-        if theme.small {
-            for plan in &mut plans {
-                plan.client = ClientFault::None;
-                (plan.request, plan.response) = (plan.request % 2_000, plan.response % 2_000);
-                plan.thinks %= 10 * MILLI;
-            }
-        }
-        let mut script = vec![];
-        if dice.one_in(3) {
-            for step in 1..=dice.between(1, 4) as usize {
-                script.push((dice.below(BEGUN + 2 * SECOND), Script::Configure(step)));
-            }
-        }
-        if dice.one_in(8) {
-            let by = dice.below(1 << 45) as i64;
-            script.push((dice.below(BEGUN), Script::JumpOfDay(if dice.one_in(2) { by } else { -by })));
-        }
-        if dice.one_in(8) {
-            let step = if dice.one_in(2) { Script::Drain } else { Script::Stop };
-            script.push((dice.below(BEGUN + SECOND), step));
-        }
-        if dice.one_in(5) {
-            let from = dice.below(BEGUN);
-            script.push((from, Script::LogBlocks(true)));
-            script.push((from + dice.below(10 * SECOND), Script::LogBlocks(false)));
-        }
-        script.sort_by_key(|(at, _)| *at);
+        let script = theme.script(&mut dice);
+        let stops = script.iter().any(|(_, step)| matches!(step, Script::Stop));
         let rate = |dice: &mut Dice, often: u64| if dice.one_in(3) { dice.between(2, often) } else { 0 };
         History {
             seed,
@@ -195,19 +238,25 @@ impl History {
             faults: true,
             budget: 256 << 20,
             slow: theme.slow,
+            two_workers: !stops && dice.one_in(4),
+            // As long as the queue to a thread that writes, or shorter.
+            log_queue: if theme.lines || dice.one_in(4) { 1 } else { 8 },
         }
     }
 
     /// The actors of the history, in a world.
     pub fn people(&self, world: &mut World) {
         let mut dice = Dice::new(self.seed ^ 0x7079);
-        let mut hosts: Vec<(&str, Speaks, Answers)> = vec![];
+        let mut hosts: Vec<(&'static str, Speaks, Answers)> = vec![];
         hosts.extend(H1_HOSTS.map(|at| (at, Speaks::Http1, Answers::Accepts)));
         hosts.extend(H2_HOSTS.map(|at| (at, Speaks::Http2, Answers::Accepts)));
         hosts.extend(TCP_HOSTS.map(|at| (at, Speaks::Raw, Answers::Accepts)));
         hosts.push((LIMITED, Speaks::Http1, Answers::Accepts));
         hosts.push((REFUSING, Speaks::Http1, Answers::Refuses));
         hosts.push((SWALLOWING, Speaks::Http1, Answers::Swallows));
+        let owner = Owner::Actor(world.next_actor());
+        world.net.lock().listen(address(SHADOW), owner, Answers::Accepts, 64 * 1024);
+        world.add(Box::new(Shadow { dice: dice.fork() }));
         for (at, speaks, answers) in hosts {
             let room = *dice.pick(&[4_000, 64 * 1024, 512 * 1024]);
             let owner = Owner::Actor(world.next_actor());
@@ -241,8 +290,12 @@ impl History {
                     party.begins,
                     crate::raw::Way::Connect,
                 ))),
+                Kind::Visitors => {
+                    world.add(Box::new(crate::visitors::Visitors::new(&mut dice, party.begins)));
+                }
                 Kind::Crowd => world.add(Box::new(crate::crowd::Crowd::new(&mut dice, party.begins))),
                 Kind::Flood => world.add(Box::new(crate::flood::Flood::new(&mut dice, party.begins))),
+                Kind::LongLines => world.add(Box::new(crate::flood::Flood::of_long_lines(party.begins))),
             }
         }
     }
@@ -263,6 +316,7 @@ fn draw_plan(dice: &mut Dice, id: Id, kind: Kind, theme: &Theme) -> Plan {
         (_, None) => HostFault::None,
     };
     let client = match dice.below(30) {
+        _ if theme.small || theme.stops => ClientFault::None,
         0 => ClientFault::ResetInHead,
         1 => ClientFault::ResetInBody,
         2 => ClientFault::ResetWhileWaiting,
@@ -276,14 +330,19 @@ fn draw_plan(dice: &mut Dice, id: Id, kind: Kind, theme: &Theme) -> Plan {
     let h2 = path.contains("/h2/");
     // Whatever lasts until the end of its connection has nothing behind it.
     let close = !h2 && host != HostFault::TooMuch && dice.one_in(8);
+    let (most_request, most_response) = match () {
+        () if theme.small => (2_000, 2_000),
+        () if theme.large => (300_000, 600_000),
+        () => (6_000, 12_000),
+    };
     Plan {
         id,
         path,
         post: dice.one_in(2),
-        request: dice.size(300_000),
+        request: dice.size(most_request),
         request_framing: if dice.one_in(2) { Framing::Chunked } else { Framing::Length },
         expect: dice.one_in(8),
-        response: dice.size(600_000),
+        response: if theme.stops { dice.below(300_000) } else { dice.size(most_response) },
         response_framing: if close {
             Framing::Close
         } else if dice.one_in(2) {
@@ -292,7 +351,10 @@ fn draw_plan(dice: &mut Dice, id: Id, kind: Kind, theme: &Theme) -> Plan {
             Framing::Length
         },
         trailers: dice.one_in(4),
-        thinks: if dice.one_in(4) { dice.below(500 * MILLI) } else { dice.below(MILLI) },
+        thinks: match dice.one_in(4) {
+            true => dice.below(if theme.small { 10 * MILLI } else { 500 * MILLI }),
+            false => dice.below(MILLI),
+        },
         host,
         client,
     }

@@ -1,4 +1,4 @@
-//! One proxy of one worker in a simulation: the worker that is released, with what it is given.
+//! The proxies of a simulation: workers that are released, with what they are given.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -10,6 +10,7 @@ use proxy::machine::{
 };
 
 use crate::config::address;
+use crate::history::History;
 use crate::net::{Answers, Nanos, Net, Owner};
 use crate::stream::{GivenListener, Waker, WorkersNet};
 
@@ -21,11 +22,13 @@ pub const WOKEN: Event = Event { token: WAKER, readable: true, writable: false, 
 
 pub struct Machine {
     pub index: usize,
+    /// The first worker of its proxy.
+    pub first: usize,
     pub worker: Worker,
     pub shared: Arc<Shared>,
     pub queue: Mailbox,
-    /// Where its access log comes out.
-    pub log: Receiver<Piece>,
+    /// Where the access log of its proxy comes out, at the first worker.
+    pub log: Option<Receiver<Piece>>,
     /// When it wakes by itself, and when it will look at what happened meanwhile.
     pub sleeps_until: Option<Nanos>,
     pub looks_at: Option<Nanos>,
@@ -33,38 +36,68 @@ pub struct Machine {
     pub idle_turns: u64,
     pub turns: u64,
     active: Option<Receiver<usize>>,
+    /// Bytes of the heap its turns have taken and not given back.
+    pub heap: isize,
     pub stopped: bool,
 }
 
-impl Machine {
-    pub fn new(index: usize, net: &Net, time: &Arc<ManualTime>, seed: u64, budget: usize) -> Machine {
-        let (queue, commands): (Sender<Command>, _) = channel();
-        let queue = Mailbox { queue, waker: Waker::of(net, index) };
-        let options = ProxyOptions {
-            clock: Clock::manual(time.clone()),
-            memory_budget: Some(budget),
-            ..ProxyOptions::default()
-        };
-        let mut shared = Shared::new(&options, vec![queue.clone()], 10_000, seed);
-        // As long as the queue to a thread that writes, or shorter.
-        let (lines, log) = sync_channel(if seed.is_multiple_of(4) { 1 } else { 8 });
-        shared.writers = LogWriters::given(lines);
-        let shared = Arc::new(shared);
-        let network = Box::new(WorkersNet { net: net.clone(), worker: index });
-        let worker = Worker::new(0, network, commands, shared.clone(), Arc::default());
+/// The workers of one proxy, under these numbers.
+pub fn proxy(
+    numbers: &[usize],
+    net: &Net,
+    time: &Arc<ManualTime>,
+    history: &History,
+    seed: u64,
+) -> Vec<Machine> {
+    let (queues, commands): (Vec<_>, Vec<_>) = numbers
+        .iter()
+        .map(|number| {
+            let (queue, commands): (Sender<Command>, _) = channel();
+            (Mailbox { queue, waker: Waker::of(net, *number) }, commands)
+        })
+        .unzip();
+    let options = ProxyOptions {
+        clock: Clock::manual(time.clone()),
+        memory_budget: Some(history.budget),
+        ..ProxyOptions::default()
+    };
+    let mut shared = Shared::new(&options, queues.clone(), 10_000, seed);
+    let (lines, log) = sync_channel(history.log_queue);
+    shared.writers = LogWriters::given(lines);
+    let shared = Arc::new(shared);
+    let mut log = Some(log);
+    let each = numbers.iter().zip(queues).zip(commands).enumerate();
+    each.map(|(at, ((number, queue), commands))| {
+        let network = Box::new(WorkersNet { net: net.clone(), worker: *number });
+        let before = crate::heap::live();
+        let worker = Worker::new(at, network, commands, shared.clone(), Arc::default());
         Machine {
-            index,
+            index: *number,
+            first: numbers[0],
             worker,
-            shared,
+            shared: shared.clone(),
             queue,
-            log,
+            log: log.take(),
             sleeps_until: None,
             looks_at: None,
             idle_turns: 0,
             turns: 0,
             active: None,
+            heap: crate::heap::live() - before,
             stopped: false,
         }
+    })
+    .collect()
+}
+
+impl Machine {
+    /// One turn.
+    pub fn turn(&mut self, events: Vec<Event>) {
+        let before = crate::heap::live();
+        // Whoever else is told something meanwhile keeps it for himself.
+        self.worker.turn(events.iter().copied());
+        self.heap += crate::heap::live() - before;
+        self.turns += 1;
     }
 
     /// Asks what is still under way; the answer comes with the next turn.
@@ -93,12 +126,17 @@ impl Machine {
         self.sleeps_until = None;
     }
 
+    /// A piece of the log that was written.
+    pub fn piece(&self) -> Option<Piece> {
+        self.log.as_ref()?.try_recv().ok()
+    }
+
     pub fn configure(&self, snapshot: &Arc<Snapshot>) {
         let (done, _) = channel();
         self.queue.send(Command::Configure(snapshot.clone(), done));
     }
 
-    pub fn listen(&self, net: &Net, name: &str, at: &str) {
+    pub fn listen(&self, net: &Net, name: &str, at: &'static str) {
         let at = address(at);
         net.lock().listen(at, Owner::Worker(self.index), Answers::Accepts, ROOM);
         let acceptor = GivenListener { net: net.clone(), worker: self.index, address: at };

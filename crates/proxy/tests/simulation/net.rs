@@ -175,6 +175,11 @@ impl Net {
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// As a worker asks the system: what the network keeps in memory is not the worker's.
+    pub fn ask<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
+        crate::heap::uncounted(|| what(&mut self.lock()))
+    }
 }
 
 impl State {
@@ -472,6 +477,21 @@ impl State {
     }
 
     pub fn read(&mut self, end: EndId, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.readable(end, buffer.len())?;
+        self.take(end, length, |at, part| buffer[at..at + part.len()].copy_from_slice(part));
+        Ok(length)
+    }
+
+    /// As an actor reads: at most so much, nothing for the end.
+    pub fn read_some(&mut self, end: EndId, most: usize) -> io::Result<Vec<u8>> {
+        let length = self.readable(end, most)?;
+        let mut bytes = Vec::with_capacity(length);
+        self.take(end, length, |_, part| bytes.extend_from_slice(part));
+        Ok(bytes)
+    }
+
+    /// How much may be read now; 0: the end.
+    fn readable(&mut self, end: EndId, most: usize) -> io::Result<usize> {
         let faulty = self.is_workers(end);
         if faulty && self.dice.one_in(self.faults.would_block) {
             self.signal_later(end);
@@ -479,28 +499,11 @@ impl State {
         }
         let have = self.ends[end].inbox.len();
         if have > 0 {
-            let mut length = have.min(buffer.len());
+            let mut length = have.min(most);
             if faulty && length > 1 && self.dice.one_in(self.faults.short) {
                 length = 1 + self.dice.below(length as u64 - 1) as usize;
                 self.signal_later(end);
             }
-            let e = &mut self.ends[end];
-            let (front, back) = e.inbox.as_slices();
-            let first = front.len().min(length);
-            buffer[..first].copy_from_slice(&front[..first]);
-            buffer[first..length].copy_from_slice(&back[..length - first]);
-            e.inbox.drain(..length);
-            e.read += length as u64;
-            if let (Some(Owner::Worker(worker)), Some(token)) = (e.owner, e.token) {
-                self.read_now[worker].insert(token);
-            }
-            let peer = e.peer;
-            let roomy = e.room - e.inbox.len() >= e.room / 3;
-            if roomy && std::mem::take(&mut self.ends[peer].wants_room) {
-                self.signal(peer);
-            }
-            self.moves += 1;
-            self.trace.note("read", end as u64, length as u64);
             return Ok(length);
         }
         let e = &mut self.ends[end];
@@ -514,6 +517,29 @@ impl State {
             return Ok(0);
         }
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn take(&mut self, end: EndId, length: usize, mut give: impl FnMut(usize, &[u8])) {
+        if length == 0 {
+            return;
+        }
+        let e = &mut self.ends[end];
+        let (front, back) = e.inbox.as_slices();
+        let first = front.len().min(length);
+        give(0, &front[..first]);
+        give(first, &back[..length - first]);
+        e.inbox.drain(..length);
+        e.read += length as u64;
+        if let (Some(Owner::Worker(worker)), Some(token)) = (e.owner, e.token) {
+            self.read_now[worker].insert(token);
+        }
+        let peer = e.peer;
+        let roomy = e.room - e.inbox.len() >= e.room / 3;
+        if roomy && std::mem::take(&mut self.ends[peer].wants_room) {
+            self.signal(peer);
+        }
+        self.moves += 1;
+        self.trace.note("read", end as u64, length as u64);
     }
 
     fn signal_later(&mut self, end: EndId) {
@@ -648,11 +674,6 @@ impl State {
     pub fn read_of(&self, worker: usize, token: u64) -> Option<u64> {
         let end = &self.ends[*self.watched.get(&(worker, token))?];
         (!end.closed).then_some(end.read)
-    }
-
-    /// Bytes that lie ready to be read of this end.
-    pub fn inbox_of(&self, end: EndId) -> usize {
-        self.ends[end].inbox.len()
     }
 
     /// Ends a worker holds.

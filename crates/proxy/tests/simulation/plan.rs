@@ -1,6 +1,10 @@
 //! What each exchange shall be: drawn before the history begins, known to the client that asks, the host that answers,
 //! and those who compare what came with what was sent.
 
+use std::sync::LazyLock;
+
+use crate::random::Dice;
+
 /// The number of an exchange, carried by its head (`x-sim`) and its bytes.
 pub type Id = usize;
 
@@ -85,8 +89,11 @@ pub struct Fate {
     pub whole: bool,
     /// The client knows that nothing more will come.
     pub ended: bool,
-    /// The flags of the last log line about it.
+    /// The status and the flags of the last log line about it.
+    pub logged: u16,
     pub flags: String,
+    /// The same of the farther proxy.
+    pub far_flags: String,
     /// Log lines about it.
     pub lines: u32,
     /// An answer whose end told the client that it is not whole, after a host's answer had begun.
@@ -97,25 +104,45 @@ pub struct Fate {
     pub withheld: u32,
 }
 
-/// The byte at a place of a body.
-pub fn byte(id: Id, response: bool, at: u64) -> u8 {
-    let mixed = (at ^ (at >> 7) ^ (at >> 15)).wrapping_mul(31)
-        ^ (id as u64).wrapping_mul(131)
-        ^ (u64::from(response) * 77);
-    (mixed ^ (mixed >> 8)) as u8
+/// What bodies are cut from, each from another place on, round and round. A prime, so that what is lost or doubled by any
+/// buffer is no whole round.
+const ROUND: usize = 65_521;
+
+static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut dice = Dice::new(77);
+    (0..ROUND).map(|_| dice.next() as u8).collect()
+});
+
+/// The pieces of the pattern that these bytes of a body are.
+fn pieces(id: Id, response: bool, from: u64, to: u64) -> impl Iterator<Item = &'static [u8]> {
+    let pattern: &'static [u8] = &PATTERN;
+    let begin = (id as u64).wrapping_mul(7_919) + if response { 31_337 } else { 0 };
+    let mut at = from;
+    std::iter::from_fn(move || {
+        let place = ((begin + at) % ROUND as u64) as usize;
+        let length = (to.saturating_sub(at) as usize).min(ROUND - place);
+        at += length as u64;
+        (length > 0).then(|| &pattern[place..place + length])
+    })
 }
 
 pub fn body(id: Id, response: bool, from: u64, to: u64, out: &mut Vec<u8>) {
-    out.extend((from..to).map(|at| byte(id, response, at)));
+    out.reserve((to - from) as usize);
+    pieces(id, response, from, to).for_each(|piece| out.extend_from_slice(piece));
 }
 
 /// Where bytes differ from what was sent; `None` if they do not.
 pub fn differs(id: Id, response: bool, from: u64, bytes: &[u8]) -> Option<u64> {
-    bytes
-        .iter()
-        .enumerate()
-        .find(|(at, got)| byte(id, response, from + *at as u64) != **got)
-        .map(|(at, _)| from + at as u64)
+    let mut rest = bytes;
+    for piece in pieces(id, response, from, from + bytes.len() as u64) {
+        let (got, more) = rest.split_at(piece.len());
+        if got != piece {
+            let same = got.iter().zip(piece).take_while(|(got, meant)| got == meant).count();
+            return Some(from + (bytes.len() - rest.len() + same) as u64);
+        }
+        rest = more;
+    }
+    None
 }
 
 impl Plan {

@@ -23,7 +23,7 @@ struct Given {
 
 impl Drop for Given {
     fn drop(&mut self) {
-        self.net.lock().close(self.end);
+        self.net.ask(|net| net.close(self.end));
     }
 }
 
@@ -33,44 +33,42 @@ impl Connection for Given {
     }
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.net.lock().read(self.end, buffer)
+        self.net.ask(|net| net.read(self.end, buffer))
     }
 
     fn write(&self, head: &[u8], body: &[u8]) -> io::Result<usize> {
-        self.net.lock().write(self.end, [head, body])
+        self.net.ask(|net| net.write(self.end, [head, body]))
     }
 
     fn shutdown_write(&self) -> io::Result<()> {
-        self.net.lock().shutdown(self.end)
+        self.net.ask(|net| net.shutdown(self.end))
     }
 
     fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.net.lock().take_error(self.end).map(io::Error::from))
+        Ok(self.net.ask(|net| net.take_error(self.end)).map(io::Error::from))
     }
 
     fn reset_when_closed(&self) {
-        self.net.lock().reset_when_closed(self.end);
+        self.net.ask(|net| net.reset_when_closed(self.end));
     }
 
     fn acknowledged(&self) -> Option<u64> {
-        Some(self.net.lock().acknowledged(self.end))
+        Some(self.net.ask(|net| net.acknowledged(self.end)))
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
-        Ok(self.net.lock().addresses(self.end).0)
+        Ok(self.net.ask(|net| net.addresses(self.end)).0)
     }
 
     fn peer_address(&self) -> io::Result<SocketAddr> {
-        let net = self.net.lock();
-        if net.is_connecting(self.end) || net.is_dead(self.end) {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        Ok(net.addresses(self.end).1)
+        self.net.ask(|net| match net.is_connecting(self.end) || net.is_dead(self.end) {
+            true => Err(io::ErrorKind::NotConnected.into()),
+            false => Ok(net.addresses(self.end).1),
+        })
     }
 
     fn original_destination(&self) -> io::Result<SocketAddr> {
-        let net = self.net.lock();
-        net.addresses(self.end).2.ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.net.ask(|net| net.addresses(self.end).2).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
@@ -87,17 +85,17 @@ impl Accept for GivenListener {
     }
 
     fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let mut net = self.net.lock();
-        let end = net.accept(self.address, Owner::Worker(self.worker))?;
-        let remote = net.addresses(end).1;
-        drop(net);
+        let (end, remote) = self.net.ask(|net| {
+            let end = net.accept(self.address, Owner::Worker(self.worker))?;
+            io::Result::Ok((end, net.addresses(end).1))
+        })?;
         Ok((Stream::Given(Box::new(Given { net: self.net.clone(), end })), remote))
     }
 }
 
 impl Drop for GivenListener {
     fn drop(&mut self) {
-        self.net.lock().unlisten(self.address);
+        self.net.ask(|net| net.unlisten(self.address));
     }
 }
 
@@ -105,26 +103,27 @@ impl WorkersNet {
     /// The port stands for the listener: each has its own.
     fn address(&self, acceptor: &Acceptor) -> Option<SocketAddr> {
         let Acceptor::Given(given) = acceptor else { return None };
-        self.net.lock().listening(self.worker, given.id())
+        self.net.ask(|net| net.listening(self.worker, given.id()))
     }
 }
 
 impl Network for WorkersNet {
     fn connect(&self, connect: &Connect<'_>) -> io::Result<(Stream, bool)> {
         let owner = Owner::Worker(self.worker);
-        let (end, connecting) = self.net.lock().connect(owner, connect.to, connect.source, None, ROOM)?;
+        let (end, connecting) =
+            self.net.ask(|net| net.connect(owner, connect.to, connect.source, None, ROOM))?;
         Ok((Stream::Given(Box::new(Given { net: self.net.clone(), end })), connecting))
     }
 
     fn watch(&self, stream: &Stream, token: u64) -> io::Result<()> {
         let Stream::Given(given) = stream else { return Err(io::ErrorKind::Unsupported.into()) };
-        self.net.lock().watch(given.id() as EndId, self.worker, token);
+        self.net.ask(|net| net.watch(given.id() as EndId, self.worker, token));
         Ok(())
     }
 
     fn watch_acceptor(&self, acceptor: &Acceptor, token: u64) -> io::Result<()> {
         let address = self.address(acceptor).ok_or(io::ErrorKind::Unsupported)?;
-        self.net.lock().watch_listener(address, token);
+        self.net.ask(|net| net.watch_listener(address, token));
         Ok(())
     }
 
@@ -139,7 +138,7 @@ pub struct Waker {
 
 impl Wake for Waker {
     fn wake(&self) -> io::Result<()> {
-        self.net.lock().wake_worker(self.worker);
+        self.net.ask(|net| net.wake_worker(self.worker));
         Ok(())
     }
 }

@@ -14,9 +14,12 @@ impl Trace {
     }
 
     pub fn note(&mut self, what: &str, a: u64, b: u64) {
-        self.bytes(what.as_bytes());
-        self.bytes(&a.to_le_bytes());
-        self.bytes(&b.to_le_bytes());
+        let mut name = [0; 8];
+        let length = what.len().min(8);
+        name[..length].copy_from_slice(&what.as_bytes()[..length]);
+        self.word(u64::from_le_bytes(name) ^ (what.len() as u64).rotate_left(56));
+        self.word(a);
+        self.word(b);
         if self.printed {
             eprintln!("{:>14} {what} {a} {b}", self.now / 1000);
         }
@@ -33,9 +36,12 @@ impl Trace {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.hash =
-                (self.hash ^ u64::from_le_bytes(word)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+            self.word(u64::from_le_bytes(word));
         }
+    }
+
+    fn word(&mut self, word: u64) {
+        self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
     }
 
     pub fn hash(&self) -> u64 {

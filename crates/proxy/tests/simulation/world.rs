@@ -13,8 +13,8 @@ use crate::actor::{Actor, Cx, Next};
 use crate::config;
 use crate::coverage::Coverage;
 use crate::history::{History, Script};
-use crate::machine::Machine;
-use crate::net::{Faults, MICRO, Nanos, Net, SECOND};
+use crate::machine::{Machine, proxy};
+use crate::net::{Faults, MICRO, MILLI, Nanos, Net, SECOND};
 use crate::plan::{Fate, Plan};
 use crate::random::Dice;
 use crate::trace::Trace;
@@ -25,6 +25,8 @@ const EVENTS: usize = 256;
 const LARGEST: usize = 768 * 1024;
 /// Turns in which nobody told anything and nothing was done, in one simulated second: timers that were moved away.
 const IDLE_TURNS: u64 = 60;
+/// How late a timer may be: a tick of the wheel, and what a sleep is rounded up by.
+const LATE: Nanos = 10 * MILLI;
 /// Turns somebody readable may wait, beside one for each of those who waited before.
 const WAITS: u64 = 4;
 /// Turns in which one and the same other connection may be read of meanwhile: in the one in which the wait began, once
@@ -62,11 +64,15 @@ pub struct World {
     early: u64,
     /// Per worker, who has something to read and waits, by token.
     waiting: Vec<BTreeMap<u64, Waiting>>,
+    /// Per worker, the timer that is due next, and since when it is the next.
+    due_since: Vec<(Nanos, Nanos)>,
     futile: u64,
     pub turns: u64,
     log_blocks: bool,
     /// When a stopping worker is waited for no longer.
     stop_by: Option<Nanos>,
+    /// The worker was stopped when it had said that nothing is under way.
+    pub stopped_well: bool,
     ask_again: Option<Nanos>,
 }
 
@@ -74,16 +80,17 @@ impl World {
     pub fn new(history: &History, printed: bool) -> World {
         let mut dice = Dice::new(history.seed ^ 0x5eed);
         let faults = if history.faults { history.inside } else { Faults::default() };
-        let net = Net::new(2, faults, dice.fork(), Trace::new(printed));
+        let near: &[usize] = if history.two_workers { &[0, 2] } else { &[0] };
+        let net = Net::new(1 + near.len(), faults, dice.fork(), Trace::new(printed));
         let time = Arc::new(ManualTime::default());
         time.of_day.store(1_700_000_000 * SECOND, Relaxed);
-        let machines = vec![
-            Machine::new(0, &net, &time, history.seed, history.budget),
-            Machine::new(1, &net, &time, history.seed ^ 1, history.budget),
-        ];
-        machines[0].configure(&config::ALL.near[0]);
+        let mut machines = proxy(near, &net, &time, history, history.seed);
+        machines.insert(1, proxy(&[1], &net, &time, history, history.seed ^ 1).remove(0));
+        for number in near {
+            machines[*number].configure(&config::ALL.near[0]);
+        }
         machines[0].listen(&net, "main", config::MAIN);
-        machines[0].listen(&net, "raw", config::RAW);
+        machines[near[near.len() - 1]].listen(&net, "raw", config::RAW);
         machines[1].configure(&config::ALL.far);
         machines[1].listen(&net, "far", config::FAR);
         World {
@@ -103,11 +110,13 @@ impl World {
             script: history.script.clone(),
             leaving: false,
             early: if history.faults { history.early } else { 0 },
-            waiting: vec![BTreeMap::new(), BTreeMap::new()],
+            waiting: (0..=near.len()).map(|_| BTreeMap::new()).collect(),
+            due_since: vec![(0, 0); near.len() + 1],
             futile: 0,
             turns: 0,
             log_blocks: false,
             stop_by: None,
+            stopped_well: false,
             ask_again: None,
         }
     }
@@ -170,14 +179,17 @@ impl World {
     pub fn run(&mut self, until: Nanos) {
         while self.wrong.is_empty() {
             self.step_woken();
+            let net = self.net.lock();
             for machine in &mut self.machines {
-                if machine.looks_at.is_none() && self.net.lock().has_events(machine.index) {
+                if machine.looks_at.is_none() && net.has_events(machine.index) {
                     machine.looks_at = Some(self.now + 1 + self.dice.below(30 * MICRO));
                 }
             }
+            let due = net.next_due();
+            drop(net);
             let next = [
                 self.wakes.peek().map(|wake| wake.0.0),
-                self.net.lock().next_due(),
+                due,
                 self.script.first().map(|(at, _)| *at),
                 self.ask_again,
                 self.machines.iter().filter_map(|m| m.looks_at).min(),
@@ -231,7 +243,9 @@ impl World {
         match step {
             Script::Configure(which) => {
                 self.coverage.met("configuration changes");
-                self.machines[0].configure(&config::ALL.near[which % config::ALL.near.len()]);
+                for machine in self.machines.iter().filter(|machine| machine.first == 0) {
+                    machine.configure(&config::ALL.near[which % config::ALL.near.len()]);
+                }
             }
             Script::JumpOfDay(by) => {
                 self.coverage.met("time of day jumps");
@@ -250,8 +264,10 @@ impl World {
             }
             Script::Drain => {
                 self.coverage.met("listeners drained");
-                self.machines[0].queue.send(Command::Unlisten(None));
-                self.machines[0].queue.send(Command::Drain);
+                for machine in self.machines.iter().filter(|machine| machine.first == 0) {
+                    machine.queue.send(Command::Unlisten(None));
+                    machine.queue.send(Command::Drain);
+                }
             }
         }
     }
@@ -266,8 +282,7 @@ impl World {
         };
         // A signal that nothing came of is no event, and no timer either.
         let by_timer = events.is_empty() && machine.sleeps_until.is_some_and(|at| at <= self.now);
-        machine.worker.turn(events);
-        machine.turns += 1;
+        machine.turn(events);
         self.turns += 1;
         machine.looks_at = None;
         let sleep = machine.worker.sleep();
@@ -305,13 +320,14 @@ impl World {
             }
         }
         if !self.log_blocks {
-            self.read_log(index);
+            self.read_log(self.machines[index].first);
         }
         if let (0, Some(by), Some(active)) = (index, self.stop_by, self.machines[0].active()) {
             if active == 0 || self.now >= by {
                 self.stop_by = None;
                 self.net.lock().trace.note("stop", active as u64, 0);
                 let net = self.net.clone();
+                self.stopped_well = active == 0;
                 self.machines[0].stop(&net);
                 self.read_log(0);
                 return;
@@ -323,17 +339,28 @@ impl World {
 
     /// Takes the lines that were written, each about one exchange.
     pub fn read_log(&mut self, index: usize) {
-        while let Ok(piece) = self.machines[index].log.try_recv() {
+        while let Some(piece) = self.machines[index].piece() {
             let Piece::Lines(lines) = piece else { continue };
             self.net.lock().trace.bytes(&lines);
-            for line in String::from_utf8_lossy(&lines).lines() {
-                // The nearer proxy is the one the clients speak to.
+            for line in lines.split(|byte| *byte == b'\n') {
+                // Those of nobody's plans say so by their first byte.
+                if !line.first().is_some_and(u8::is_ascii_digit) {
+                    continue;
+                }
+                let line = String::from_utf8_lossy(line);
                 let mut fields = line.split(' ');
-                if index == 0
-                    && let Some(id) = fields.next().and_then(|id| id.parse::<usize>().ok())
-                {
-                    self.fates[id].lines += 1;
-                    self.fates[id].flags = fields.nth(1).unwrap_or_default().to_owned();
+                let id = fields.next().and_then(|id| id.parse::<usize>().ok());
+                let Some(fate) = id.and_then(|id| self.fates.get_mut(id)) else { continue };
+                let status = fields.next().and_then(|status| status.parse().ok()).unwrap_or(0);
+                let flags = fields.next().unwrap_or_default();
+                // The nearer proxy is the one the clients speak to.
+                if index == 0 {
+                    fate.lines += 1;
+                    fate.logged = status;
+                    flags.clone_into(&mut fate.flags);
+                } else {
+                    fate.far_flags += flags;
+                    fate.far_flags.push(';');
                 }
             }
         }
@@ -353,9 +380,35 @@ impl World {
         if census.largest > LARGEST {
             self.wrong.push(format!("worker {index} keeps {} bytes for one connection", census.largest));
         }
+        if let Some(due) = census.next_due {
+            // What wakes the worker next, if not an event.
+            let wakes = machine.looks_at.or(machine.sleeps_until).unwrap_or(Nanos::MAX);
+            if wakes > due.0.max(self.now) + LATE {
+                self.wrong
+                    .push(format!("worker {index} sleeps until {wakes}, and a timer is due at {}", due.0));
+            }
+            // One that is set to what has passed is due with the next tick.
+            let known = &mut self.due_since[index];
+            if known.0 != due.0 {
+                *known = (due.0, self.now);
+            }
+            let since = known.1;
+            if since.max(due.0) + LATE < self.now {
+                self.wrong
+                    .push(format!("worker {index} does nothing about a timer that was due at {}", due.0));
+            }
+        }
+        if let Some(first) = census.loose.first() {
+            self.wrong.push(format!("worker {index} holds what names nobody: {first}"));
+        }
         let mut net = self.net.lock();
-        let read_now = std::mem::take(&mut net.read_now[index]);
         let waiting = &mut self.waiting[index];
+        if census.waiting.is_empty() {
+            waiting.clear();
+            net.read_now[index].clear();
+            return;
+        }
+        let read_now = std::mem::take(&mut net.read_now[index]);
         waiting.retain(|token, _| census.waiting.contains(token));
         let most = WAITS + census.waiting.len() as u64;
         for token in &census.waiting {
