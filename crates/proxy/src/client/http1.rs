@@ -44,9 +44,15 @@ impl Worker {
         }
         let Some(down) = self.downstream(key) else { return };
         down.inbox = kept;
-        if down.reading_ahead() || self.client_is_unread(key) {
+        if self.client_must_wait(key) {
             self.sockets.pause(key);
         }
+    }
+
+    /// Whether a client of HTTP/1 is not to be read: it is far ahead of its answers, or does not read them.
+    pub(crate) fn client_must_wait(&self, key: Key) -> bool {
+        let ahead = matches!(self.conns.get(key), Some(Conn::Downstream(down)) if down.reading_ahead());
+        ahead || self.client_is_unread(key)
     }
 
     /// More waits for the client than it may: no next request is begun, whose answer would wait too, until it has read

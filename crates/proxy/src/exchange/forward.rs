@@ -95,9 +95,10 @@ impl Worker {
         }
     }
 
-    /// Reads a socket again that was paused.
+    /// Reads a socket again that was paused, unless there is another reason not to read it: whoever finds that one reason
+    /// is over (the host has taken what waited, its connection is made) does not know of the others.
     pub(crate) fn resume(&mut self, key: Key) {
-        if self.sockets.is_paused(key) && self.sockets.resume(key) {
+        if self.sockets.is_paused(key) && !self.client_must_wait(key) && self.sockets.resume(key) {
             self.read_later(key);
         }
     }
