@@ -156,7 +156,7 @@ impl Worker {
         let Some(id) = exchange else {
             if error.is_none() && up.requests > 0 {
                 let mut limit = up.host.idle_limit.get();
-                limit.closed(now, up.opened, now.since(up.idle_since));
+                limit.closed(now, up.opened, now.since(up.idle_since), up.requests);
                 up.host.idle_limit.set(limit);
             }
             self.discard_upstream(key);

@@ -164,12 +164,14 @@ impl Worker {
         let host = up.host.clone();
         let config = host.cluster.config.borrow().clone();
         let used_up = config.max_requests_per_connection.is_some_and(|most| up.requests >= most);
+        let closed_with_it = host.idle_limit.get().is_used_up(now, up.requests);
         let too_old = up.opened < host.drained.get()
             || config.max_connection_duration.is_some_and(|longest| now.since(up.opened) >= longest);
         if used_up {
             self.telemetry.shard.inc(host.cluster.stats.upstream_cx_max_requests);
         }
-        if used_up || too_old || draining || host.gone.get() || self.sockets.hung_up(key) {
+        let over = used_up || too_old || closed_with_it;
+        if over || draining || host.gone.get() || self.sockets.hung_up(key) {
             self.discard_upstream(key);
             return;
         }
