@@ -201,10 +201,12 @@ fn faults_at_work_are_limited() {
     let mut held = proxy.client();
     held.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     eventually("one is delayed", || proxy.count("envoy_http_fault_delays_injected", &[]) == 1);
+    assert_eq!(proxy.count("envoy_http_fault_active_faults", &[]), 1);
     assert_eq!(proxy.get("/").status, 200, "the second goes through");
     assert!(proxy.count("envoy_http_fault_faults_overflow", &[]) >= 1);
     // The client leaves: its fault is at work no more.
     drop(held);
+    eventually("no fault is at work", || proxy.count("envoy_http_fault_active_faults", &[]) == 0);
     eventually("the place is free", || {
         let mut next = proxy.client();
         next.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");

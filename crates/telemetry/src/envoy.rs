@@ -284,6 +284,7 @@ stats! {
     Counter fault_delays_injected "fault.delays_injected" "Requests delayed by a fault.";
     Counter fault_aborts_injected "fault.aborts_injected" "Requests answered by a fault.";
     Counter fault_faults_overflow "fault.faults_overflow" "Faults not injected for the limit of active faults.";
+    Gauge fault_active_faults "fault.active_faults" "Requests with a fault at work.";
     => downstream_rq "downstream_rq" DOWNSTREAM_RQ;
 }
 

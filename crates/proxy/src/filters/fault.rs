@@ -1,35 +1,44 @@
 //! Injected faults: a delay, then an abort. They act on every route, also on one that redirects or answers by itself.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use model::fault::{Abort, Fault};
 use model::filter::{FaultFilter, Settings};
-use telemetry::Flags;
+use telemetry::{Flags, Gauge, Shard};
 
 use crate::clock::Time;
 use crate::exchange::Exchange;
 use crate::filters::{FilterReply, Step};
 use crate::worker::Worker;
 
-/// A fault at work on a request: counted among the chain's until the request is over.
+/// A fault at work on a request: counted among the chain's, and shown, until the request is over.
 pub(crate) struct Injected {
     active: Arc<AtomicU32>,
+    shown: (Rc<Shard>, Gauge),
     /// When its delay is over; `None`: no delay, or none any more.
     until: Option<Time>,
     abort: Option<Abort>,
 }
 
 impl Injected {
-    fn new(active: &Arc<AtomicU32>, until: Option<Time>, abort: Option<Abort>) -> Injected {
+    fn new(
+        active: &Arc<AtomicU32>,
+        shown: (Rc<Shard>, Gauge),
+        until: Option<Time>,
+        abort: Option<Abort>,
+    ) -> Injected {
         active.fetch_add(1, Relaxed);
-        Injected { active: active.clone(), until, abort }
+        shown.0.shift(shown.1, 1);
+        Injected { active: active.clone(), shown, until, abort }
     }
 }
 
 impl Drop for Injected {
     fn drop(&mut self) {
         self.active.fetch_sub(1, Relaxed);
+        self.shown.0.shift(self.shown.1, -1);
     }
 }
 
@@ -82,7 +91,8 @@ impl Worker {
             exchange.response.flags.insert(Flags::DELAY_INJECTED);
         }
         let until = decided.delay.map(|delay| self.now.after(delay));
-        exchange.filter_state().fault = Some(Injected::new(&filter.active, until, decided.abort));
+        let shown = (self.telemetry.shard.clone(), stats.fault_active_faults);
+        exchange.filter_state().fault = Some(Injected::new(&filter.active, shown, until, decided.abort));
         true
     }
 
