@@ -130,6 +130,13 @@ impl Judgement {
         self.checked
     }
 
+    /// The host itself has said that it takes no requests, whatever checks have said. Whether that is news.
+    pub fn withdraw(&mut self) -> bool {
+        self.passed = 0;
+        self.failed = 0;
+        std::mem::take(&mut self.healthy)
+    }
+
     /// Takes in how a check ended (Envoy: `ActiveHealthCheckSession::handleSuccess`, `setUnhealthy`).
     pub fn judge(&mut self, check: &HealthCheck, result: CheckResult) -> Transition {
         let first = !std::mem::replace(&mut self.checked, true);

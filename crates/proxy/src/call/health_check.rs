@@ -17,6 +17,7 @@ use crate::call::check_request;
 use crate::call::tcp_check::TcpCheck;
 use crate::call::{Answer, CallEnd, CallRequest, CallTo};
 use crate::clock::Time;
+use crate::exchange::Exchange;
 use crate::upstream::outlier::HostHealth;
 use crate::upstream::{ClusterConfig, ClusterState, HostRef};
 use crate::worker::Worker;
@@ -205,6 +206,7 @@ impl Worker {
     pub(crate) fn check_answered(&mut self, id: CheckId, answer: &Answer) {
         let Some(host) = self.checks.hosts.get(&id) else { return };
         let result = match (host.check().map(|check| &check.probe), answer.status) {
+            (Some(Probe::Http(_)), Some(_)) if answer.withdrawn => CheckResult::Failed,
             (Some(Probe::Http(probe)), Some(status)) => check_request::http_result(probe, status),
             (Some(Probe::Grpc(_)), Some(_)) => check_request::grpc_result(answer),
             _ => CheckResult::Network,
@@ -237,9 +239,7 @@ impl Worker {
             eprintln!("filamesh: health check: {address} of cluster {} is {state}: {result}", cluster.name);
         }
         if changed {
-            host.health.set_passed_check(healthy);
-            shard.shift(cluster.stats.health_check_healthy, if healthy { 1 } else { -1 });
-            self.health_changed(&cluster);
+            self.host_changed(id, healthy);
         }
         if !check.reuse_connection {
             self.drop_check_connections(&target);
@@ -253,7 +253,52 @@ impl Worker {
         }
     }
 
-    /// A host has become healthy or unhealthy: every worker plans anew when it next looks at the cluster.
+    /// Notes a host's answer to a request or a check that says `x-envoy-immediate-health-check-fail`, whatever its value:
+    /// the host has failed its checks at once, and comes back by them. The head lies in `self.response`, over `bytes`.
+    #[inline]
+    pub(crate) fn note_withdrawal(&mut self, exchange: &mut Exchange, bytes: &[u8]) {
+        let checked = exchange.target.host.as_ref().is_some_and(|host| host.is_checked());
+        if (checked || exchange.call.is_some())
+            && self.response.response(bytes).header(b"x-envoy-immediate-health-check-fail").is_some()
+        {
+            self.withdraw(exchange);
+        }
+    }
+
+    #[cold]
+    fn withdraw(&mut self, exchange: &mut Exchange) {
+        if let Some(call) = &mut exchange.call {
+            call.withdrawn = true;
+        }
+        let Some(host) = exchange.target.host.as_ref().filter(|host| host.is_checked()) else { return };
+        // Who checks finds out, and tells all.
+        if let Some(checker) = self.shared.workers.first() {
+            checker.send(Command::Withdrawn(host.cluster.name.clone(), host.address));
+        }
+    }
+
+    /// A host has said in its answer to a request that it takes no more.
+    pub(crate) fn check_withdrawn(&mut self, cluster: &Arc<str>, address: SocketAddr) {
+        let Some(id) = self.checks.by_address.get(&(cluster.clone(), address)).copied() else { return };
+        let Some(host) = self.checks.hosts.get_mut(&id) else { return };
+        if host.judgement.withdraw() {
+            eprintln!(
+                "filamesh: health check: {address} of cluster {cluster} is unhealthy: it says so in an answer"
+            );
+            self.host_changed(id, false);
+        }
+    }
+
+    /// A host has become healthy or unhealthy.
+    fn host_changed(&mut self, id: CheckId, healthy: bool) {
+        let Some(host) = self.checks.hosts.get(&id) else { return };
+        let cluster = host.cluster.clone();
+        host.health.set_passed_check(healthy);
+        self.telemetry.shard.shift(cluster.stats.health_check_healthy, if healthy { 1 } else { -1 });
+        self.health_changed(&cluster);
+    }
+
+    /// Every worker plans anew when it next looks at the cluster.
     fn health_changed(&mut self, cluster: &Rc<ClusterState>) {
         cluster.health.changed();
         let snapshot = self.snapshot.clone();

@@ -47,6 +47,8 @@ pub struct Call {
     end: CallEnd,
     /// The answer's body, where it is asked for.
     body: Vec<u8>,
+    /// The host says in its answer that it takes no more requests.
+    withdrawn: bool,
 }
 
 /// What a call brought.
@@ -55,6 +57,8 @@ pub struct Answer {
     pub status: Option<u16>,
     pub grpc_status: Option<u8>,
     pub body: Vec<u8>,
+    /// The host says in it that it takes no more requests.
+    pub withdrawn: bool,
 }
 
 /// What is kept of an answer's body.
@@ -103,7 +107,7 @@ impl Worker {
         exchange.request.progress = Progress::Whole;
         exchange.times.request_ended = now;
         exchange.times.route_deadline = Deadline(now.after(call.timeout));
-        exchange.call = Some(Box::new(Call { end: call.end, body: vec![] }));
+        exchange.call = Some(Box::new(Call { end: call.end, body: vec![], withdrawn: false }));
         self.calls.active += 1;
         let id = self.exchanges.reserve(&mut exchange);
         match call.to {
@@ -144,6 +148,7 @@ impl Worker {
             status: (exchange.ending == Ending::Whole).then_some(exchange.response.status),
             grpc_status: exchange.response.grpc_status,
             body: call.body,
+            withdrawn: call.withdrawn,
         };
         self.exchanges.retire(id, exchange);
         match call.end {

@@ -179,6 +179,7 @@ impl Worker {
             .and_then(wire::text::parse_decimal)
             .and_then(|status| u16::try_from(status).ok());
         self.observe(exchange, Fared::Answered(counted_status(status, grpc_status, exchange)));
+        self.note_withdrawal(exchange, bytes);
         let head = self.response.response(bytes);
         let forward = exchange.target.route.as_ref().and_then(Routed::forward);
         let policy = forward.and_then(|forward| forward.retry.as_ref())?;

@@ -208,6 +208,12 @@ impl Host {
         self.health.as_ref().is_some_and(|health| health.ejected(now))
     }
 
+    /// Whether it is asked whether it is well.
+    #[inline]
+    pub fn is_checked(&self) -> bool {
+        self.checked
+    }
+
     /// It does not pass its health checks, or has not been checked yet.
     pub fn fails_checks(&self) -> bool {
         self.checked && self.health.as_ref().is_some_and(|health| !health.passed_check())

@@ -23,6 +23,8 @@ pub enum Command {
     Resolved,
     /// Hosts have become healthy or unhealthy by their checks.
     HealthChanged,
+    /// The host of this address in this cluster has said that it takes no more requests.
+    Withdrawn(Arc<str>, SocketAddr),
     /// Finish what is under way, take no keep-alive further.
     Drain,
     /// What hosts this worker knows and how they fare.
@@ -85,6 +87,7 @@ impl Worker {
                 // Clusters look at the resolver's version when they are used.
                 Command::Resolved => self.take_up_checks(),
                 Command::HealthChanged => self.close_failed_sessions(),
+                Command::Withdrawn(cluster, address) => self.check_withdrawn(&cluster, address),
                 Command::Drain => self.drain(),
                 Command::Report(answer) => {
                     let reports = self.clusters.all().flat_map(|cluster| {
