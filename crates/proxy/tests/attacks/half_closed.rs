@@ -1,7 +1,7 @@
 //! Connections of which one direction has ended and the other stays: they cost nothing while nothing comes. (An end that was
 //! told in every turn kept a worker at 99 % of a core for as long as the other side stayed.)
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::{Value, json};
@@ -107,30 +107,6 @@ fn a_half_closed_tunnel_costs_nothing() {
     hold_quietly("the host has ended, an HTTP/2 client stays");
     drop((client, host_side));
     eventually("no request is left", || proxy.count("envoy_http_downstream_rq_active", &[]) == 0);
-}
-
-/// An address that takes no connection and refuses none: its queue is full. To be kept for as long as that is wanted.
-pub struct BlackHole {
-    pub address: SocketAddr,
-    _full: (socket2::Socket, Vec<socket2::Socket>),
-}
-
-impl BlackHole {
-    pub fn new() -> BlackHole {
-        let tcp = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        let listener = tcp();
-        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let filling = (0..4).map(|_| {
-            let socket = tcp();
-            socket.set_nonblocking(true).unwrap();
-            let _ = socket.connect(&address.into());
-            socket
-        });
-        let filling = filling.collect();
-        BlackHole { address, _full: (listener, filling) }
-    }
 }
 
 /// The end of a client that waits for a connect which nobody answers, by TCP and by HTTP.

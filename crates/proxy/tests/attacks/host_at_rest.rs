@@ -10,7 +10,6 @@ use serde_json::json;
 use crate::common::cost::{alone, descriptors, resident};
 use crate::common::*;
 use crate::connect;
-use crate::half_closed::BlackHole;
 
 fn tcp_proxy(mut cluster: serde_json::Value, options: ProxyOptions) -> Proxy {
     cluster["connect_timeout"] = "6s".into();

@@ -6,10 +6,14 @@
 mod common;
 mod cut_short;
 mod drained_body;
+#[path = "../catalogue/frames.rs"]
+mod frames;
 #[path = "../h2client/mod.rs"]
 mod h2client;
 mod half_closed;
 mod host_at_rest;
+mod http2_frames;
+mod late_effects;
 mod log_subjects;
 mod redirect;
 mod sniffing;

@@ -87,6 +87,7 @@ pub fn setting(id: u16, value: u32) -> Vec<u8> {
 
 pub struct Frame {
     pub kind: u8,
+    pub flags: u8,
     pub stream: u32,
     pub payload: Vec<u8>,
 }
@@ -101,6 +102,11 @@ impl Frame {
     /// The fields of a HEADERS frame that touches no dynamic table.
     pub fn fields(&self) -> Vec<(String, String)> {
         fields(&self.payload)
+    }
+
+    /// Nothing follows that belongs to it: no CONTINUATION after this one.
+    pub fn ends_block(&self) -> bool {
+        self.flags & END_HEADERS != 0
     }
 
     pub fn status(&self) -> u16 {
@@ -173,7 +179,7 @@ impl Peer {
         let payload = self.buffer[self.at + 9..self.at + 9 + length].to_vec();
         self.at += 9 + length;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some(Frame { kind: head[3], stream, payload })
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
     /// What has come so far, without waiting.

@@ -189,6 +189,30 @@ pub fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// An address that takes no connection and refuses none: its queue is full. To be kept for as long as that is wanted.
+pub struct BlackHole {
+    pub address: SocketAddr,
+    _full: (socket2::Socket, Vec<socket2::Socket>),
+}
+
+impl BlackHole {
+    pub fn new() -> BlackHole {
+        let tcp = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let listener = tcp();
+        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let filling = (0..4).map(|_| {
+            let socket = tcp();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address.into());
+            socket
+        });
+        let filling = filling.collect();
+        BlackHole { address, _full: (listener, filling) }
+    }
+}
+
 impl Served {
     /// The next request's head; its body (by content-length) is read and kept out of it.
     pub fn request(&mut self) -> Option<String> {
