@@ -75,6 +75,12 @@ impl Worker {
             let state = down.state;
             match state {
                 Reading::Head if self.client_is_unread(key) => return at,
+                Reading::Head if !rest.is_empty() && self.turn_is_used_up() => {
+                    // No more is kept meanwhile ([`Worker::kept_bytes`]).
+                    self.sockets.pause(key);
+                    self.read_later(key);
+                    return at;
+                }
                 Reading::Head => match self.cut_head(key, rest) {
                     0 => return at,
                     used => at += used,
@@ -371,5 +377,10 @@ enum First {
 impl Downstream {
     fn reading_ahead(&self) -> bool {
         self.state == Reading::Waiting && self.inbox.len() > AHEAD_LIMIT
+    }
+
+    /// Bytes lie here that no request is made of yet.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.state == Reading::Head && !self.inbox.is_empty()
     }
 }

@@ -102,15 +102,22 @@ impl Worker {
     }
 
     /// Goes through what happened on the connection, and in `bytes`. While too much waits for the client to read it, the
-    /// bytes are kept and the socket is not read: nothing is begun whose answer would wait too.
+    /// bytes are kept and the socket is not read: nothing is begun whose answer would wait too. The same when the turn is
+    /// used up.
     pub(crate) fn h2_client_events(&mut self, key: Key, mut bytes: &[u8]) {
         let mut scratch = self.scratch.take().unwrap_or_default();
         let now = self.now.as_duration();
-        while let Some(Conn::DownstreamH2(down)) = self.conns.get_mut(key) {
-            if !bytes.is_empty() && (!down.held.is_empty() || down.codec.output().len() > UNREAD_MARK) {
+        loop {
+            let used_up = !bytes.is_empty() && self.turn_is_used_up();
+            let Some(Conn::DownstreamH2(down)) = self.conns.get_mut(key) else { break };
+            let unread = !down.held.is_empty() || down.codec.output().len() > UNREAD_MARK;
+            if !bytes.is_empty() && (unread || used_up) {
                 down.held.extend_from_slice(bytes);
                 bytes = &[];
                 self.sockets.pause(key);
+                if used_up {
+                    self.read_later(key);
+                }
                 continue;
             }
             let event = match down.codec.next(&mut bytes, &mut scratch, now) {
@@ -317,18 +324,23 @@ impl Worker {
             return self.linger_for(key, http.settings.timeouts.delayed_close);
         }
         down.timers.streams(now, open);
-        let read_again = !down.held.is_empty() && !down.ending && waiting <= READ_AGAIN_MARK;
+        let held = !down.held.is_empty();
         if open == 0 {
             self.arm_h2_client(key);
         }
-        if read_again {
-            self.h2_read_again(key);
+        if held && self.turn_is_used_up() {
+            self.read_later(key);
+        } else if held {
+            self.h2_read_held(key);
         }
     }
 
-    /// The client has read: what it sent meanwhile is handled, and more is read if it reads on.
-    fn h2_read_again(&mut self, key: Key) {
+    /// If the client has read what waited for it, what it sent meanwhile is handled, and more is read if it reads on.
+    pub(crate) fn h2_read_held(&mut self, key: Key) {
         let Some(down) = self.h2_client(key) else { return };
+        if down.ending || down.codec.output().len() > READ_AGAIN_MARK {
+            return;
+        }
         let held = std::mem::take(&mut down.held);
         self.h2_client_bytes(key, &held);
         if self.h2_client(key).is_some_and(|down| down.held.is_empty() && !down.ending) {

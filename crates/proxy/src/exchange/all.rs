@@ -13,8 +13,8 @@ pub struct Exchanges {
     places: Table<Option<Box<Exchange>>>,
     #[allow(clippy::vec_box, reason = "boxes move between here and `places`")]
     spare: Vec<Box<Exchange>>,
-    /// How many have been given a number.
-    begun: usize,
+    /// How many have been given a number, and how many have ended.
+    passed: usize,
     /// Deadlines of exchanges that share their client's connection with others; one that has the connection for itself
     /// uses that socket's.
     wheel: Wheel,
@@ -27,7 +27,7 @@ const SPARE_IDLE: usize = 16;
 
 impl Exchanges {
     pub fn new(now: Time) -> Exchanges {
-        Exchanges { places: Table::default(), spare: vec![], begun: 0, wheel: Wheel::new(now) }
+        Exchanges { places: Table::default(), spare: vec![], passed: 0, wheel: Wheel::new(now) }
     }
 
     /// A blank exchange for this client, not yet known by a number.
@@ -40,7 +40,7 @@ impl Exchanges {
 
     /// A number for an exchange somebody holds.
     pub fn reserve(&mut self, exchange: &mut Exchange) -> ExchangeId {
-        self.begun = self.begun.wrapping_add(1);
+        self.passed = self.passed.wrapping_add(1);
         exchange.id = ExchangeId(self.places.insert(None));
         exchange.id
     }
@@ -67,6 +67,7 @@ impl Exchanges {
     /// The exchange is over.
     pub fn retire(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
         self.places.remove(id.0);
+        self.passed = self.passed.wrapping_add(1);
         self.recycle(exchange);
     }
 
@@ -91,9 +92,9 @@ impl Exchanges {
         }
     }
 
-    /// How many have been given a number so far, wrapping around.
-    pub fn begun(&self) -> usize {
-        self.begun
+    /// How many have begun and how many have ended so far, together, wrapping around: what a turn is measured by.
+    pub fn passed(&self) -> usize {
+        self.passed
     }
 
     pub fn active(&self) -> usize {

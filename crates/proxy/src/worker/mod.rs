@@ -76,9 +76,9 @@ pub struct Worker {
     pub(crate) now: Time,
     /// When the time of day is read again.
     pub(crate) look_at_wall_clock: Time,
-    /// Bytes read in this turn, and exchanges begun before it.
+    /// Bytes read in this turn, and exchanges that began or ended before it.
     pub(crate) read_in_turn: usize,
-    pub(crate) begun_before: usize,
+    pub(crate) passed_before: usize,
     /// Steps of handshakes made in this turn.
     pub(crate) handshakes_in_turn: usize,
     pub(crate) shared: Arc<Shared>,
@@ -148,7 +148,7 @@ impl Worker {
             sockets: Sockets::new(network, now),
             look_at_wall_clock: now,
             read_in_turn: 0,
-            begun_before: 0,
+            passed_before: 0,
             handshakes_in_turn: 0,
             commands,
             clusters: Clusters::new(&shared, &telemetry.shard, seed.rotate_left(32)),
