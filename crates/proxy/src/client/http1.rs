@@ -76,8 +76,6 @@ impl Worker {
             match state {
                 Reading::Head if self.client_is_unread(key) => return at,
                 Reading::Head if !rest.is_empty() && self.turn_is_used_up() => {
-                    // No more is kept meanwhile ([`Worker::kept_bytes`]).
-                    self.sockets.pause(key);
                     self.read_later(key);
                     return at;
                 }

@@ -114,9 +114,9 @@ impl Worker {
             if !bytes.is_empty() && (unread || used_up) {
                 down.held.extend_from_slice(bytes);
                 bytes = &[];
-                self.sockets.pause(key);
-                if used_up {
-                    self.read_later(key);
+                match unread {
+                    true => self.sockets.pause(key),
+                    false => self.read_later(key),
                 }
                 continue;
             }

@@ -19,8 +19,11 @@ pub struct Census {
     pub held: usize,
     /// The most that is kept on account of one connection.
     pub largest: usize,
-    /// The tokens of those who have something to read and wait for their turn, in their order.
-    pub waiting: Vec<u64>,
+    /// The tokens of those who have something to read and wait for their turn, in their order, and how many bytes of each
+    /// were read and are not looked at yet.
+    pub waiting: Vec<(u64, usize)>,
+    /// Exchanges begun and ended so far, together, wrapping around.
+    pub passed: usize,
     /// When the next timer of a connection or an exchange is due.
     pub next_due: Option<Time>,
     /// What names something that does not name it back, in words: between two turns there is nothing of the kind.
@@ -51,8 +54,17 @@ impl Worker {
             held: self.count_held(),
             largest: each.max().unwrap_or(0),
             next_due: self.sockets.next_due().into_iter().chain(self.exchanges.next_due()).min(),
-            waiting: self.again.iter().map(|key| key.word()).collect(),
+            waiting: self.again.iter().map(|key| (key.word(), self.kept_of(*key))).collect(),
+            passed: self.exchanges.passed(),
             loose: self.loose(),
+        }
+    }
+
+    fn kept_of(&self, key: Key) -> usize {
+        match self.conns.get(key) {
+            Some(Conn::Downstream(down)) => down.inbox.len(),
+            Some(Conn::DownstreamH2(down)) => down.held.len(),
+            _ => 0,
         }
     }
 

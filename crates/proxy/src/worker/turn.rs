@@ -151,7 +151,10 @@ impl Worker {
             let Some(key) = self.again.pop_front() else { return };
             self.sockets.unqueue(key);
             self.kept_bytes(key);
-            if self.sockets.may_read(key, false) {
+            if self.turn_is_used_up() {
+                // No more is read while some is kept.
+                self.read_later(key);
+            } else if self.sockets.may_read(key, false) {
                 self.readable(key);
             }
             self.settle();
@@ -159,12 +162,9 @@ impl Worker {
     }
 
     /// A client's bytes that were read in a turn which others used up.
-    pub(crate) fn kept_bytes(&mut self, key: Key) {
+    fn kept_bytes(&mut self, key: Key) {
         match self.conns.get(key) {
-            Some(Conn::Downstream(down)) if down.has_kept() => {
-                self.resume(key);
-                self.downstream_bytes(key, &[]);
-            }
+            Some(Conn::Downstream(down)) if down.has_kept() => self.downstream_bytes(key, &[]),
             Some(Conn::DownstreamH2(down)) if !down.held.is_empty() => self.h2_read_held(key),
             _ => {}
         }

@@ -35,6 +35,8 @@ pub struct Machine {
     /// Turns so far that no event began.
     pub idle_turns: u64,
     pub turns: u64,
+    /// Exchanges its worker has begun and ended.
+    pub passed: usize,
     active: Option<Receiver<usize>>,
     /// Bytes of the heap its turns have taken and not given back.
     pub heap: isize,
@@ -82,6 +84,7 @@ pub fn proxy(
             looks_at: None,
             idle_turns: 0,
             turns: 0,
+            passed: 0,
             active: None,
             heap: crate::heap::live() - before,
             stopped: false,
@@ -122,6 +125,7 @@ impl Machine {
         let network = Box::new(WorkersNet { net: net.clone(), worker: self.index });
         self.worker = Worker::new(0, network, commands, self.shared.clone(), Arc::default());
         self.stopped = true;
+        self.passed = 0;
         self.looks_at = None;
         self.sleeps_until = None;
     }

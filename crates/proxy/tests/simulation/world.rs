@@ -33,10 +33,14 @@ const WAITS: u64 = 4;
 /// more if the other one was before; and as often again after a read that falsely would have blocked.
 const PASSED: u64 = 4;
 
+/// Exchanges that may begin and end in one turn, together: the share of a turn, and as many that end at once with one
+/// connection or one timer.
+const TURN_STEPS: usize = 512;
+
 /// Somebody who has something to read and waits.
 struct Waiting {
-    /// Bytes read of it when it began to.
-    read: u64,
+    /// Bytes read of it when it began to, and how many of them were not looked at yet.
+    read: (u64, usize),
     turns: u64,
     most: u64,
     /// Who was read of meanwhile, in how many turns.
@@ -298,9 +302,6 @@ impl World {
                 machine.looks_at = Some(self.now + MICRO);
                 machine.sleeps_until = None;
                 self.futile = if moved == 0 { self.futile + 1 } else { 0 };
-                if self.futile > 8 {
-                    self.wrong.push(format!("worker {index} spins: it does not sleep and does nothing"));
-                }
             }
             Some(sleep) => {
                 let sleep = sleep.as_nanos() as Nanos;
@@ -375,8 +376,18 @@ impl World {
     }
 
     fn look(&mut self, index: usize) {
-        let machine = &self.machines[index];
+        let machine = &mut self.machines[index];
         let census = machine.worker.census();
+        let steps = census.passed.wrapping_sub(std::mem::replace(&mut machine.passed, census.passed));
+        if steps > 0 {
+            self.futile = 0;
+        }
+        if self.futile > 8 {
+            self.wrong.push(format!("worker {index} spins: it does not sleep and does nothing"));
+        }
+        if steps > TURN_STEPS {
+            self.wrong.push(format!("worker {index} begins and ends {steps} exchanges in one turn"));
+        }
         if census.largest > LARGEST {
             self.wrong.push(format!("worker {index} keeps {} bytes for one connection", census.largest));
         }
@@ -409,10 +420,11 @@ impl World {
             return;
         }
         let read_now = std::mem::take(&mut net.read_now[index]);
-        waiting.retain(|token, _| census.waiting.contains(token));
+        waiting.retain(|token, _| census.waiting.iter().any(|(waits, _)| waits == token));
         let most = WAITS + census.waiting.len() as u64;
-        for token in &census.waiting {
+        for (token, kept) in &census.waiting {
             let Some(read) = net.read_of(index, *token) else { continue };
+            let read = (read, *kept);
             let begins = || Waiting { read, turns: 0, most, passed: BTreeMap::new() };
             let wait = waiting.entry(*token).or_insert_with(begins);
             if wait.read != read {
