@@ -11,11 +11,7 @@ pub const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 /// configuration and making namespaces. What is used again comes back from the page cache, a few pages at a time.
 pub fn settle() {
     xds::json::forget_descriptors();
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointer; may be called at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
+    give_back();
     for (start, length) in unwritten() {
         // SAFETY: the range is a mapping of this program's file that was never writable (the text, and the first
         // read-only one, which holds no relocations), so that none of its pages was ever changed: the kernel drops
@@ -23,6 +19,15 @@ pub fn settle() {
         unsafe {
             libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
         }
+    }
+}
+
+/// Returns what was freed and lies between what is used. For a worker of a proxy that has nothing else to do.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer; may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

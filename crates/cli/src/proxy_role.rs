@@ -58,7 +58,11 @@ fn from_bootstrap(args: &Proxy, path: &std::path::Path) -> Outcome {
     let began = Instant::now();
     let name = path.display();
     let bootstrap = crate::bootstrap::read(path)?;
-    let options = ProxyOptions { workers: args.concurrency.clamp(1, 64), ..ProxyOptions::default() };
+    let options = ProxyOptions {
+        workers: args.concurrency.clamp(1, 64),
+        give_back: Some(crate::memory::give_back),
+        ..ProxyOptions::default()
+    };
     if args.lifeline {
         crate::lifeline::watch(|| std::process::exit(1));
     }
@@ -136,6 +140,7 @@ fn gateway(args: &Proxy, name: &str) -> Outcome {
             listen_on: Some(ip),
             log_stdout: Some(state_dir.join("access.log").display().to_string()),
             source: Some(Source { address: ip, network: (IpAddr::V4([127, 77, 0, 0].into()), 16) }),
+            give_back: Some(crate::memory::give_back),
             ..ProxyOptions::default()
         },
         admin: claimed.admin,

@@ -402,6 +402,7 @@ fn options(
             network: (IpAddr::V4(Ipv4Addr::new(127, 77, 0, 0)), 16),
         }),
         drain: Duration::from_millis(200),
+        give_back: Some(crate::memory::give_back),
         ..ProxyOptions::default()
     })
 }

@@ -58,6 +58,8 @@ pub struct ProxyOptions {
     pub fragment: wire::path::Fragment,
     /// What makes the layers of TLS; `None`: TLS is not spoken, and its connections are refused.
     pub layers: Option<Arc<dyn Layers>>,
+    /// Called when a worker has freed much and nothing is to do: the allocator may give back to the system what it keeps.
+    pub give_back: Option<fn()>,
     pub clock: Clock,
 }
 
@@ -76,6 +78,7 @@ impl Default for ProxyOptions {
             memory_budget: None,
             fragment: wire::path::Fragment::Strip,
             layers: None,
+            give_back: None,
             clock: Clock::system(),
         }
     }
@@ -164,6 +167,7 @@ pub struct Shared {
     pub loads: Box<[Load]>,
     /// Bytes a worker may hold for slow readers and writers.
     pub memory_budget: usize,
+    pub give_back: Option<fn()>,
     /// Clients' connections a worker may hold before it takes no more.
     pub max_sockets: usize,
     /// Access-log lines that were dropped.
@@ -248,6 +252,7 @@ impl Shared {
             loads: workers.iter().map(|_| Load::default()).collect(),
             workers,
             memory_budget: options.memory_budget.unwrap_or_else(own_budget),
+            give_back: options.give_back,
             max_sockets,
             dropped_lines,
             turns,

@@ -83,3 +83,30 @@ fn a_spent_budget_refuses_requests_and_nothing_else() {
         proxy.get("/small").status == 200
     });
 }
+
+static GIVEN_BACK: AtomicUsize = AtomicUsize::new(0);
+
+/// The allocator keeps what is freed between what is used: after a burst of clients it is asked, once, to give that back.
+#[test]
+fn after_a_burst_memory_is_given_back_once() {
+    let host = Host::saying("ok");
+    let options = ProxyOptions {
+        give_back: Some(|| {
+            GIVEN_BACK.fetch_add(1, SeqCst);
+        }),
+        ..ProxyOptions::default()
+    };
+    let proxy = Proxy::with(http_listener(http(to("a"))), &[cluster("a", &[host.address])], options);
+    for _ in 0..20 {
+        proxy.get("/");
+    }
+    let burst: Vec<Client> = (0..600).map(|_| proxy.client()).collect();
+    assert_eq!(burst.len(), 600);
+    assert_eq!(GIVEN_BACK.load(SeqCst), 0, "while it lasts there is other work");
+    drop(burst);
+    eventually("memory is given back", || GIVEN_BACK.load(SeqCst) == 1);
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status, 200);
+    }
+    assert_eq!(GIVEN_BACK.load(SeqCst), 1, "a few requests are no burst");
+}

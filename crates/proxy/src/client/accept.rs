@@ -192,6 +192,7 @@ impl Worker {
             return;
         };
         self.telemetry.shard.shift(stats.downstream_cx_active, 1);
+        self.stirred.connection();
         let origin = Origin {
             entry: met.name.clone(),
             protocol: None,

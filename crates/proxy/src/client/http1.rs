@@ -320,6 +320,7 @@ impl Worker {
     pub(crate) fn close_downstream(&mut self, key: Key) {
         if let Some(client) = self.conns.get(key).and_then(Conn::client) {
             client.http.closed(&self.telemetry);
+            self.stirred.connection();
             self.put(key, Conn::Vacant);
         }
         self.sockets.close(key);

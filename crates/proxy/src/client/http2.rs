@@ -408,7 +408,11 @@ impl Worker {
         let limits = down.limits();
         while let Some(due) = down.timers.due(now, limits) {
             match due {
-                Due::Release => down.codec.release_memory(),
+                Due::Release => {
+                    let before = down.codec.memory();
+                    down.codec.release_memory();
+                    self.stirred.freed(before.saturating_sub(down.codec.memory()));
+                }
                 Due::TooOld => {
                     down.codec.shutdown();
                     shard.inc(http.stats.downstream_cx_max_duration_reached);

@@ -340,10 +340,14 @@ impl Worker {
         }
         let unflushed = up.codec.take_unflushed();
         self.telemetry.shard.add(cluster.stats.upstream_rq_tx_reset, unflushed);
-        let Some(up) = self.h2_host(key) else { return };
+        let Some(Conn::UpstreamH2(up)) = self.conns.get_mut(key) else { return };
         while let Some(due) = up.timers.due(now, limits(up)) {
             match due {
-                Due::Release => up.codec.release_memory(),
+                Due::Release => {
+                    let before = up.codec.memory();
+                    up.codec.release_memory();
+                    self.stirred.freed(before.saturating_sub(up.codec.memory()));
+                }
                 Due::TooOld => up.retiring = true,
                 Due::Idle => {
                     self.telemetry.shard.inc(cluster.stats.upstream_cx_idle_timeout);

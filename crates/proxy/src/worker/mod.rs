@@ -28,6 +28,7 @@ pub mod handshake;
 pub mod inbox;
 pub mod linger;
 pub mod memory;
+mod rest;
 mod run;
 pub mod turn;
 
@@ -123,6 +124,7 @@ pub struct Worker {
     /// Hosts whose health this worker checks for the process.
     pub(crate) checks: health_check::Checks,
     pub(crate) peers: Peers,
+    pub(crate) stirred: rest::Stirred,
     pub(crate) budget: memory::Budget,
     /// The second, and the date it makes.
     pub(crate) date: (u64, [u8; 29]),
@@ -178,6 +180,7 @@ impl Worker {
             calls: call::Calls::default(),
             checks: health_check::Checks::default(),
             peers: Peers::default(),
+            stirred: rest::Stirred::default(),
             budget: memory::Budget::new(shared.memory_budget),
             date: (0, wire::text::http_date(0)),
             draining: false,

@@ -47,8 +47,7 @@ impl Worker {
         let nanos = [timers, exchanges, log, pause, back, check].into_iter().flatten().min();
         // epoll counts in milliseconds: rounded up, so that no turn comes before its time.
         let sleep = nanos.map(|nanos| Duration::from_millis(nanos.div_ceil(1_000_000)));
-        match self.exchanges.could_rest() {
-            // Somebody has to wake up to give back what a burst has left.
+        match self.could_rest() {
             true => Some(sleep.unwrap_or(REST_AFTER).min(REST_AFTER)),
             false => sleep,
         }
@@ -92,7 +91,7 @@ impl Worker {
     fn begin_turn(&mut self) {
         let now = self.clock.now().max(self.now);
         if now.since(self.now) >= REST_AFTER {
-            self.exchanges.rest();
+            self.rest();
         }
         if now >= self.look_at_wall_clock {
             self.clock.look_at_wall_clock(now);
