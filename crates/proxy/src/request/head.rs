@@ -88,6 +88,8 @@ impl Worker {
             exchange.times.request_ended = now;
         }
         exchange.request.replayable = true;
+        // Until a route says otherwise: an answer given before there is one must not wait for ever for its client either.
+        exchange.times.idle_timeout = http.settings.timeouts.stream_idle;
         let shard = &self.telemetry.shard;
         shard.inc(http.stats.downstream_rq_total);
         shard.inc(match exchange.client_side.is_h2() {
