@@ -230,6 +230,19 @@ impl Exchange {
         }
     }
 
+    /// The head of a response that has not ended with it. One that announces a body of no byte has trailers still to come,
+    /// which are a gRPC-Web client's body.
+    pub fn await_web_trailers(&mut self, head: &wire::h1::ResponseHead<'_>) {
+        let bodiless = matches!(head.status(), 204 | 304) || self.head_view().method() == b"HEAD";
+        if self.web.is_none() || self.client_side.is_h2() || head.framing() != BodyFraming::None || bodiless {
+            return;
+        }
+        self.response.framing = match self.head_view().version() {
+            Version::Http10 => Framing::Unchunk,
+            Version::Http11 | Version::Http2 => Framing::Chunk,
+        };
+    }
+
     /// What a gRPC-Web client's response says in its head.
     pub fn edit_web_response(&self, head: &Head<'_>, edits: &mut wire::h1::Edits) {
         let Some(web) = &self.web else { return };

@@ -150,6 +150,9 @@ impl Worker {
         let judged = self.judge_head(id, &mut exchange, &text);
         if let Judged::Answer = judged {
             self.note_head(&mut exchange, &text);
+            if !end {
+                exchange.await_web_trailers(&self.response.response(&text));
+            }
             self.pass_head(&mut exchange, &text, end);
         }
         self.exchanges.put_back(id, exchange);
