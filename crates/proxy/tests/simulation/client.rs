@@ -6,8 +6,9 @@ use crate::actor::{Actor, Cx, Next, Outbox, Pace, Read, earlier};
 use crate::config::{DIRECT, MAIN, address};
 use crate::h1::{Part, Reader, field, frame, frame_end, status};
 use crate::net::{EndId, MILLI, Nanos, SECOND};
-use crate::plan::{ClientFault, Framing, HostFault, Id, body, differs};
+use crate::plan::{ClientFault, Framing, HostFault, Id, Web, body, differs};
 use crate::random::Dice;
+use crate::web;
 
 pub struct Client {
     dice: Dice,
@@ -47,6 +48,8 @@ struct Asked {
     /// A final head has come.
     answered: bool,
     got: u64,
+    /// The body of an answer that is gRPC-Web, which is understood when it is whole.
+    web: Vec<u8>,
 }
 
 impl Client {
@@ -103,11 +106,12 @@ impl Client {
             let Some(id) = self.ask.pop_front() else { return };
             let plan = cx.plan(id).clone();
             let chunked = plan.request_framing == Framing::Chunked;
+            let length = if plan.web == Web::Text { plan.request.div_ceil(3) * 4 } else { plan.request };
             let framing = match plan.post {
                 true if chunked => "transfer-encoding: chunked\r\n".to_owned(),
-                true => format!("content-length: {}\r\n", plan.request),
+                true => format!("content-length: {length}\r\n"),
                 false => String::new(),
-            };
+            } + web::kind(plan.web);
             let head = format!(
                 "{} {} HTTP/1.1\r\nhost: sim.local\r\nx-sim: {id}\r\n{framing}{}\r\n",
                 if plan.post { "POST" } else { "GET" },
@@ -126,7 +130,7 @@ impl Client {
             } else {
                 self.out.bytes.extend_from_slice(head.as_bytes());
             }
-            self.open.push_back(Asked { id, answered: false, got: 0 });
+            self.open.push_back(Asked { id, answered: false, got: 0, web: vec![] });
             self.last |= plan.client != ClientFault::None;
             if plan.client == ClientFault::StallInHead || plan.client == ClientFault::ResetInHead {
                 return;
@@ -152,9 +156,17 @@ impl Client {
         let plan = cx.plan(asked.id).clone();
         let stops = matches!(plan.client, ClientFault::StallInBody | ClientFault::ResetInBody);
         let most = if stops { plan.request / 2 } else { plan.request };
-        let to = most.min(at + self.dice.between(1, 16 * 1024));
+        // Base64 is of all of it at once.
+        let text = plan.web == Web::Text;
+        let to = if text { plan.request.max(1) } else { most.min(at + self.dice.between(1, 16 * 1024)) };
         let mut bytes = vec![];
-        body(plan.id, false, at, to, &mut bytes);
+        if !text {
+            body(plan.id, false, at, to, &mut bytes);
+        } else if at == 0 {
+            body(plan.id, false, 0, plan.request, &mut bytes);
+            bytes = web::encode(&bytes);
+            bytes.truncate(if stops { bytes.len() / 2 } else { bytes.len() });
+        }
         frame(plan.request_framing, &bytes, &mut self.out.bytes);
         self.sending = Some(to);
         if to < most {
@@ -243,6 +255,9 @@ impl Client {
                         return self.reset(cx);
                     }
                 }
+                Part::Body(bytes) if plan.web != Web::No && fate.from_host && fate.status == 200 => {
+                    asked.web.extend_from_slice(&bytes);
+                }
                 Part::Body(bytes) => {
                     if fate.from_host
                         && let Some(at) = differs(asked.id, true, asked.got, &bytes)
@@ -252,6 +267,18 @@ impl Client {
                     asked.got += bytes.len() as u64;
                 }
                 Part::End => {
+                    if plan.web != Web::No && fate.from_host && fate.status == 200 {
+                        match web::understand(plan, &asked.web) {
+                            Ok(got) => asked.got = got,
+                            Err(what) => {
+                                cx.wrong.push(format!("the gRPC-Web answer of {}: {what}", asked.id))
+                            }
+                        }
+                        cx.coverage.met(match plan.web {
+                            Web::Text => "h1 client gets gRPC-Web in base64",
+                            _ => "h1 client gets gRPC-Web",
+                        });
+                    }
                     let (id, got) = (asked.id, asked.got);
                     self.open.pop_front();
                     self.ended(cx, id, got);

@@ -37,6 +37,8 @@ pub const REQUIRED: &[&str] = &[
     "h1 client stalls in body",
     "h1 client never reads",
     "h1 client asks ahead",
+    "h1 client gets gRPC-Web",
+    "h1 client gets gRPC-Web in base64",
     "h1 crowd",
     "visitors come and go",
     "h1 flood that reads nothing",
@@ -95,6 +97,7 @@ pub const REQUIRED: &[&str] = &[
     "sometimes: a host is ejected",
     "sometimes: log lines are dropped",
     "sometimes: over the multiplexed hop",
+    "sometimes: the memory budget is spent",
     "sometimes: two workers of a proxy serve",
 ];
 
@@ -107,5 +110,6 @@ pub const COUNTED: &[(&str, &str)] = &[
     ("envoy_http_downstream_rq_idle_timeout", "sometimes: a stream is idle for too long"),
     ("envoy_cluster_upstream_cx_connect_timeout", "sometimes: a connect takes too long"),
     ("envoy_cluster_outlier_detection_ejections_enforced_total", "sometimes: a host is ejected"),
+    ("envoy_http_downstream_rq_overload_close", "sometimes: the memory budget is spent"),
     ("filamesh_access_log_dropped_lines_total", "sometimes: log lines are dropped"),
 ];

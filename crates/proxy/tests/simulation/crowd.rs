@@ -30,7 +30,7 @@ struct One {
 
 impl Crowd {
     pub fn new(dice: &mut Dice, begins: Nanos) -> Crowd {
-        Crowd { begins, many: dice.between(12, 40) as usize, rounds: dice.between(2, 3) as u32, all: vec![] }
+        Crowd { begins, many: dice.between(20, 60) as usize, rounds: dice.between(2, 4) as u32, all: vec![] }
     }
 }
 
@@ -55,7 +55,9 @@ impl One {
             self.open = AT_ONCE;
             self.rest = REQUEST.repeat(AT_ONCE as usize).into_bytes();
         }
-        if let Some(sent) = cx.write(self.end, &self.rest) {
+        if !self.rest.is_empty()
+            && let Some(sent) = cx.write(self.end, &self.rest)
+        {
             self.rest.drain(..sent);
         }
     }

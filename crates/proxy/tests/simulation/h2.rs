@@ -10,7 +10,7 @@ use wire::h2::{Config, Connection, ErrorCode, Event, OpenError, RequestParts, Sc
 use crate::actor::{Actor, Cx, Next, Read, earlier};
 use crate::config::{DIRECT, MAIN, address};
 use crate::net::{EndId, MILLI, Nanos, Owner, SECOND};
-use crate::plan::{ClientFault, Framing, HostFault, Id, body, differs};
+use crate::plan::{ClientFault, Framing, HostFault, Id, Web, body, differs};
 use crate::random::Dice;
 
 /// A connection and its socket.
@@ -527,7 +527,8 @@ impl Served {
                         Framing::Length => format!("content-length: {}\r\n", plan.response),
                         _ => String::new(),
                     };
-                    let lines = format!("x-sim-id: {}\r\n{length}", serving.id);
+                    let kind = if plan.web == Web::No { "" } else { "content-type: application/grpc\r\n" };
+                    let lines = format!("x-sim-id: {}\r\n{kind}{length}", serving.id);
                     moved = true;
                     if codec
                         .respond_parts(

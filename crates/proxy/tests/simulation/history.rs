@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::config::{H1_HOSTS, H2_HOSTS, LIMITED, REFUSING, SHADOW, SWALLOWING, TCP_HOSTS, address};
 use crate::host::{Host, Speaks};
 use crate::net::{Answers, Faults, MILLI, Nanos, Owner, SECOND};
-use crate::plan::{ClientFault, Framing, HostFault, Id, Plan};
+use crate::plan::{ClientFault, Framing, HostFault, Id, Plan, Web};
 use crate::random::Dice;
 use crate::shadow::Shadow;
 use crate::world::World;
@@ -94,6 +94,10 @@ struct Theme {
     lines: bool,
     /// Bodies may be large.
     large: bool,
+    /// Little memory.
+    poor: bool,
+    /// More than a worker serves in one turn, from the beginning.
+    crowds: bool,
 }
 
 impl Theme {
@@ -107,16 +111,18 @@ impl Theme {
             ..Theme::default()
         };
         let special = Theme { together: true, ..Theme::default() };
-        match dice.below(48) {
+        match dice.below(96) {
             // Many small requests wait for the few connections of one host, which does something else meanwhile.
-            0..4 => Theme {
+            0..8 => Theme {
                 path: Some("/limited/"),
                 host: Some(*dice.pick(&[HostFault::TooMuch, HostFault::CloseFirst, HostFault::Unavailable])),
                 small: true,
                 ..special
             },
-            4..6 => Theme { slow: true, stops: true, large: true, ..special },
-            6 => Theme { lines: true, ..special },
+            8..12 => Theme { slow: true, stops: true, large: true, ..special },
+            12..14 => Theme { lines: true, ..special },
+            14..18 => Theme { poor: true, large: true, slow: true, ..special },
+            18 => Theme { crowds: true, ..special },
             _ => theme,
         }
     }
@@ -125,12 +131,13 @@ impl Theme {
         let quiet = self.small || self.stops;
         match dice.below(if quiet { 64 } else { 96 }) {
             _ if self.lines => Kind::LongLines,
+            0..64 if self.crowds => Kind::Crowd,
             0..40 => Kind::Http1,
             40..64 => Kind::Http2,
             64..80 => Kind::Raw,
-            80 => Kind::Flood,
-            81 => Kind::Crowd,
-            82..85 => Kind::Visitors,
+            // Each is as much work as a hundred others.
+            80 => *dice.pick(&[Kind::Flood, Kind::Crowd, Kind::Http1]),
+            81..85 => Kind::Visitors,
             85..90 => *dice.pick(&[Kind::WebSocket, Kind::Connect]),
             _ => Kind::Http1,
         }
@@ -193,6 +200,9 @@ const HOST_FAULTS: [HostFault; 9] = [
     HostFault::Unavailable,
 ];
 
+/// A budget of memory nobody comes near to.
+pub const AMPLE: usize = 256 << 20;
+
 /// Everybody has begun by then.
 pub const BEGUN: Nanos = 3 * SECOND;
 /// Everything has ended by then, whatever does not heal: the longest chain of timeouts there is.
@@ -204,11 +214,19 @@ impl History {
         let theme = Theme::draw(&mut dice);
         let mut plans = vec![];
         let mut parties = vec![];
-        for _ in 0..dice.between(if theme.small { 4 } else { 1 }, if theme.lines { 1 } else { 6 }) {
+        let many = match () {
+            () if theme.small => dice.between(4, 6),
+            () if theme.lines => 1,
+            () if theme.crowds => dice.between(1, 4),
+            // Most are small: what fails in one is soon understood.
+            () if dice.one_in(4) => dice.between(2, 6),
+            () => dice.between(1, 3),
+        };
+        for _ in 0..many {
             let kind = theme.kind(&mut dice);
             let count = match kind {
-                Kind::Http1 => dice.between(1, 5),
-                Kind::Http2 => dice.between(1, 8),
+                Kind::Http1 => dice.between(1, 4),
+                Kind::Http2 => dice.between(1, 6),
                 _ => 1,
             };
             let mut own = vec![];
@@ -236,7 +254,7 @@ impl History {
             },
             early: if dice.one_in(3) { dice.between(2, 20) } else { 0 },
             faults: true,
-            budget: 256 << 20,
+            budget: if theme.poor { 1 << dice.between(15, 20) } else { AMPLE },
             slow: theme.slow,
             two_workers: !stops && dice.one_in(4),
             // As long as the queue to a thread that writes, or shorter.
@@ -335,10 +353,15 @@ fn draw_plan(dice: &mut Dice, id: Id, kind: Kind, theme: &Theme) -> Plan {
         () if theme.large => (300_000, 600_000),
         () => (6_000, 12_000),
     };
+    let web = match (kind, path.strip_prefix("/h2/")) {
+        (Kind::Http1, Some(_)) if dice.one_in(3) => *dice.pick(&[Web::Binary, Web::Text]),
+        _ => Web::No,
+    };
     Plan {
         id,
         path,
-        post: dice.one_in(2),
+        post: dice.one_in(2) || web != Web::No,
+        web,
         request: dice.size(most_request),
         request_framing: if dice.one_in(2) { Framing::Chunked } else { Framing::Length },
         expect: dice.one_in(8),

@@ -35,6 +35,7 @@ mod shrink;
 mod stream;
 mod trace;
 mod visitors;
+mod web;
 mod world;
 
 use std::collections::BTreeMap;

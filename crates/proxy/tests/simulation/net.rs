@@ -132,6 +132,7 @@ pub struct State {
     /// Per worker, what is to be told.
     ready: Vec<VecDeque<Ready>>,
     woken: VecDeque<usize>,
+    is_woken: Vec<bool>,
     /// Calls that moved bytes, made or ended something: what counts as having done anything.
     pub moves: u64,
     /// Per worker, the tokens of those it has read of since this was emptied.
@@ -165,6 +166,7 @@ impl Net {
             order: 0,
             ready: (0..workers).map(|_| VecDeque::new()).collect(),
             woken: VecDeque::new(),
+            is_woken: vec![],
             moves: 0,
             read_now: vec![BTreeSet::new(); workers],
             met: vec![],
@@ -227,10 +229,20 @@ impl State {
         self.signal_listener(to);
     }
 
+    /// Once, however much happens to its connections before it looks.
+    fn wake_actor(&mut self, actor: usize) {
+        if self.is_woken.len() <= actor {
+            self.is_woken.resize(actor + 1, false);
+        }
+        if !std::mem::replace(&mut self.is_woken[actor], true) {
+            self.woken.push_back(actor);
+        }
+    }
+
     fn signal_listener(&mut self, address: SocketAddr) {
         let Some(listener) = self.listeners.get_mut(&address) else { return };
         match listener.owner {
-            Owner::Actor(actor) => self.woken.push_back(actor),
+            Owner::Actor(actor) => self.wake_actor(actor),
             Owner::Worker(worker) if listener.token.is_some() && !listener.signalled => {
                 listener.signalled = true;
                 self.ready[worker].push_back(Ready::Listener(address));
@@ -246,7 +258,7 @@ impl State {
             return;
         }
         match e.owner {
-            Some(Owner::Actor(actor)) => self.woken.push_back(actor),
+            Some(Owner::Actor(actor)) => self.wake_actor(actor),
             Some(Owner::Worker(worker)) if e.token.is_some() && !e.signalled => {
                 e.signalled = true;
                 self.ready[worker].push_back(Ready::End(end));
@@ -260,7 +272,9 @@ impl State {
     }
 
     pub fn take_woken(&mut self) -> Option<usize> {
-        self.woken.pop_front()
+        let actor = self.woken.pop_front()?;
+        self.is_woken[actor] = false;
+        Some(actor)
     }
 
     pub fn has_events(&self, worker: usize) -> bool {

@@ -56,6 +56,15 @@ pub enum ClientFault {
     NeverReads,
 }
 
+/// Whether a request is gRPC-Web.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Web {
+    No,
+    Binary,
+    /// In base64.
+    Text,
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub id: Id,
@@ -68,6 +77,7 @@ pub struct Plan {
     pub response: u64,
     pub response_framing: Framing,
     pub trailers: bool,
+    pub web: Web,
     /// The host waits so long before it answers.
     pub thinks: u64,
     pub host: HostFault,

@@ -3,13 +3,14 @@
 //! its base, and told beside.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proxy::machine::ManualTime;
 
 use crate::config::{self, H1_HOSTS, H2_HOSTS, MAIN, address};
 use crate::history::History;
 use crate::machine::{Machine, proxy};
-use crate::net::{Answers, EndId, Faults, MILLI, Net, Owner};
+use crate::net::{Answers, EndId, Faults, MICRO, Net, Owner};
 use crate::random::Dice;
 use crate::trace::Trace;
 
@@ -19,6 +20,17 @@ struct Flood {
     /// Said first, as any client does.
     opening: Vec<u8>,
     says: Vec<u8>,
+    /// Requests in it.
+    requests: usize,
+    must: Must,
+}
+
+/// What is asked of a flood.
+enum Must {
+    /// No more bytes are held than so many for each that was sent.
+    PerByte(f64),
+    /// A request is smaller than what anybody needs to remember it: so many bytes for each.
+    PerRequest(isize),
 }
 
 /// A frame of HTTP/2.
@@ -67,6 +79,11 @@ fn headers(stream: u32, path: &str, more: &[u8], out: &mut Vec<u8>) {
         block.extend_from_slice(&[0xbf, 0xbe]);
     }
     block.extend_from_slice(more);
+    frames_of_head(stream, &block, out);
+}
+
+/// A header block in as many frames as it needs; nothing follows it on its stream.
+fn frames_of_head(stream: u32, block: &[u8], out: &mut Vec<u8>) {
     let (first, rest) = block.split_at(block.len().min(16_384));
     frame(1, if rest.is_empty() { 5 } else { 1 }, stream, first, out);
     let mut pieces = rest.chunks(16_384).peekable();
@@ -84,39 +101,46 @@ fn streams(count: u32, path: &str, more: &[u8]) -> Vec<u8> {
     out
 }
 
-/// As [`streams`], where a field of 3.9 KiB is named once and pointed to fifteen times by each.
-fn pointing() -> Vec<u8> {
+/// As [`streams`], where a field is named once and pointed to so often by each.
+fn pointing(name: &[u8], value: &[u8], times: usize) -> Vec<u8> {
     let mut named = vec![0x40];
-    text(b"x", &mut named);
-    text(&[b'v'; 3_900], &mut named);
+    text(name, &mut named);
+    text(value, &mut named);
     let mut out = vec![];
     headers(1, "/h1/1", &named, &mut out);
     for number in 1..50u32 {
         let mut block = vec![0x82, 0x86, 0xc0, 0xbf];
-        block.extend_from_slice(&[0xbe; 15]);
-        frame(1, 5, number * 2 + 1, &block, &mut out);
+        block.resize(block.len() + times, 0xbe);
+        frames_of_head(number * 2 + 1, &block, &mut out);
     }
     out
 }
 
 fn floods() -> Vec<Flood> {
-    let h1 = |name, connections, says: &str| Flood {
+    let h1 = |name, connections, says: &str, requests, must| Flood {
         name,
         connections,
         opening: vec![],
         says: says.as_bytes().to_vec(),
+        requests,
+        must,
     };
-    let h2 = |name, window, says| Flood { name, connections: 20, opening: opening(window), says };
+    let h2 =
+        |name, says, must| Flood { name, connections: 20, opening: opening(0), says, requests: 50, must };
     // A literal that is not kept, its name from the static table.
     let cookies = [[0x0f, 0x11, 0]; 10_666].concat();
+    let get = "GET /h1/1 HTTP/1.1\r\nhost: sim.local\r\n\r\n";
+    let direct = "GET /direct HTTP/1.1\r\nhost: sim.local\r\n\r\n";
     vec![
-        h1("a head that does not end", 500, "GET /h1/1 HTTP/1.1\r\nhost: sim.l"),
-        h1("a request nobody answers", 500, "GET /h1/1 HTTP/1.1\r\nhost: sim.local\r\n\r\n"),
-        h1("100 direct answers unread", 50, &"GET /direct HTTP/1.1\r\nhost: sim.local\r\n\r\n".repeat(100)),
-        h2("streams nobody answers", 65_535, streams(50, "/h1/1", &[])),
-        h2("direct answers without a window", 0, streams(50, "/direct", &[])),
-        h2("32,000 bytes of empty cookies", 0, streams(50, "/h1/1", &cookies)),
-        h2("fields of 3.9 KiB pointed to", 0, pointing()),
+        h1("heads that do not end", 500, &get[..30], 1, Must::PerRequest(1_000)),
+        h1("requests nobody answers", 500, get, 1, Must::PerRequest(6_000)),
+        h1("direct answers unread", 50, &direct.repeat(100), 100, Must::PerRequest(5_000)),
+        h2("streams nobody answers", streams(50, "/h1/1", &[]), Must::PerRequest(3_500)),
+        h2("direct answers without a window", streams(50, "/direct", &[]), Must::PerRequest(5_000)),
+        h2("10,666 empty cookies a stream", streams(50, "/h1/1", &cookies), Must::PerByte(10.0)),
+        h2("32,000 of `a:` pointed to a stream", pointing(b"a", b"", 32_000), Must::PerByte(10.0)),
+        h2("90 of `a:` pointed to a stream", pointing(b"a", b"", 90), Must::PerRequest(8_000)),
+        h2("15 of 3.9 KiB pointed to a stream", pointing(b"x", &[b'v'; 3_900], 15), Must::PerByte(10.0)),
     ]
 }
 
@@ -142,34 +166,43 @@ impl Room {
         room
     }
 
-    /// Turns for a few milliseconds.
+    /// Turns until nothing happens any more, in a few milliseconds at most.
     fn settle(&mut self) {
-        for _ in 0..40 {
-            self.now += MILLI / 4;
+        for _ in 0..400 {
+            self.now += MICRO * 10;
             self.time.monotonic.store(self.now, std::sync::atomic::Ordering::Relaxed);
             self.net.lock().advance(self.now);
             let events = self.net.lock().events(0, 256);
+            let idle = events.is_empty() && self.machine.worker.sleep() != Some(Duration::ZERO);
             self.machine.turn(events);
             while self.net.lock().take_woken().is_some() {}
             while self.machine.piece().is_some() {}
+            if idle && self.net.lock().next_due().is_none() {
+                return;
+            }
         }
     }
 
-    fn open(&mut self, says: &[u8]) -> EndId {
-        // Takes few bytes of an answer and reads none.
-        let made = self.net.lock().connect(Owner::Actor(0), address(MAIN), None, None, 2_000);
-        let (end, _) = made.expect("a connection");
+    /// Connections that take few bytes of an answer and read none, and what each says.
+    fn open(&mut self, many: usize, says: &[u8]) -> Vec<EndId> {
+        let connect = |_| {
+            let made = self.net.lock().connect(Owner::Actor(0), address(MAIN), None, None, 2_000);
+            made.expect("a connection").0
+        };
+        let ends: Vec<EndId> = (0..many).map(connect).collect();
         self.settle();
-        self.say(end, says);
-        end
+        self.say(&ends, says);
+        ends
     }
 
-    fn say(&mut self, end: EndId, mut says: &[u8]) {
-        for _ in 0..100 {
-            let sent = self.net.lock().write(end, [says, &[]]).unwrap_or(0);
-            says = &says[sent..];
+    fn say(&mut self, ends: &[EndId], says: &[u8]) {
+        let mut said = vec![0; ends.len()];
+        for _ in 0..200 {
+            for (end, said) in ends.iter().zip(&mut said) {
+                *said += self.net.lock().write(*end, [&says[*said..], &[]]).unwrap_or(0);
+            }
             self.settle();
-            if says.is_empty() {
+            if said.iter().all(|said| *said == says.len()) {
                 return;
             }
         }
@@ -178,30 +211,35 @@ impl Room {
 
 #[test]
 fn a_byte_sent_costs_little_memory() {
-    println!("{:<34} {:>6} {:>9} {:>10} {:>7} {:>8}", "flood", "conns", "sent", "held", "base", "held/sent");
+    println!(
+        "{:<36} {:>5} {:>9} {:>9} {:>6} {:>9} {:>9}",
+        "flood", "conns", "sent", "held", "base", "held/sent", "a request"
+    );
     for flood in floods() {
         let mut room = Room::new();
         // What is made once is made.
-        let end = room.open(&flood.opening);
-        room.net.lock().abort(end);
+        for end in room.open(2, &flood.opening) {
+            room.net.lock().abort(end);
+        }
         room.settle();
         let empty = room.machine.heap;
-        let ends: Vec<EndId> = (0..flood.connections).map(|_| room.open(&flood.opening)).collect();
+        let ends = room.open(flood.connections, &flood.opening);
         let opened = room.machine.heap;
-        for end in &ends {
-            room.say(*end, &flood.says);
-        }
+        room.say(&ends, &flood.says);
         let held = room.machine.heap - opened;
         let base = (opened - empty) / flood.connections as isize;
-        let sent = (flood.says.len() * flood.connections) as isize;
+        let sent = flood.says.len() * flood.connections;
+        let per_byte = held as f64 / sent as f64;
+        let per_request = held / (flood.connections * flood.requests) as isize;
         println!(
-            "{:<34} {:>6} {:>9} {:>10} {:>7} {:>8.1}",
-            flood.name,
-            flood.connections,
-            sent,
-            held,
-            base,
-            held as f64 / sent as f64
+            "{:<36} {:>5} {sent:>9} {held:>9} {base:>6} {per_byte:>9.1} {per_request:>9}",
+            flood.name, flood.connections
         );
+        match flood.must {
+            Must::PerByte(most) => assert!(per_byte <= most, "{}: {per_byte:.1} a byte", flood.name),
+            Must::PerRequest(most) => {
+                assert!(per_request <= most, "{}: {per_request} a request", flood.name);
+            }
+        }
     }
 }

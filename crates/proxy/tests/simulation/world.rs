@@ -70,6 +70,7 @@ pub struct World {
     waiting: Vec<BTreeMap<u64, Waiting>>,
     /// Per worker, the timer that is due next, and since when it is the next.
     due_since: Vec<(Nanos, Nanos)>,
+    budget: usize,
     futile: u64,
     pub turns: u64,
     log_blocks: bool,
@@ -116,6 +117,7 @@ impl World {
             early: if history.faults { history.early } else { 0 },
             waiting: (0..=near.len()).map(|_| BTreeMap::new()).collect(),
             due_since: vec![(0, 0); near.len() + 1],
+            budget: history.budget,
             futile: 0,
             turns: 0,
             log_blocks: false,
@@ -390,6 +392,10 @@ impl World {
         }
         if census.largest > LARGEST {
             self.wrong.push(format!("worker {index} keeps {} bytes for one connection", census.largest));
+        }
+        // What was read before it was counted: a turn's share, and for each connection what it may hold all the same.
+        if census.held > self.budget + (2 << 20) + census.sockets * (64 << 10) {
+            self.wrong.push(format!("worker {index} holds {} bytes of its {}", census.held, self.budget));
         }
         if let Some(due) = census.next_due {
             // What wakes the worker next, if not an event.
