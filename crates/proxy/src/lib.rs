@@ -65,7 +65,9 @@ pub mod fuzzing {
     }
 }
 
-pub use options::{AppSockets, Application, Binding, IpVersion, NodeIdentity, ProxyOptions, Source};
+pub use net::network::{AppSockets, IpVersion};
+pub use options::{Application, Binding, ProxyOptions, Source};
+pub use peer::NodeIdentity;
 pub use runtime::{Applied, ProxyHandle, Runtime, StartError};
 pub use static_config::{StaticError, StaticProxy, run_static, start_static};
 pub use upstream::HostReport;

@@ -1,9 +1,7 @@
 //! What a proxy is told at its start, and what its workers share.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,19 +14,12 @@ use crate::client::accept::Load;
 use crate::clock::Clock;
 use crate::log_writer::LogWriters;
 use crate::net::layer::Layers;
+use crate::net::network::AppSockets;
 use crate::upstream::breaker::Breakers;
 use crate::upstream::dns::Resolver;
 use crate::upstream::outlier::Outliers;
 use crate::worker::command::Mailbox;
-
-/// Makes an unconnected, non-blocking TCP socket that lives where the application lives (its network namespace).
-pub type AppSockets = Arc<dyn Fn(IpVersion) -> io::Result<OwnedFd> + Send + Sync>;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IpVersion {
-    V4,
-    V6,
-}
+use crate::peer::NodeIdentity;
 
 /// How the proxy is set up, apart from its configuration.
 #[derive(Clone)]
@@ -130,15 +121,6 @@ impl Source {
         };
         same.then_some(self.address)
     }
-}
-
-/// The proxy's own place in the mesh: its node id and metadata (Istio's keys: `NAME`, `NAMESPACE`, `WORKLOAD_NAME`,
-/// `LABELS`, `CLUSTER_ID`, ...).
-#[derive(Clone, Debug, Default)]
-pub struct NodeIdentity {
-    pub id: String,
-    pub cluster: String,
-    pub metadata: Option<xds::Struct>,
 }
 
 /// What all workers of a process share, none of it on the way of a request but counters that must be common.

@@ -12,7 +12,14 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use telemetry::istio::Peer as Labels;
 use xds::{Message as _, Struct, Value, value::Kind};
 
-use crate::options::NodeIdentity;
+/// The proxy's own place in the mesh: its node id and metadata (Istio's keys: `NAME`, `NAMESPACE`, `WORKLOAD_NAME`,
+/// `LABELS`, `CLUSTER_ID`, ...).
+#[derive(Clone, Debug, Default)]
+pub struct NodeIdentity {
+    pub id: String,
+    pub cluster: String,
+    pub metadata: Option<xds::Struct>,
+}
 
 /// A peer as its metadata describe it. Its number stands for it where metrics are looked up.
 #[derive(Debug)]

@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 
 pub use config_dump::{Raw, RawResource};
 
-use crate::options::NodeIdentity;
 use crate::runtime::ProxyHandle;
+use crate::peer::NodeIdentity;
 
 /// The admin server could not listen.
 #[derive(Debug, thiserror::Error)]

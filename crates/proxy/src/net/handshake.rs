@@ -4,15 +4,8 @@ use std::io;
 
 use crate::net::layer::{Agreed, Layer};
 use crate::net::network::{COPY_LIMIT, Stream};
-use crate::net::socket::Socket;
+use crate::net::socket::{Layered, Socket};
 use crate::net::sockets::{Key, Sockets};
-
-/// The layer of a socket.
-pub(super) struct Layered {
-    layer: Box<dyn Layer>,
-    /// What its handshake has brought.
-    agreed: Option<Agreed>,
-}
 
 impl Sockets {
     /// Puts a layer above a socket. Its handshake goes on by [`Sockets::handshake`]; what is sent before its end waits.

@@ -7,8 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use mio::{Interest, Registry, Token, unix::SourceFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::net::network::{Accept, Acceptor, Connect, Event, Network, Stream, Wake};
-use crate::options::IpVersion;
+use crate::net::network::{Accept, Acceptor, Connect, Event, IpVersion, Network, Stream, Wake};
 
 pub struct Kernel {
     registry: Registry,

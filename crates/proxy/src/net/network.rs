@@ -6,11 +6,20 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use model::cluster::Keepalive;
 use socket2::Socket;
 
-use crate::options::AppSockets;
+/// Makes an unconnected, non-blocking TCP socket that lives where the application lives (its network namespace).
+pub type AppSockets = Arc<dyn Fn(IpVersion) -> io::Result<OwnedFd> + Send + Sync>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpVersion {
+    V4,
+    V6,
+}
 
 /// One end of a connection, non-blocking.
 pub enum Stream {

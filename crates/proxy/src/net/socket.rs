@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::net::handshake::Layered;
+use crate::net::layer::{Agreed, Layer};
 use crate::net::network::Stream;
 use crate::net::timers::Timer;
 
@@ -26,6 +26,13 @@ pub(super) struct Socket {
     pub(super) flags: Flags,
     /// What lies between its bytes and the owner's.
     pub(super) layered: Option<Box<Layered>>,
+}
+
+/// The layer of a socket.
+pub(super) struct Layered {
+    pub(super) layer: Box<dyn Layer>,
+    /// What its handshake has brought.
+    pub(super) agreed: Option<Agreed>,
 }
 
 #[derive(Clone, Copy, Default)]
