@@ -70,4 +70,4 @@ pub use options::{Application, Binding, ProxyOptions, Source};
 pub use peer::NodeIdentity;
 pub use runtime::{Applied, ProxyHandle, Runtime, StartError};
 pub use static_config::{StaticError, StaticProxy, run_static, start_static};
-pub use upstream::HostReport;
+pub use upstream::host::HostReport;

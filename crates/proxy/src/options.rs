@@ -15,11 +15,11 @@ use crate::clock::Clock;
 use crate::log_writer::LogWriters;
 use crate::net::layer::Layers;
 use crate::net::network::AppSockets;
+use crate::peer::NodeIdentity;
 use crate::upstream::breaker::Breakers;
 use crate::upstream::dns::Resolver;
-use crate::upstream::outlier::Outliers;
+use crate::upstream::health::Outliers;
 use crate::worker::command::Mailbox;
-use crate::peer::NodeIdentity;
 
 /// How the proxy is set up, apart from its configuration.
 #[derive(Clone)]

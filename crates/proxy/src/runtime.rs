@@ -31,7 +31,7 @@ use crate::net::kernel::Kernel;
 use crate::net::listen::{ListenError, listen, raise_file_limit};
 use crate::net::network::Acceptor;
 use crate::options::{Binding, ProxyOptions, Shared};
-use crate::upstream::HostReport;
+use crate::upstream::host::HostReport;
 use crate::worker::command::{Command, Listen, Mailbox};
 use crate::worker::{WAKER, Worker};
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::admin::pages::pretty;
 use crate::runtime::ProxyHandle;
-use crate::upstream::HostReport;
+use crate::upstream::host::HostReport;
 
 /// A cluster with the hosts the configuration names, completed by what workers know of them.
 struct Row {

@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 
 pub use config_dump::{Raw, RawResource};
 
-use crate::runtime::ProxyHandle;
 use crate::peer::NodeIdentity;
+use crate::runtime::ProxyHandle;
 
 /// The admin server could not listen.
 #[derive(Debug, thiserror::Error)]

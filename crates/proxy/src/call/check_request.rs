@@ -10,7 +10,7 @@ use wire::h1::{Edits, HeadStorage, Limits, parse_request, write_request};
 
 use crate::call::Answer;
 use crate::request::edits::apply_set;
-use crate::upstream::HostRef;
+use crate::upstream::host::HostRef;
 
 /// A check's request, as HTTP/1 has it.
 pub struct CheckRequest {

@@ -1,7 +1,7 @@
 //! Active health checks: the hosts of clusters with `health_checks` are asked in turn whether they are well.
 //!
 //! One worker, the first, asks for the whole process. What it finds is kept with the host's other health
-//! ([`crate::upstream::outlier`]), where every worker's plan of hosts reads it. HTTP and gRPC checks are calls
+//! ([`crate::upstream::health`]), where every worker's plan of hosts reads it. HTTP and gRPC checks are calls
 //! ([`crate::call`]) to a host of their own, so that neither their connections nor their counts mix with those of
 //! requests; TCP checks are in [`crate::call::tcp_check`].
 
@@ -18,8 +18,10 @@ use crate::call::tcp_check::TcpCheck;
 use crate::call::{Answer, CallEnd, CallRequest, CallTo};
 use crate::clock::Time;
 use crate::exchange::Exchange;
-use crate::upstream::outlier::HostHealth;
-use crate::upstream::{ClusterConfig, ClusterState, HostRef};
+use crate::upstream::cluster::ClusterState;
+use crate::upstream::cluster_core::ClusterConfig;
+use crate::upstream::health::HostHealth;
+use crate::upstream::host::HostRef;
 use crate::worker::Worker;
 use crate::worker::command::Command;
 use crate::worker::connection::Conn;

@@ -19,8 +19,8 @@ use crate::call::health_check::CheckId;
 use crate::client::side::ClientSide;
 use crate::exchange::{Deadline, Ending, Exchange, ExchangeId, Progress};
 use crate::request::route::Routed;
-use crate::upstream::HostRef;
 use crate::upstream::breaker::Limited;
+use crate::upstream::host::HostRef;
 use crate::worker::Worker;
 
 /// A call not begun yet.

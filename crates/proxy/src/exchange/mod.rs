@@ -22,12 +22,13 @@ use crate::host::side::HostSide;
 use crate::net::timers::Timer;
 use crate::upstream::breaker::Taken;
 use crate::upstream::counted::{PendingSlot, RequestAtHost, RequestSlot};
-use crate::upstream::{ClusterState, HostRef};
 
 pub use crate::exchange::all::Exchanges;
 use crate::exchange::state::clear;
 pub use crate::exchange::state::{Bound, Deadline, Ending, Framing, Path, Phase, Progress, Tunnel};
 pub use crate::exchange_id::ExchangeId;
+use crate::upstream::cluster::ClusterState;
+use crate::upstream::host::HostRef;
 
 /// One request and its response.
 ///

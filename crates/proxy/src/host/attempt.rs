@@ -16,9 +16,11 @@ use crate::net::sockets::{Key, high_water};
 use crate::request::route::Routed;
 use crate::response::local_reply::{Reply, Reset};
 use crate::upstream::breaker::{Limited, Taken};
+use crate::upstream::cluster::{ClusterState, NoHost};
+use crate::upstream::cluster_core::ClusterConfig;
 use crate::upstream::counted::{PendingSlot, RequestSlot};
+use crate::upstream::host::{HostRef, bump};
 use crate::upstream::outlier::Fared;
-use crate::upstream::{ClusterConfig, ClusterState, HostRef, NoHost, bump};
 use crate::worker::Worker;
 
 /// Where an attempt goes, as the configuration has it now.

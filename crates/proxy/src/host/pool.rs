@@ -9,8 +9,10 @@ use crate::clock::Time;
 use crate::exchange::Phase;
 use crate::net::sockets::{Key, Side};
 use crate::upstream::breaker::Taken;
+use crate::upstream::cluster_core::ClusterConfig;
+use crate::upstream::connect;
 use crate::upstream::counted::ConnectionSlot;
-use crate::upstream::{ClusterConfig, HostRef, connect};
+use crate::upstream::host::HostRef;
 use crate::worker::Worker;
 use crate::worker::connection::{Conn, Reading, Upstream, UpstreamH2};
 

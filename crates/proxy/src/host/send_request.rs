@@ -11,7 +11,7 @@ use crate::net::sockets::Key;
 use crate::request::edits::set_host;
 use crate::response::local_reply::Reset;
 use crate::upstream::counted::RequestAtHost;
-use crate::upstream::{HostRef, bump};
+use crate::upstream::host::{HostRef, bump};
 use crate::worker::Worker;
 use crate::worker::connection::{Conn, Reading};
 

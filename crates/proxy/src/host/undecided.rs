@@ -13,8 +13,9 @@ use crate::exchange::{Exchange, ExchangeId, Phase};
 use crate::net::sockets::Key;
 use crate::response::local_reply::Reset;
 use crate::upstream::breaker::Taken;
+use crate::upstream::cluster_core::ClusterConfig;
+use crate::upstream::host::{HostRef, bump};
 use crate::upstream::outlier::Fared;
-use crate::upstream::{ClusterConfig, HostRef, bump};
 use crate::worker::Worker;
 use crate::worker::connection::{Conn, Undecided};
 

@@ -6,7 +6,7 @@ use telemetry::istio::Peer;
 
 use crate::net::layer::Identity;
 use crate::request::route::Routed;
-use crate::upstream::HostRef;
+use crate::upstream::host::HostRef;
 
 /// Who a series of metrics is about.
 pub struct SeriesDestination {

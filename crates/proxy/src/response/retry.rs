@@ -13,7 +13,7 @@ use crate::net::sockets::Key;
 use crate::request::route::Routed;
 use crate::response::local_reply::{Reply, Reset};
 use crate::upstream::breaker::Limited;
-use crate::upstream::bump;
+use crate::upstream::host::bump;
 use crate::upstream::outlier::Fared;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;

@@ -19,9 +19,10 @@ use crate::net::sockets::{Key, high_water};
 use crate::request::chain::TcpChain;
 use crate::tcp::report::TcpLog;
 use crate::upstream::breaker::Limited;
+use crate::upstream::cluster::ClusterState;
 use crate::upstream::counted::ConnectionSlot;
+use crate::upstream::host::{HostRef, bump};
 use crate::upstream::outlier::Fared;
-use crate::upstream::{ClusterState, HostRef, bump};
 use crate::worker::Worker;
 use crate::worker::connection::{Conn, Origin};
 

@@ -1,4 +1,4 @@
-//! One cluster as one worker uses it: its settings and counts, its hosts, the plan by which they are picked.
+//! One cluster as one worker uses it: its hosts, and the plan by which they are picked.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -6,36 +6,19 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use model::Cluster;
 use model::cluster::ClusterKind;
 use model::endpoints::{Endpoints, HostAddress};
 use model::lb::{HostDecision, HostPlan, Rotation, Tried, Why, pick};
 use model::snapshot::ClusterEntry;
-use model::{Cluster, ClusterId};
-use telemetry::Shard;
-use telemetry::envoy::{ClusterCodes, ClusterStats};
 
 use crate::clock::Time;
 use crate::options::Shared;
-use crate::upstream::breaker::Counts;
-use crate::upstream::host::{Host, HostPool, PoolKey};
-use crate::upstream::outlier::{ClusterHealth, Ejection, Fared, HostHealth, Judge};
-use crate::upstream::{HostRef, NoHost, connect};
-
-/// What of a cluster all that is counted in it holds: its connections and requests may outlive its hosts, and the
-/// cluster itself.
-pub struct ClusterCore {
-    pub id: ClusterId,
-    pub name: Arc<str>,
-    /// Shared within the worker alone ([`Rc`]): every request takes a reference.
-    pub config: RefCell<Rc<ClusterConfig>>,
-    pub stats: ClusterStats,
-    pub codes: ClusterCodes,
-    pub shard: Rc<Shard>,
-    pub counts: Arc<Counts>,
-    /// Requests in flight from this worker, for retry budgets.
-    pub active: Cell<u32>,
-    pub health: Arc<ClusterHealth>,
-}
+use crate::upstream::cluster_core::{ClusterConfig, ClusterCore};
+use crate::upstream::connect;
+use crate::upstream::health::HostHealth;
+use crate::upstream::host::{Host, HostPool, HostRef, PoolKey};
+use crate::upstream::outlier::{Ejection, Fared, Judge};
 
 /// One cluster as a worker uses it.
 pub struct ClusterState {
@@ -47,13 +30,6 @@ pub struct ClusterState {
     /// The resolver's version last looked at, and the sum of those of this cluster's names.
     resolved: Cell<u64>,
     names: Cell<u64>,
-}
-
-/// A cluster's settings.
-pub struct ClusterConfig {
-    cluster: Arc<Cluster>,
-    /// Those of its HTTP/2 connections, as the codec has them.
-    pub h2: Arc<wire::h2::Config>,
 }
 
 /// The hosts there are now, and the plan by which they are picked.
@@ -69,28 +45,6 @@ struct Hosts {
 
 /// Original destinations kept per cluster before the idle ones are forgotten.
 const MAX_ORIGINALS: usize = 1024;
-
-impl ClusterConfig {
-    pub fn new(cluster: Arc<Cluster>, limits: &wire::h1::Limits) -> Rc<ClusterConfig> {
-        let h2 = Arc::new(crate::http2::codec_config(&cluster.http2, limits));
-        Rc::new(ClusterConfig { cluster, h2 })
-    }
-}
-
-impl ClusterConfig {
-    /// Whether it is noted how its hosts fare.
-    pub fn watches(&self) -> bool {
-        self.outlier.is_some() || self.health_check.is_some()
-    }
-}
-
-impl std::ops::Deref for ClusterConfig {
-    type Target = Cluster;
-
-    fn deref(&self) -> &Cluster {
-        &self.cluster
-    }
-}
 
 impl std::ops::Deref for ClusterState {
     type Target = ClusterCore;
@@ -118,6 +72,10 @@ impl Hosts {
         self.list.iter().position(|known| known.as_ref().is_some_and(|known| Rc::ptr_eq(known, host)))
     }
 }
+
+/// No host could be picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoHost;
 
 /// What a cluster's hosts are made with.
 pub(super) struct Making<'a> {

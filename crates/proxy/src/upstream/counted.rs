@@ -8,8 +8,8 @@ use std::rc::Rc;
 use model::route::Priority;
 
 use crate::upstream::breaker::{Limited, Taken};
-use crate::upstream::host::HostPool;
-use crate::upstream::{ClusterCore, HostRef, bump};
+use crate::upstream::cluster_core::ClusterCore;
+use crate::upstream::host::{HostPool, HostRef, bump};
 
 /// One connection to a host.
 pub struct ConnectionSlot {

@@ -18,9 +18,12 @@ use telemetry::istio::Peer;
 use crate::clock::Time;
 use crate::exchange_id::ExchangeId;
 use crate::net::sockets::Key;
+use crate::upstream::cluster_core::{ClusterConfig, ClusterCore};
+use crate::upstream::health::HostHealth;
 use crate::upstream::idle::IdleLimit;
-use crate::upstream::outlier::HostHealth;
-use crate::upstream::{ClusterConfig, ClusterCore};
+
+/// A host of a cluster, as those who use it hold it.
+pub type HostRef = Rc<Host>;
 
 pub struct Host {
     /// Never given to another host of this worker.

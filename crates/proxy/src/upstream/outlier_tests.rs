@@ -7,8 +7,9 @@ use model::cluster::{FailurePercentage, OutlierDetection, SuccessRate};
 use telemetry::Registry;
 use telemetry::envoy::EnvoyStats;
 
-use super::super::ClusterConfig;
 use super::*;
+use crate::upstream::cluster_core::ClusterConfig;
+use crate::upstream::health::Outliers;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -5,7 +5,7 @@ use crate::clock::Time;
 use crate::exchange::{Exchange, ExchangeId, Phase};
 use crate::host::side::HostSide;
 use crate::net::sockets::Key;
-use crate::upstream::HostPool;
+use crate::upstream::host::HostPool;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::net::network::{Acceptor, Stream, Wake};
-use crate::upstream::HostReport;
+use crate::upstream::host::HostReport;
 use crate::worker::Worker;
 use crate::worker::connection::{Conn, Reading};
 
@@ -127,7 +127,7 @@ impl Worker {
                 _ => self.discard_upstream(key),
             }
         }
-        let wanted = |cluster: &std::rc::Rc<crate::upstream::ClusterState>| {
+        let wanted = |cluster: &std::rc::Rc<crate::upstream::cluster::ClusterState>| {
             cluster.config.borrow().close_connections_on_host_health_failure
         };
         if taken_up.changed && self.clusters.all().any(wanted) {

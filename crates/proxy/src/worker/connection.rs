@@ -14,7 +14,7 @@ use crate::net::sockets::{Key, high_water};
 use crate::peer::Peer;
 use crate::tcp::TcpSession;
 use crate::telemetry_sink::Telemetry;
-use crate::upstream::HostRef;
+use crate::upstream::host::HostRef;
 use crate::worker::h2_timers::H2Timers;
 use crate::worker::inbox::Inbox;
 use crate::worker::linger::Linger;

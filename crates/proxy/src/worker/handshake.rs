@@ -11,7 +11,8 @@ use telemetry::Flags;
 use crate::clock::Time;
 use crate::net::layer::Layer;
 use crate::net::sockets::Key;
-use crate::upstream::{ClusterConfig, HostRef};
+use crate::upstream::cluster_core::ClusterConfig;
+use crate::upstream::host::HostRef;
 use crate::worker::Worker;
 use crate::worker::connection::{Conn, Origin, Securing};
 

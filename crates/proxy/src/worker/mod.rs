@@ -52,7 +52,8 @@ use crate::options::Shared;
 use crate::peer::Peers;
 use crate::request::chain::Chains;
 use crate::telemetry_sink::Telemetry;
-use crate::upstream::{Clusters, HostRef};
+use crate::upstream::clusters::Clusters;
+use crate::upstream::host::HostRef;
 use command::Command;
 use connection::{Conn, Conns};
 
