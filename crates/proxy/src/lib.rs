@@ -48,6 +48,7 @@ pub mod peer;
 mod request;
 mod response;
 pub mod runtime;
+mod snapshot;
 pub mod static_config;
 mod table;
 mod tcp;

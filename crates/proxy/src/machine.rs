@@ -6,5 +6,5 @@ pub use crate::log_writer::{LogWriters, Piece};
 pub use crate::net::network::{Accept, Acceptor, Connect, Connection, Event, Network, Stream, Wake};
 pub use crate::options::Shared;
 pub use crate::worker::census::Census;
-pub use crate::worker::command::{Command, Listen, Mailbox};
+pub use crate::worker::mailbox::{Command, Listen, Mailbox};
 pub use crate::worker::{WAKER, Worker};

@@ -10,7 +10,6 @@ use telemetry::envoy::EnvoyStats;
 use telemetry::istio::{IstioMetrics, Principals};
 use telemetry::{Registry, metrics};
 
-use crate::client::accept::Load;
 use crate::clock::Clock;
 use crate::log_writer::LogWriters;
 use crate::net::layer::Layers;
@@ -19,7 +18,7 @@ use crate::peer::NodeIdentity;
 use crate::upstream::breaker::Breakers;
 use crate::upstream::dns::Resolver;
 use crate::upstream::health::Outliers;
-use crate::worker::command::Mailbox;
+use crate::worker::mailbox::{Load, Mailbox};
 
 /// How the proxy is set up, apart from its configuration.
 #[derive(Clone)]
@@ -212,7 +211,7 @@ impl Shared {
             metrics::Buckets::new(&TURN_BOUNDS, 1),
         );
         let own = options.node.metadata.as_ref().map(crate::peer::labels).unwrap_or_default();
-        let own_budget = || crate::worker::memory::default_budget(options.workers);
+        let own_budget = || crate::worker::budget::default_budget(options.workers);
         Shared {
             fragment: options.fragment,
             layers: options.layers.clone(),

@@ -32,7 +32,7 @@ use crate::net::listen::{ListenError, listen, raise_file_limit};
 use crate::net::network::Acceptor;
 use crate::options::{Binding, ProxyOptions, Shared};
 use crate::upstream::host::HostReport;
-use crate::worker::command::{Command, Listen, Mailbox};
+use crate::worker::mailbox::{Command, Listen, Mailbox};
 use crate::worker::{WAKER, Worker};
 
 /// How long workers may take to take over a configuration. They do so between two turns of their loops.

@@ -23,8 +23,8 @@ use crate::upstream::cluster_core::ClusterConfig;
 use crate::upstream::health::HostHealth;
 use crate::upstream::host::HostRef;
 use crate::worker::Worker;
-use crate::worker::command::Command;
 use crate::worker::connection::Conn;
+use crate::worker::mailbox::Command;
 
 /// The number of a checked host; never given to another.
 pub type CheckId = u64;

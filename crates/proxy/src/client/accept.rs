@@ -2,72 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
-use crate::net::network::{Acceptor, Stream};
+use crate::client::listening::{Deal, Listening};
+use crate::net::network::Stream;
 use crate::net::sockets::Side;
-use crate::worker::command::{Accepted, Command, Listen};
 use crate::worker::connection::{Conn, Inspecting, Origin};
+use crate::worker::mailbox::{Accepted, Command, Listen};
 use crate::worker::{FIRST_LISTENER, Worker};
 
 /// Connections taken from one socket before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
-
-/// What a worker has to do, as others see it.
-#[derive(Default)]
-#[repr(align(64))]
-pub struct Load {
-    /// Clients' connections and exchanges.
-    work: AtomicUsize,
-    /// Connections that others accepted for it, and those of them it has taken over.
-    given: AtomicUsize,
-    received: AtomicUsize,
-}
-
-/// Accepted connections on their way to other workers.
-pub struct Deal {
-    waiting: Vec<Vec<Accepted>>,
-}
-
-impl Deal {
-    pub fn new(workers: usize) -> Deal {
-        Deal { waiting: (0..workers).map(|_| vec![]).collect() }
-    }
-
-    /// The worker with the least to do, if that is less than the accepting one has by more than an eighth: a connection
-    /// costs a little on its way to another, and where there are many they even out.
-    fn other(index: usize, own: usize, loads: &[Load]) -> Option<usize> {
-        let others = loads.iter().enumerate().filter(|(worker, _)| *worker != index);
-        let (least, worker) = others
-            .map(|(worker, load)| {
-                let given = load.given.load(Relaxed);
-                let on_its_way = given.saturating_sub(load.received.load(Relaxed));
-                (load.work.load(Relaxed).saturating_add(on_its_way), worker)
-            })
-            .min()?;
-        (own > least.saturating_add(least / 8)).then_some(worker)
-    }
-
-    fn give(&mut self, worker: usize, accepted: Accepted, loads: &[Load]) {
-        if let (Some(waiting), Some(load)) = (self.waiting.get_mut(worker), loads.get(worker)) {
-            waiting.push(accepted);
-            load.given.fetch_add(1, Relaxed);
-        }
-    }
-
-    fn given(&mut self) -> impl Iterator<Item = (usize, Vec<Accepted>)> {
-        let waiting = self.waiting.iter_mut().enumerate().filter(|(_, waiting)| !waiting.is_empty());
-        waiting.map(|(worker, waiting)| (worker, std::mem::take(waiting)))
-    }
-}
-
-/// A socket this worker takes connections from.
-pub struct Listening {
-    socket: Acceptor,
-    pub listener: Arc<str>,
-    redirected: bool,
-}
 
 impl Worker {
     pub(crate) fn listen(&mut self, listen: Listen) -> io::Result<()> {

@@ -14,5 +14,6 @@ pub mod certificate;
 pub mod http1;
 pub mod http2;
 pub mod inspect;
+pub mod listening;
 pub mod side;
 pub mod websocket;

@@ -14,7 +14,8 @@ use crate::net::sockets::Key;
 use crate::request::chain::HttpChain;
 use crate::request::edits::TooLong;
 use crate::response::local_reply::Reply;
-use crate::worker::{Current, Worker};
+use crate::snapshot::Current;
+use crate::worker::Worker;
 
 /// Body bytes kept for another attempt, as many as Envoy keeps (its default connection buffer), within the worker's
 /// budget of memory.

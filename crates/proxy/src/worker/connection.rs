@@ -17,7 +17,6 @@ use crate::telemetry_sink::Telemetry;
 use crate::upstream::host::HostRef;
 use crate::worker::h2_timers::H2Timers;
 use crate::worker::inbox::Inbox;
-use crate::worker::linger::Linger;
 
 /// The owner of a socket. An idle connection owns nothing but its box.
 #[derive(Default)]
@@ -306,4 +305,11 @@ pub struct Upstream {
     pub _slot: crate::upstream::counted::ConnectionSlot,
     /// Our metadata went out on it.
     pub introduced: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Linger {
+    pub(super) wait_millis: u32,
+    /// What may yet be read.
+    pub(super) left: u32,
 }

@@ -8,20 +8,13 @@ use std::time::Duration;
 
 use crate::net::sockets::Key;
 use crate::worker::Worker;
-use crate::worker::connection::Conn;
+use crate::worker::connection::{Conn, Linger};
 
 /// How long a peer may take to read our last words, where configuration does not say (Envoy's default of
 /// `delayed_close_timeout`).
 const WAIT: Duration = Duration::from_secs(1);
 /// What is read and thrown away. Envoy stops after about 4 MB.
 const MOST_READ: u32 = 1 << 20;
-
-#[derive(Clone, Copy, Debug)]
-pub struct Linger {
-    wait_millis: u32,
-    /// What may yet be read.
-    left: u32,
-}
 
 impl Worker {
     /// Lingers as long as is usual.

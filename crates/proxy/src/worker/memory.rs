@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use crate::clock::Time;
 use crate::net::sockets::HIGH_WATER;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;
@@ -15,31 +14,6 @@ const COUNT_EVERY: Duration = Duration::from_millis(10);
 const COUNT_EACH: Duration = Duration::from_micros(10);
 /// What may wait for a peer while the budget is spent, instead of [`HIGH_WATER`].
 const LOW_RATION: usize = 16 * 1024;
-
-/// A worker's budget, as it was counted last.
-pub struct Budget {
-    /// Bytes.
-    limit: usize,
-    held: usize,
-    /// When it is to be counted again.
-    next: Time,
-}
-
-impl Budget {
-    pub fn new(limit: usize) -> Budget {
-        Budget { limit, held: 0, next: Time::default() }
-    }
-
-    /// More is kept than when it was counted: what comes faster than that is known at once.
-    #[inline]
-    pub fn keep(&mut self, bytes: usize) {
-        self.held = self.held.saturating_add(bytes);
-    }
-
-    fn is_spent(&self) -> bool {
-        self.held > self.limit
-    }
-}
 
 impl Worker {
     /// Counts anew what is held, if it is time to. Called in every turn: what comes without requests (long bodies, TCP)
@@ -98,25 +72,4 @@ impl Worker {
         });
         self.sockets.kept() + self.exchanges.kept() + connections.sum::<usize>()
     }
-}
-
-/// A worker's share of what this process may use: three quarters of the machine's memory, or of its control group's limit,
-/// without what the program needs for itself.
-pub fn default_budget(workers: usize) -> usize {
-    const OWN: u64 = 16 << 20;
-    const LEAST: u64 = 8 << 20;
-    let share = memory_limit().saturating_mul(3) / 4 / workers.max(1) as u64;
-    usize::try_from(share.saturating_sub(OWN).max(LEAST)).unwrap_or(usize::MAX)
-}
-
-/// The least of what the machine has and what the control group allows, in bytes.
-fn memory_limit() -> u64 {
-    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-    });
-    [group, machine].into_iter().flatten().min().unwrap_or(1 << 30)
 }

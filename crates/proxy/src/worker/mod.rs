@@ -18,6 +18,7 @@
 //! socket), `flush` (HTTP/2 connections sent once a turn), `memory` (what may be held), `linger` (connections that only
 //! deliver), `command` (what a worker is told from outside).
 
+pub mod budget;
 pub mod census;
 pub mod command;
 pub mod connection;
@@ -27,6 +28,7 @@ pub mod h2_timers;
 pub mod handshake;
 pub mod inbox;
 pub mod linger;
+pub mod mailbox;
 pub mod memory;
 mod rest;
 mod run;
@@ -43,7 +45,7 @@ use wire::h2::Scratch;
 use wire::id::Random;
 
 use crate::call::{self, health_check};
-use crate::client::accept::{self, Listening};
+use crate::client::listening::{Deal, Listening};
 use crate::clock::{Clock, Time};
 use crate::exchange::{ExchangeId, Exchanges};
 use crate::net::network::Network;
@@ -51,25 +53,19 @@ use crate::net::sockets::{Key, Sockets};
 use crate::options::Shared;
 use crate::peer::Peers;
 use crate::request::chain::Chains;
+use crate::snapshot::Current;
 use crate::telemetry_sink::Telemetry;
 use crate::upstream::clusters::Clusters;
 use crate::upstream::host::HostRef;
-use command::Command;
-use connection::{Conn, Conns};
+use crate::worker::budget::{Budget, Stirred};
+use crate::worker::connection::{Client, Conn, Conns, Downstream, Upstream};
+use crate::worker::mailbox::Command;
 
 /// The token of the waker; listening sockets follow. Those of connections are their keys' words, which are larger.
 pub const WAKER: u64 = 0;
 pub const FIRST_LISTENER: u64 = 1;
-/// The configuration in use. Counted within the worker alone, so that no request touches a counter other threads write.
-pub struct Current(pub(crate) Arc<model::Snapshot>);
-
-impl std::ops::Deref for Current {
-    type Target = model::Snapshot;
-
-    fn deref(&self) -> &model::Snapshot {
-        &self.0
-    }
-}
+/// Read at once. Big enough that a 64 KiB body takes one call; the pages nobody needs are never touched.
+pub(crate) const READ_BUFFER: usize = 128 * 1024;
 
 pub struct Worker {
     pub(crate) index: usize,
@@ -112,7 +108,7 @@ pub struct Worker {
     /// Connections whose kept bytes can be read as the next request now.
     pub(crate) continued: Vec<Key>,
     /// Accepted connections that other workers shall take, and what each was given.
-    pub(crate) deal: accept::Deal,
+    pub(crate) deal: Deal,
     /// Listening sockets with more to accept, and until when a lack of descriptors keeps us from it.
     pub(crate) accept_more: Vec<usize>,
     pub(crate) accept_pause: Option<Time>,
@@ -125,8 +121,8 @@ pub struct Worker {
     /// Hosts whose health this worker checks for the process.
     pub(crate) checks: health_check::Checks,
     pub(crate) peers: Peers,
-    pub(crate) stirred: rest::Stirred,
-    pub(crate) budget: memory::Budget,
+    pub(crate) stirred: Stirred,
+    pub(crate) budget: Budget,
     /// The second, and the date it makes.
     pub(crate) date: (u64, [u8; 29]),
     pub(crate) draining: bool,
@@ -162,7 +158,7 @@ impl Worker {
             listening: Slab::new(),
             exchanges: Exchanges::new(now),
             random: Random::from_seed(seed),
-            buffer: vec![0; turn::READ_BUFFER],
+            buffer: vec![0; READ_BUFFER],
             out: Vec::with_capacity(4096),
             response: HeadStorage::new(),
             response_edits: Edits::new(),
@@ -172,7 +168,7 @@ impl Worker {
             to_flush: vec![],
             again: VecDeque::new(),
             continued: vec![],
-            deal: accept::Deal::new(shared.workers.len()),
+            deal: Deal::new(shared.workers.len()),
             accept_more: vec![],
             accept_pause: None,
             expired: vec![],
@@ -181,8 +177,8 @@ impl Worker {
             calls: call::Calls::default(),
             checks: health_check::Checks::default(),
             peers: Peers::default(),
-            stirred: rest::Stirred::default(),
-            budget: memory::Budget::new(shared.memory_budget),
+            stirred: Stirred::default(),
+            budget: Budget::new(shared.memory_budget),
             date: (0, wire::text::http_date(0)),
             draining: false,
             stopping: false,
@@ -192,7 +188,7 @@ impl Worker {
     }
 
     /// The owner of a downstream connection, if it is one.
-    pub(crate) fn downstream(&mut self, key: Key) -> Option<&mut connection::Downstream> {
+    pub(crate) fn downstream(&mut self, key: Key) -> Option<&mut Downstream> {
         match self.conns.get_mut(key) {
             Some(Conn::Downstream(down)) => Some(down),
             _ => None,
@@ -200,11 +196,11 @@ impl Worker {
     }
 
     /// The client whose connection it is, whichever HTTP it speaks.
-    pub(crate) fn client(&mut self, key: Key) -> Option<&mut connection::Client> {
+    pub(crate) fn client(&mut self, key: Key) -> Option<&mut Client> {
         self.conns.get_mut(key)?.client_mut()
     }
 
-    pub(crate) fn upstream(&mut self, key: Key) -> Option<&mut connection::Upstream> {
+    pub(crate) fn upstream(&mut self, key: Key) -> Option<&mut Upstream> {
         match self.conns.get_mut(key) {
             Some(Conn::Upstream(up)) => Some(up),
             _ => None,

@@ -1,31 +1,7 @@
 //! What a worker gives back when a burst is over and nothing is to do.
 
 use crate::worker::Worker;
-
-/// Memory freed since it was last given back to the system, from which giving back is worth a look through the heap.
-const MUCH: usize = 1024 * 1024;
-
-/// What a connection of a client takes and leaves, roughly.
-const CONNECTION: usize = 1024;
-
-/// Bytes that were freed, or whose place was moved as a table grew, since memory was last given back to the system.
-#[derive(Default)]
-pub struct Stirred(usize);
-
-impl Stirred {
-    pub fn freed(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_add(bytes);
-    }
-
-    /// A client came or went.
-    pub fn connection(&mut self) {
-        self.freed(CONNECTION);
-    }
-
-    fn is_much(&self) -> bool {
-        self.0 >= MUCH
-    }
-}
+use crate::worker::budget::Stirred;
 
 impl Worker {
     /// More is kept than a worker needs that has nothing to do: somebody has to wake up to give it back.

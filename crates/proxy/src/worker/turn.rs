@@ -7,10 +7,8 @@ use std::time::Duration;
 use crate::net::network::Event;
 use crate::net::sockets::{Key, Writable};
 use crate::worker::connection::Conn;
-use crate::worker::{FIRST_LISTENER, WAKER, Worker};
+use crate::worker::{FIRST_LISTENER, READ_BUFFER, WAKER, Worker};
 
-/// Read at once. Big enough that a 64 KiB body takes one call; the pages nobody needs are never touched.
-pub(crate) const READ_BUFFER: usize = 128 * 1024;
 /// The same of an HTTP/2 connection, which may hold hundreds of requests.
 const SHARED_READ: usize = 64 * 1024;
 /// Bytes read of one connection, whatever it speaks, before others get their turn.
