@@ -13,11 +13,11 @@ use wire::h1::write_request;
 use wire::{BodyFraming, HeaderId};
 
 use crate::call::{CallEnd, CallRequest, CallTo};
-use crate::client::side::ClientSide;
 use crate::exchange::Exchange;
-use crate::exchange::forward::frame_chunk;
+use crate::exchange::framing::frame_chunk;
+use crate::exchange::sides::ClientSide;
 use crate::request::head::ip_text;
-use crate::request::route::Routed;
+use crate::request::routed::Routed;
 use crate::worker::Worker;
 
 /// Copies under way in a worker. Each may hold a connection, which the originals need too.

@@ -16,9 +16,9 @@ use model::cluster::UpstreamProtocol;
 use model::route::Priority;
 
 use crate::call::health_check::CheckId;
-use crate::client::side::ClientSide;
+use crate::exchange::sides::ClientSide;
 use crate::exchange::{Deadline, Ending, Exchange, ExchangeId, Progress};
-use crate::request::route::Routed;
+use crate::request::routed::Routed;
 use crate::upstream::breaker::Limited;
 use crate::upstream::host::HostRef;
 use crate::worker::Worker;

@@ -4,7 +4,7 @@ use model::http_connection::Codec;
 use wire::h1::{BodyFraming, BodyReader, Limits, PartialHead, parse_request};
 use wire::h2::PREFACE;
 
-use crate::client::side::ClientSide;
+use crate::exchange::sides::ClientSide;
 use crate::exchange::{Ending, Exchange, Progress, Tunnel};
 use crate::net::sockets::Key;
 use crate::worker::Worker;

@@ -7,8 +7,8 @@ use wire::h1::Version;
 use wire::h2::{Connection, ConnectionError, ErrorCode, Event, Scratch, Stream, hop};
 use wire::text::list_has;
 
-use crate::client::side::ClientSide;
 use crate::clock::Time;
+use crate::exchange::sides::ClientSide;
 use crate::exchange::{Ending, Exchange, ExchangeId, Phase, Progress, Tunnel};
 use crate::http2::{READ_AGAIN_MARK, UNREAD_MARK};
 use crate::net::sockets::Key;

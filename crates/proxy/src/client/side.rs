@@ -1,41 +1,14 @@
-//! The client's side of an exchange, and the verbs in which its protocols differ.
+//! The verbs of an exchange towards its client, in which the client's protocols differ.
 
 use wire::h1::{ResponseTo, Version, write_response};
 use wire::h2::hop::shape_response;
-use wire::h2::{ErrorCode, SendError, Stream, Trailers};
+use wire::h2::{ErrorCode, SendError, Trailers};
 
-use crate::exchange::forward::frame_chunk;
+use crate::exchange::framing::frame_chunk;
+use crate::exchange::sides::ClientSide;
 use crate::exchange::{Exchange, Framing};
-use crate::net::sockets::Key;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;
-
-/// Who asked, and on what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum ClientSide {
-    /// A call of our own has no client: its answer is written to nobody.
-    #[default]
-    Nobody,
-    /// The only exchange of an HTTP/1 connection at this moment.
-    H1(Key),
-    /// A stream of an HTTP/2 connection.
-    H2(Key, Stream),
-}
-
-impl ClientSide {
-    /// The client's connection; of nobody, a key that finds nothing.
-    pub fn key(self) -> Key {
-        match self {
-            ClientSide::Nobody => Key::NOBODY,
-            ClientSide::H1(key) | ClientSide::H2(key, _) => key,
-        }
-    }
-
-    /// Bodies of this side come and go without framing in their text: the codec frames them.
-    pub fn is_h2(self) -> bool {
-        matches!(self, ClientSide::H2(..))
-    }
-}
 
 impl Worker {
     /// Writes a head to the client, interim or final (it lies in `self.response`, over `bytes`, with its edits in

@@ -11,7 +11,7 @@ use wire::{Reject, websocket};
 
 use crate::exchange::{Exchange, ExchangeId};
 use crate::net::sockets::Key;
-use crate::response::local_reply::Reset;
+use crate::response::reply::Reset;
 use crate::worker::Worker;
 use crate::worker::connection::UpstreamH2;
 

@@ -1,8 +1,8 @@
 //! The exchanges of a worker.
 
-use crate::client::side::ClientSide;
 use crate::clock::Time;
 use crate::exchange::Exchange;
+use crate::exchange::sides::ClientSide;
 use crate::exchange_id::ExchangeId;
 use crate::net::timers::Wheel;
 use crate::table::Table;

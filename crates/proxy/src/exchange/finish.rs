@@ -9,10 +9,9 @@ use telemetry::Flags;
 use telemetry::access_log::{Address, AddressField, LogSource, NumberField, TextField};
 use telemetry::istio::{Reporter, Request, SeriesKey};
 
-use crate::client::side::ClientSide;
 use crate::clock::{Clock, Time};
+use crate::exchange::sides::{ClientSide, HostSide};
 use crate::exchange::{Counted, Ending, Exchange, ExchangeId, Progress};
-use crate::host::side::HostSide;
 use crate::net::layer::Identity;
 use crate::net::sockets::Key;
 use crate::request::chain::HttpChain;

@@ -3,12 +3,10 @@
 //! A body comes as its sender frames it (HTTP/1), or without framing (HTTP/2), and is framed anew only where the
 //! receiver frames otherwise.
 
-use wire::h1::{LAST_CHUNK, push_chunk_header};
-
-use crate::client::side::ClientSide;
+use crate::exchange::sides::ClientSide;
 use crate::exchange::{Exchange, ExchangeId, Phase};
 use crate::net::sockets::{HIGH_WATER, Key};
-use crate::request::route::Routed;
+use crate::request::routed::Routed;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;
 
@@ -133,20 +131,5 @@ impl Worker {
             Some(Conn::DownstreamH2(_) | Conn::UpstreamH2(_)) => self.flush(key),
             _ => {}
         }
-    }
-}
-
-/// Payload as a chunk; at the end, the last chunk and what trailers there are.
-pub(crate) fn frame_chunk(payload: &[u8], trailers: &[u8], end: bool, out: &mut Vec<u8>) {
-    if !payload.is_empty() {
-        push_chunk_header(out, payload.len() as u64);
-        out.extend_from_slice(payload);
-        out.extend_from_slice(b"\r\n");
-    }
-    if end && trailers.is_empty() {
-        out.extend_from_slice(LAST_CHUNK);
-    } else if end {
-        out.extend_from_slice(b"0\r\n");
-        out.extend_from_slice(trailers);
     }
 }

@@ -1,9 +1,11 @@
-//! One request and its response. What its two sides speak stands in [`ClientSide`] and [`HostSide`], with the verbs that
-//! differ; all else is the same for every protocol.
+//! One request and its response. What its two sides speak stands in [`ClientSide`] and [`HostSide`]; all else is the same
+//! for every protocol.
 
 pub mod all;
 pub mod finish;
 pub mod forward;
+pub mod framing;
+pub mod sides;
 pub mod state;
 pub mod timeout;
 
@@ -16,16 +18,15 @@ use telemetry::Flags;
 use wire::h1::{BodyReader, Edits, HeadStorage, Scheme, Version};
 use wire::{BodyFraming, HeaderId};
 
-use crate::client::side::ClientSide;
 use crate::clock::Time;
-use crate::host::side::HostSide;
 use crate::net::timers::Timer;
 use crate::upstream::breaker::Taken;
 use crate::upstream::counted::{PendingSlot, RequestAtHost, RequestSlot};
 
-pub use crate::exchange::all::Exchanges;
+pub use crate::exchange::framing::Framing;
+use crate::exchange::sides::{ClientSide, HostSide};
 use crate::exchange::state::clear;
-pub use crate::exchange::state::{Bound, Deadline, Ending, Framing, Path, Phase, Progress, Tunnel};
+pub use crate::exchange::state::{Bound, Deadline, Ending, Path, Phase, Progress, Tunnel};
 pub use crate::exchange_id::ExchangeId;
 use crate::upstream::cluster::ClusterState;
 use crate::upstream::host::HostRef;
@@ -89,7 +90,7 @@ pub struct RequestState {
     pub forwarded_proto: model::view::ForwardedProto,
     /// Came over the edge of the mesh.
     pub edge: bool,
-    pub obeyed: crate::request::head::Obeyed,
+    pub obeyed: crate::exchange::state::Obeyed,
     pub id: Option<[u8; 36]>,
     /// Body bytes, framing left out.
     pub received: u64,
@@ -110,7 +111,7 @@ pub struct RequestState {
 /// Where the request goes, and how often it was tried.
 #[derive(Default)]
 pub struct Target {
-    pub route: Option<crate::request::route::Routed>,
+    pub route: Option<crate::request::routed::Routed>,
     pub host: Option<HostRef>,
     /// The Host header becomes the picked host's name.
     pub auto_host: bool,
@@ -148,7 +149,7 @@ pub struct Times {
     pub per_try_idle_timeout: Option<Duration>,
     /// When a wait (back-off, injected delay) is over.
     pub wake: Deadline,
-    /// Its place in the wheel of [`Exchanges`].
+    /// Its place in the wheel of [`crate::exchange::all::Exchanges`].
     pub timer: Timer,
 }
 

@@ -42,6 +42,15 @@ impl Progress {
     }
 }
 
+/// What a trusted client asks of the router by `x-envoy-*` headers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Obeyed {
+    pub timeout_millis: Option<u64>,
+    pub per_try_timeout_millis: Option<u64>,
+    pub max_retries: Option<u32>,
+    pub timeout_alt_response: bool,
+}
+
 /// Whether the two connections (or streams of them) become one byte pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Tunnel {
@@ -195,18 +204,6 @@ impl Deadline {
     pub fn passed(self, now: Time) -> bool {
         self.0 <= now
     }
-}
-
-/// How the response's body is written to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Framing {
-    /// As it comes.
-    #[default]
-    Same,
-    /// It comes without an announced end; chunks are put around it.
-    Chunk,
-    /// It comes in chunks and the client does not know chunks, or frames by itself.
-    Unchunk,
 }
 
 /// Memory a spare exchange may keep in one buffer.

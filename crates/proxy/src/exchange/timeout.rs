@@ -5,11 +5,11 @@ use std::time::Duration;
 use model::retry::Outcome;
 use telemetry::Flags;
 
-use crate::client::side::ClientSide;
 use crate::clock::Time;
+use crate::exchange::sides::ClientSide;
 use crate::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use crate::net::sockets::Key;
-use crate::response::local_reply::{Reply, Reset};
+use crate::response::reply::{Reply, Reset};
 use crate::upstream::outlier::Fared;
 use crate::worker::Worker;
 use crate::worker::connection::{Conn, Reading};

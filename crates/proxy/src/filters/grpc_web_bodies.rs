@@ -13,10 +13,10 @@ use wire::grpc::{Base64Decoder, Base64Encoder, FrameCounter, Status, WebKind, is
 use wire::h1::{BodyReader, Head, HeadStorage, Version};
 use wire::{BodyFraming, HeaderId};
 
-use crate::exchange::forward::frame_chunk;
+use crate::exchange::framing::frame_chunk;
 use crate::exchange::{Exchange, ExchangeId, Framing};
 use crate::request::chain::HttpChain;
-use crate::response::local_reply::Reply;
+use crate::response::reply::Reply;
 use crate::worker::Worker;
 use telemetry::Flags;
 

@@ -21,7 +21,7 @@ use wire::HeaderId;
 
 use crate::clock::Time;
 use crate::exchange::{Deadline, Exchange, ExchangeId, Phase};
-use crate::response::local_reply::Reply;
+use crate::response::reply::Reply;
 use crate::worker::Worker;
 
 /// What the filters of one request remember of it.
@@ -82,7 +82,7 @@ impl Worker {
         }
         // Held apart from the exchange, which filters change.
         let (snapshot, place) = (routed.snapshot().clone(), routed.place());
-        let table = crate::request::route::table(&http, &snapshot);
+        let table = crate::request::routed::table(&http, &snapshot);
         let route = table.and_then(|table| table.resolve(place)).map(|(_, route)| route);
         let mut body = Cow::Borrowed(body);
         while let Some(filter) = http.filters.get(usize::from(exchange.filter_at)) {

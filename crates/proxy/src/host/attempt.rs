@@ -12,9 +12,10 @@ use telemetry::Flags;
 use wire::h1::Version;
 
 use crate::exchange::{Exchange, ExchangeId, Phase};
+use crate::net::failure::failure_text;
 use crate::net::sockets::{Key, high_water};
-use crate::request::route::Routed;
-use crate::response::local_reply::{Reply, Reset};
+use crate::request::routed::Routed;
+use crate::response::reply::{Reply, Reset};
 use crate::upstream::breaker::{Limited, Taken};
 use crate::upstream::cluster::{ClusterState, NoHost};
 use crate::upstream::cluster_core::ClusterConfig;
@@ -380,18 +381,4 @@ fn speaks(host: &HostRef, exchange: &Exchange) -> Speaks {
         UpstreamProtocol::Auto => return Speaks::Either,
     };
     if http2 { Speaks::Http2 } else { Speaks::Http1 }
-}
-
-/// An error in the words of the system, as Envoy prints them.
-pub fn failure_text(kind: io::ErrorKind, error: Option<&io::Error>) -> String {
-    let text = match kind {
-        io::ErrorKind::ConnectionRefused => "Connection refused",
-        io::ErrorKind::ConnectionReset => "Connection reset by peer",
-        io::ErrorKind::HostUnreachable => "No route to host",
-        io::ErrorKind::NetworkUnreachable => "Network is unreachable",
-        io::ErrorKind::TimedOut => "Connection timed out",
-        io::ErrorKind::AddrNotAvailable => "Cannot assign requested address",
-        _ => return error.map_or_else(|| kind.to_string(), io::Error::to_string),
-    };
-    text.to_owned()
 }

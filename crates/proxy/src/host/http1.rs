@@ -5,8 +5,8 @@ use std::io;
 use wire::Reject;
 use wire::h1::{PartialHead, ResponseTo};
 
+use crate::exchange::sides::HostSide;
 use crate::exchange::{ExchangeId, Phase};
-use crate::host::side::HostSide;
 use crate::net::sockets::Key;
 use crate::response::body::Passed;
 use crate::response::head::Judged;

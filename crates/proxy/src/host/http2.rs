@@ -9,11 +9,11 @@ use wire::h1::ResponseTo;
 use wire::h2::{By, Connection, ConnectionError, ErrorCode, Event, Scratch, Stream, hop};
 
 use crate::clock::Time;
+use crate::exchange::sides::HostSide;
 use crate::exchange::{ExchangeId, Phase};
-use crate::host::side::HostSide;
 use crate::net::sockets::Key;
 use crate::response::head::Judged;
-use crate::response::local_reply::Reset;
+use crate::response::reply::Reset;
 use crate::response::retry::Unprocessed;
 use crate::upstream::cluster_core::ClusterConfig;
 use crate::upstream::counted::ConnectionSlot;

@@ -4,12 +4,11 @@ use model::retry::Outcome;
 use wire::HeaderId;
 use wire::h1::Version;
 
-use crate::client::side::ClientSide;
+use crate::exchange::sides::{ClientSide, HostSide};
 use crate::exchange::{Deadline, Exchange, ExchangeId, Phase};
-use crate::host::side::HostSide;
 use crate::net::sockets::Key;
 use crate::request::edits::set_host;
-use crate::response::local_reply::Reset;
+use crate::response::reply::Reset;
 use crate::upstream::counted::RequestAtHost;
 use crate::upstream::host::{HostRef, bump};
 use crate::worker::Worker;

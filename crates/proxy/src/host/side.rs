@@ -1,55 +1,16 @@
-//! The host's side of an exchange, and the verbs in which its protocols differ.
+//! The verbs of an exchange towards its host, in which the host's protocols differ.
 
 use wire::h1::{BodyReader, write_request};
 use wire::h2::hop::shape_request;
 use wire::h2::{Connection, Stream, Trailers};
 use wire::{BodyFraming, HeaderId};
 
-use crate::exchange::forward::frame_chunk;
+use crate::exchange::framing::frame_chunk;
+use crate::exchange::sides::HostSide;
 use crate::exchange::{Exchange, ExchangeId, Phase};
 use crate::net::sockets::Key;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;
-
-/// What carries the current attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum HostSide {
-    /// Nothing: no attempt is under way, or it waits for a connection.
-    #[default]
-    None,
-    /// An HTTP/1 connection, all of it.
-    H1(Key),
-    /// An HTTP/2 connection on which its stream is not open yet: its host has not said whether it takes upgrades.
-    Unopened(Key),
-    /// A stream of an HTTP/2 connection.
-    H2(Key, Stream),
-    /// A connection without any HTTP, for a CONNECT that ends here.
-    Raw(Key),
-}
-
-impl HostSide {
-    pub fn key(self) -> Option<Key> {
-        match self {
-            HostSide::None => None,
-            HostSide::H1(key) | HostSide::Unopened(key) | HostSide::H2(key, _) | HostSide::Raw(key) => {
-                Some(key)
-            }
-        }
-    }
-
-    /// The connection, if no other exchange shares it.
-    pub fn own(self) -> Option<Key> {
-        match self {
-            HostSide::H1(key) | HostSide::Raw(key) => Some(key),
-            HostSide::None | HostSide::Unopened(_) | HostSide::H2(..) => None,
-        }
-    }
-
-    /// On a stream: bodies come and go without framing in their text.
-    pub fn is_h2(self) -> bool {
-        matches!(self, HostSide::H2(..))
-    }
-}
 
 impl Worker {
     /// Sends the head of the request, and `body`, which has come and is not kept. False: the connection does not take it.

@@ -11,7 +11,7 @@ use model::route::Priority;
 
 use crate::exchange::{Exchange, ExchangeId, Phase};
 use crate::net::sockets::Key;
-use crate::response::local_reply::Reset;
+use crate::response::reply::Reset;
 use crate::upstream::breaker::Taken;
 use crate::upstream::cluster_core::ClusterConfig;
 use crate::upstream::host::{HostRef, bump};

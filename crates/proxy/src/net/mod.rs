@@ -2,6 +2,7 @@
 //! Knows no protocol.
 
 mod acknowledged;
+pub mod failure;
 mod handshake;
 pub mod kernel;
 pub mod layer;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::filter::{Filter, HttpFilter, PeerMetadata};
-use model::http_connection::{HttpConnection, Underscores};
+use model::http_connection::{EscapedSlashes, HttpConnection, PathNormalization, Underscores};
 use model::listener::Direction;
 use model::network::{NetworkAction, TcpProxy};
 use telemetry::envoy::{EnvoyStats, HttpStats, ListenerStats, TcpStats};
 use telemetry::istio::Reporter;
+use wire::path::{Fragment, Normalization};
 
 use crate::options::Shared;
 use crate::telemetry_sink::{Log, Telemetry};
@@ -160,7 +161,7 @@ impl Chains {
             number: self.next,
             h2: Arc::new(h2),
             limits,
-            path_mode: crate::request::head::path_options(&settings.path, self.shared.fragment),
+            path_mode: path_options(&settings.path, self.shared.fragment),
             logs: settings.access_logs.iter().map(|log| telemetry.log(log)).collect(),
             stats: self.envoy.http(&settings.stat_prefix),
             listener: stats,
@@ -225,5 +226,20 @@ impl HttpChain {
         shard.shift(self.stats.downstream_cx_active, -1);
         shard.inc(self.listener.downstream_cx_destroy);
         shard.shift(self.listener.downstream_cx_active, -1);
+    }
+}
+
+/// The model's setting in the codec's words.
+fn path_options(path: &PathNormalization, fragment: Fragment) -> Normalization {
+    Normalization {
+        fragment,
+        normalize: path.normalize,
+        merge_slashes: path.merge_slashes,
+        escaped_slashes: match path.escaped_slashes {
+            EscapedSlashes::Keep => wire::path::EscapedSlashes::Keep,
+            EscapedSlashes::Reject => wire::path::EscapedSlashes::Reject,
+            EscapedSlashes::UnescapeAndRedirect => wire::path::EscapedSlashes::UnescapeAndRedirect,
+            EscapedSlashes::UnescapeAndForward => wire::path::EscapedSlashes::UnescapeAndForward,
+        },
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use telemetry::istio::Peer;
 
 use crate::net::layer::Identity;
-use crate::request::route::Routed;
+use crate::request::routed::Routed;
 use crate::upstream::host::HostRef;
 
 /// Who a series of metrics is about.

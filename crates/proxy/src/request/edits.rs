@@ -9,7 +9,7 @@ use wire::HeaderId;
 
 use crate::exchange::Exchange;
 use crate::net::sockets::Key;
-use crate::request::route::{Routed, table};
+use crate::request::routed::{Routed, table};
 use crate::request::view::TemplateValues;
 use crate::worker::Worker;
 use crate::worker::connection::Origin;

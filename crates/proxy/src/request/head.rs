@@ -3,18 +3,19 @@
 
 use std::net::IpAddr;
 
-use model::http_connection::{EscapedSlashes, Forwarded, PathNormalization, StripPort};
+use model::http_connection::{Forwarded, StripPort};
 use model::view::ForwardedProto;
 use wire::h1::{Edits, Head, RequestHead, Scheme};
-use wire::path::{Fragment, Normalization, canonicalize};
+use wire::path::canonicalize;
 use wire::{HeaderId, Reject};
 
 use crate::client::certificate;
-use crate::client::side::ClientSide;
 use crate::exchange::Exchange;
+use crate::exchange::sides::ClientSide;
+use crate::exchange::state::Obeyed;
 use crate::net::sockets::Key;
 use crate::request::chain::HttpChain;
-use crate::response::local_reply::Reply;
+use crate::response::reply::Reply;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;
 use telemetry::Flags;
@@ -297,15 +298,6 @@ fn client_address(forwarded: &Forwarded, head: &Head<'_>, remote: IpAddr) -> (Ip
     }
 }
 
-/// What a trusted client asks of the router by `x-envoy-*` headers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Obeyed {
-    pub timeout_millis: Option<u64>,
-    pub per_try_timeout_millis: Option<u64>,
-    pub max_retries: Option<u32>,
-    pub timeout_alt_response: bool,
-}
-
 impl Obeyed {
     fn read(exchange: &Exchange) -> Obeyed {
         let head = exchange.head_view();
@@ -333,19 +325,4 @@ pub fn ip_text(ip: IpAddr, text: &mut [u8; 46]) -> &[u8] {
     let _ = write!(rest, "{ip}");
     let length = 46 - rest.len();
     text.get(..length).unwrap_or_default()
-}
-
-/// The model's setting in the codec's words.
-pub fn path_options(path: &PathNormalization, fragment: Fragment) -> Normalization {
-    Normalization {
-        fragment,
-        normalize: path.normalize,
-        merge_slashes: path.merge_slashes,
-        escaped_slashes: match path.escaped_slashes {
-            EscapedSlashes::Keep => wire::path::EscapedSlashes::Keep,
-            EscapedSlashes::Reject => wire::path::EscapedSlashes::Reject,
-            EscapedSlashes::UnescapeAndRedirect => wire::path::EscapedSlashes::UnescapeAndRedirect,
-            EscapedSlashes::UnescapeAndForward => wire::path::EscapedSlashes::UnescapeAndForward,
-        },
-    }
 }

@@ -7,7 +7,7 @@ use wire::grpc::{parse_timeout, push_timeout};
 
 use crate::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use crate::request::chain::HttpChain;
-use crate::request::route::Routed;
+use crate::request::routed::Routed;
 use crate::worker::Worker;
 
 impl Worker {

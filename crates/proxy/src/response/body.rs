@@ -3,7 +3,7 @@
 use wire::Reject;
 use wire::h1::BodyReader;
 
-use crate::exchange::forward::frame_chunk;
+use crate::exchange::framing::frame_chunk;
 use crate::exchange::{Exchange, Framing};
 use crate::net::sockets::Key;
 use crate::worker::Worker;

@@ -2,10 +2,10 @@
 
 use telemetry::Flags;
 
+use crate::exchange::sides::HostSide;
 use crate::exchange::{Ending, Exchange, ExchangeId};
-use crate::host::side::HostSide;
 use crate::net::sockets::Key;
-use crate::response::local_reply::{Reply, Reset};
+use crate::response::reply::{Reply, Reset};
 use crate::upstream::outlier::Fared;
 use crate::worker::Worker;
 use crate::worker::connection::Reading;

@@ -6,12 +6,12 @@ use wire::HeaderId;
 use wire::h1::{BodyFraming, BodyReader, Edits, ResponseHead, Version};
 use wire::text::http_date;
 
-use crate::client::side::ClientSide;
 use crate::clock::Time;
+use crate::exchange::sides::ClientSide;
 use crate::exchange::{Deadline, Exchange, ExchangeId, Framing, Phase};
 use crate::filters::{Edit, filters_out};
 use crate::request::edits::apply_set;
-use crate::request::route::Routed;
+use crate::request::routed::Routed;
 use crate::request::view::TemplateValues;
 use crate::worker::Worker;
 use crate::worker::connection::{Client, Conn, Origin, Reading};

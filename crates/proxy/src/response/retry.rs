@@ -10,8 +10,8 @@ use wire::HeaderId;
 
 use crate::exchange::{Deadline, Exchange, ExchangeId, Phase};
 use crate::net::sockets::Key;
-use crate::request::route::Routed;
-use crate::response::local_reply::{Reply, Reset};
+use crate::request::routed::Routed;
+use crate::response::reply::{Reply, Reset};
 use crate::upstream::breaker::Limited;
 use crate::upstream::host::bump;
 use crate::upstream::outlier::Fared;

@@ -14,7 +14,7 @@ use telemetry::Flags;
 use telemetry::istio::TcpSeries;
 
 use crate::clock::Time;
-use crate::host::attempt::failure_text;
+use crate::net::failure::failure_text;
 use crate::net::sockets::{Key, high_water};
 use crate::request::chain::TcpChain;
 use crate::tcp::report::TcpLog;

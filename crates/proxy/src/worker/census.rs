@@ -1,9 +1,8 @@
 //! What a worker holds, counted anew, and whether all that names one another agrees: for tests that hold it to its bounds.
 
-use crate::client::side::ClientSide;
 use crate::clock::Time;
+use crate::exchange::sides::{ClientSide, HostSide};
 use crate::exchange::{Exchange, ExchangeId, Phase};
-use crate::host::side::HostSide;
 use crate::net::sockets::Key;
 use crate::upstream::host::HostPool;
 use crate::worker::Worker;
