@@ -179,8 +179,8 @@ async fn answer(inner: &Arc<Inner>, request: Request<Incoming>) -> Response<Full
     }
 }
 
-/// Whether a request is meant for the admin server: it has one Host, which is an address or `localhost`, and so is the
-/// authority of its target if that has one.
+/// Whether a request is meant for the admin server: it has one Host, which is an address or a name without a dot, and so is
+/// the authority of its target if that has one.
 fn from_here<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
@@ -191,12 +191,15 @@ fn from_here<B>(request: &Request<B>) -> bool {
     host.is_some_and(is_here) && target.is_none_or(is_here)
 }
 
-/// Whether an authority is an address or `localhost`, with or without a port.
+/// Whether an authority is an address or a name without a dot (`localhost`, the name of a machine or of a container), with
+/// or without a port. No page of the internet can have such a name pointed here.
 fn is_here(authority: &str) -> bool {
     let port = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = port.map_or(authority, |(name, _)| name);
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
+    let local =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    local || address.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn page(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
@@ -216,12 +219,14 @@ mod tests {
     /// A page in a browser, by a name of its own that was made to point here, must not command the proxy.
     #[test]
     fn a_request_is_for_here_only_by_an_address_of_here() {
-        let rows: [(&str, &[&str], bool); 16] = [
+        let rows: [(&str, &[&str], bool); 18] = [
             ("/stats", &["127.0.0.1:15000"], true),
             ("/stats", &["localhost"], true),
             ("/stats", &["LOCALHOST:15000"], true),
             ("/stats", &["[::1]:15000"], true),
             ("/stats", &["10.0.0.7"], true),
+            ("/stats", &["my-pod:15000"], true),
+            ("/stats", &["evil."], false),
             ("/stats", &[], false),
             ("/stats", &[""], false),
             ("/stats", &["evil.test"], false),
