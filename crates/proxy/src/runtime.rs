@@ -103,9 +103,10 @@ impl Runtime {
             mailboxes.push(Mailbox { queue, waker: Arc::new(waker) });
             loops.push((poll, Kernel::new(registry), commands));
         }
-        // Half of the descriptors are left to connections to hosts and to all else, as Envoy's edge guide has it.
-        let max_sockets = usize::try_from(files / 2).unwrap_or(usize::MAX) / options.workers.max(1);
-        let mut shared = Shared::new(&options, mailboxes.clone(), max_sockets, seed());
+        // The rest of the descriptors is left to connections to hosts, of which idle clients and those of HTTP/2 need none
+        // or few, and to all else.
+        let max_clients = usize::try_from(files / 8 * 5).unwrap_or(usize::MAX);
+        let mut shared = Shared::new(&options, mailboxes.clone(), max_clients, seed());
         shared.local_address = shared.local_address.or_else(local_address);
         let shared = Arc::new(shared);
         shared

@@ -12,13 +12,13 @@ use crate::subject::{Subject, bootstrap};
 /// Descriptors that this process and the program need besides.
 const OTHERS: u64 = 400;
 
-/// As many clients as the limits allow, each of which has been answered once. Half of the program's descriptors are for
-/// clients.
+/// As many clients as the limits allow, each of which has been answered once.
 fn clients(subject: &Subject, wanted: u64) -> Vec<frames::Peer> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    let affordable = wanted.min(hard.saturating_sub(OTHERS)).min(hard / 2);
+    // Of the program's descriptors five eighths are for clients.
+    let affordable = wanted.min(hard.saturating_sub(OTHERS)).min(hard / 8 * 5);
     if affordable < wanted {
         eprintln!("NOTE: {affordable} connections instead of {wanted}, for want of descriptors ({hard})");
     }

@@ -91,7 +91,14 @@ impl Worker {
     pub(crate) fn tell_load(&self) {
         if let Some(load) = self.shared.loads.get(self.index) {
             load.work.store(self.sockets.clients() + self.exchanges.active(), Relaxed);
+            load.clients.store(self.sockets.clients(), Relaxed);
         }
+    }
+
+    /// Clients' connections of all workers: those of others as of the end of their last turn.
+    fn all_clients(&self) -> usize {
+        let others = self.shared.loads.iter().enumerate().filter(|(worker, _)| *worker != self.index);
+        self.sockets.clients() + others.map(|(_, load)| load.clients.load(Relaxed)).sum::<usize>()
     }
 
     /// Out of descriptors, most likely: tried again soon, for the edge that told of this connection is gone.
@@ -126,7 +133,7 @@ impl Worker {
         };
         stream.set_nodelay();
         let stats = self.chains.listener(listener);
-        if self.sockets.clients() >= self.shared.max_sockets && !listener.ignore_global_connection_limit {
+        if self.all_clients() >= self.shared.max_clients && !listener.ignore_global_connection_limit {
             self.telemetry.shard.inc(stats.downstream_global_cx_overflow);
             return;
         }

@@ -72,6 +72,8 @@ impl Mailbox {
 pub struct Load {
     /// Clients' connections and exchanges.
     pub(crate) work: AtomicUsize,
+    /// Clients' connections.
+    pub(crate) clients: AtomicUsize,
     /// Connections that others accepted for it, and those of them it has taken over.
     pub(crate) given: AtomicUsize,
     pub(crate) received: AtomicUsize,
