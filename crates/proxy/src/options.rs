@@ -149,8 +149,10 @@ pub struct Shared {
     /// Bytes a worker may hold for slow readers and writers.
     pub memory_budget: usize,
     pub give_back: Option<fn()>,
-    /// Clients' connections a worker may hold before it takes no more.
-    pub max_sockets: usize,
+    /// Idle connections to hosts that any worker may use.
+    pub shelf: crate::upstream::shelf::Shelf,
+    /// Clients' connections all workers together may hold before they take no more.
+    pub max_clients: usize,
     /// Access-log lines that were dropped.
     pub dropped_lines: telemetry::Counter,
     /// How long turns of workers take.
@@ -196,7 +198,7 @@ impl Awaited {
 
 impl Shared {
     /// For workers that are told what to do by these mailboxes. All that they throw dice for follows from `seed`.
-    pub fn new(options: &ProxyOptions, workers: Vec<Mailbox>, max_sockets: usize, seed: u64) -> Shared {
+    pub fn new(options: &ProxyOptions, workers: Vec<Mailbox>, max_clients: usize, seed: u64) -> Shared {
         let registry = Registry::new(metrics::Limits::default());
         let envoy = EnvoyStats::new(&registry);
         let istio = IstioMetrics::new(&registry, options.principals);
@@ -234,7 +236,8 @@ impl Shared {
             workers,
             memory_budget: options.memory_budget.unwrap_or_else(own_budget),
             give_back: options.give_back,
-            max_sockets,
+            shelf: Default::default(),
+            max_clients,
             dropped_lines,
             turns,
             draining: Default::default(),

@@ -1,11 +1,14 @@
 //! What eight workers do with few connections. Counts, not times: the machine may have two cores.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::common::*;
 use crate::frames;
+use crate::program::until;
 use crate::subject::{Subject, Thread, bootstrap};
 
 const WORKERS: usize = 8;
@@ -60,4 +63,51 @@ fn few_long_http2_connections_do_not_share_a_worker_while_others_idle() {
             "{connections} HTTP/2 connections: {connections} workers of {WORKERS} at work, {times} times"
         );
     }
+}
+
+/// A host that is asked now and then is asked over the connection that is there, whichever worker made it.
+#[test]
+#[ignore = "end to end: run by ./test on the release build"]
+fn a_host_of_a_quiet_cluster_does_not_get_a_connection_from_every_worker() {
+    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, ever) = (open.clone(), most.clone());
+    let host = Host::start(move |connection| {
+        ever.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+        let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        while connection.request().is_some() && connection.say(ok) {}
+        now.fetch_sub(1, SeqCst);
+    });
+    let clusters = [cluster("up", &[host.address])];
+    let subject = Subject::ours(&bootstrap(&http_listener(http(to("up"))), &clusters), WORKERS);
+    let mut clients: Vec<Client> = (0..WORKERS).map(|_| subject.client()).collect();
+    let before = subject.threads();
+    const ROUNDS: usize = 3;
+    for _ in 0..ROUNDS {
+        for client in &mut clients {
+            assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").status, 200);
+            // A few requests a second are quiet.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    let (made, most) = (host.connections.load(SeqCst), most.load(SeqCst));
+    println!(
+        "{} requests by {} workers: {made} connections made to the host, {most} at once",
+        ROUNDS * WORKERS,
+        at_work(&subject, &before)
+    );
+    assert!(made <= 2 && most <= 2, "{most} connections at once, {made} made");
+    // It is one connection still, whoever has had it, and none is left behind by those who lent it.
+    until("one is counted", PATIENCE, || subject.stat("cluster.up.upstream_cx_active") == made as u64);
+    assert_eq!(subject.stat("cluster.up.upstream_cx_total"), made as u64);
+    assert_eq!(subject.stat("cluster.up.upstream_cx_destroy"), 0);
+    // As many at once as there are requests at once; each worker's own after that.
+    let all = || {
+        clients.iter_mut().for_each(|client| client.say("GET / HTTP/1.1\r\nhost: x\r\n\r\n"));
+        clients.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
+    };
+    (0..200).for_each({
+        let mut all = all;
+        move |_| all()
+    });
+    assert!(open.load(SeqCst) <= WORKERS, "{} connections", open.load(SeqCst));
 }

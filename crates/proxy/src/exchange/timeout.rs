@@ -269,8 +269,12 @@ impl Worker {
         if up.deadline > now {
             let deadline = up.deadline;
             self.sockets.set_deadline(key, deadline);
-            return;
+            return self.offer_upstream(key);
         }
+        if !self.take_back(key) {
+            return self.discard_upstream(key);
+        }
+        let Some(up) = self.upstream(key) else { return };
         let (connecting, exchange, host) = (up.connecting, up.exchange, up.host.clone());
         let stats = &host.cluster.stats;
         if connecting {

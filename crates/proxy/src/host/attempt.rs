@@ -126,7 +126,9 @@ impl Worker {
         let speaks = speaks(host, exchange);
         let kept = match speaks {
             _ if exchange.tunnel.ends_here() => None,
-            Speaks::Http1 => self.kept_connection(host),
+            Speaks::Http1 => self
+                .kept_connection(host)
+                .or_else(|| self.borrowed_connection(host, &target.config, target.limits().max_connections)),
             Speaks::Http2 => self.shared_connection(host, &target.config),
             Speaks::Either => {
                 self.shared_connection(host, &target.config).or_else(|| self.kept_connection(host))

@@ -14,6 +14,7 @@
 pub mod attempt;
 pub mod http1;
 pub mod http2;
+mod lend;
 mod pool;
 mod send_request;
 pub mod side;

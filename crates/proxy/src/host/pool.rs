@@ -32,8 +32,8 @@ impl Worker {
 
     /// Whether a kept connection may carry a request: its host has not closed it, as far as can be known, and is not about
     /// to.
-    fn is_fit(&mut self, key: Key, host: &HostRef) -> bool {
-        if !self.sockets.is_open(key) || self.sockets.hung_up(key) {
+    pub(crate) fn is_fit(&mut self, key: Key, host: &HostRef) -> bool {
+        if !self.take_back(key) || !self.sockets.is_open(key) || self.sockets.hung_up(key) {
             return false;
         }
         let Some(Conn::Upstream(up)) = self.conns.get(key) else { return false };
@@ -153,7 +153,7 @@ impl Worker {
             introduced: false,
             keep_alive: true,
             opened: self.now,
-            _slot: slot,
+            slot,
         };
         self.put(key, Conn::Upstream(Box::new(up)));
     }
@@ -189,7 +189,8 @@ impl Worker {
             up.deadline = deadline;
             up.reading = Reading::Head;
         }
-        self.sockets.set_deadline(key, deadline);
+        let offered = self.offers_at(&host);
+        self.sockets.set_deadline(key, deadline.min(offered));
         host.idle.borrow_mut().push(key);
     }
 
@@ -204,12 +205,16 @@ impl Worker {
     }
 
     fn take_upstream(&mut self, key: Key, linger: bool) {
+        let lent = !self.take_back(key);
         let Some(Conn::Upstream(up)) = self.conns.get_mut(key) else {
             self.sockets.close(key);
             return;
         };
         let host = up.host.clone();
         let busy = up.exchange.take().is_some();
+        if lent {
+            up.slot.lend();
+        }
         host.idle.borrow_mut().retain(|idle| *idle != key);
         if linger {
             self.linger(key);

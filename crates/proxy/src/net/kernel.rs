@@ -78,6 +78,12 @@ impl Network for Kernel {
         }
     }
 
+    fn forget(&self, stream: &Stream) {
+        if let Stream::Kernel(socket) = stream {
+            let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+        }
+    }
+
     fn watch_acceptor(&self, acceptor: &Acceptor, token: u64) -> io::Result<()> {
         match acceptor {
             Acceptor::Kernel(socket) => self.register(socket.as_raw_fd(), token, Interest::READABLE),

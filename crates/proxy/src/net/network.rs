@@ -67,6 +67,8 @@ pub trait Network {
     fn connect(&self, connect: &Connect<'_>) -> io::Result<(Stream, bool)>;
     /// From now on events with this token tell about the stream, until it is closed.
     fn watch(&self, stream: &Stream, token: u64) -> io::Result<()>;
+    /// Events tell no more about a stream of which another worker has, and watches, a descriptor ([`Stream::duplicate`]).
+    fn forget(&self, _stream: &Stream) {}
     fn watch_acceptor(&self, acceptor: &Acceptor, token: u64) -> io::Result<()>;
     fn forget_acceptor(&self, acceptor: &Acceptor);
 }
@@ -126,6 +128,14 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }
+        }
+    }
+
+    /// Another descriptor of the same stream; `None` where there are no descriptors, or no more.
+    pub fn duplicate(&self) -> Option<Stream> {
+        match self {
+            Stream::Kernel(socket) => socket.try_clone().ok().map(Stream::Kernel),
+            Stream::Given(_) => None,
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Flags {
     pub(super) closed: bool,
     /// Some of what was kept has been written, since somebody asked.
     pub(super) moved: bool,
+    /// Another worker may have taken it: it is not read.
+    pub(super) offered: bool,
 }
 
 #[derive(Default)]

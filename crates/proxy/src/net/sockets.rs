@@ -369,7 +369,7 @@ impl Sockets {
     pub fn may_read(&mut self, key: Key, hung_up: bool) -> bool {
         let Some(socket) = self.slots.get_mut(key) else { return false };
         socket.flags.hung_up |= hung_up;
-        if socket.flags.closed || socket.flags.broken || socket.flags.read_ended {
+        if socket.flags.closed || socket.flags.broken || socket.flags.read_ended || socket.flags.offered {
             return false;
         }
         if socket.flags.paused {
@@ -377,6 +377,38 @@ impl Sockets {
             return false;
         }
         true
+    }
+
+    /// Another descriptor of a stream on which all is quiet, for another worker to have. It is not read from now on, until
+    /// [`Sockets::not_offered`].
+    pub fn offer(&mut self, key: Key) -> Option<Stream> {
+        let socket = self.slots.get_mut(key)?;
+        let flags = socket.flags;
+        let waits = flags.paused || flags.readable || flags.queued || flags.connecting;
+        let over = flags.hung_up || flags.broken || flags.closed;
+        if waits || over || socket.outbox.is_some() || socket.layered.is_some() {
+            return None;
+        }
+        let stream = socket.stream.duplicate()?;
+        socket.flags.offered = true;
+        Some(stream)
+    }
+
+    pub fn is_offered(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|socket| socket.flags.offered)
+    }
+
+    pub fn not_offered(&mut self, key: Key) {
+        if let Some(socket) = self.slots.get_mut(key) {
+            socket.flags.offered = false;
+        }
+    }
+
+    /// What a stream had been sent by whoever had it before.
+    pub fn set_written(&mut self, key: Key, written: u64) {
+        if let Some(socket) = self.slots.get_mut(key) {
+            socket.written = written;
+        }
     }
 
     pub fn note_readable(&mut self, key: Key) {
@@ -495,7 +527,11 @@ impl Sockets {
         while let Some(key) = self.closing.pop() {
             if let Some(socket) = self.slots.remove(key) {
                 self.clients -= usize::from(socket.flags.client);
-                // Closing takes it out of epoll: no stream's descriptor is ever duplicated.
+                if socket.flags.offered {
+                    // It lives on with another descriptor, and epoll with it.
+                    self.network.forget(&socket.stream);
+                }
+                // Closing its only descriptor takes it out of epoll.
                 drop(socket);
                 freed(key);
             }

@@ -15,6 +15,8 @@ use crate::upstream::host::{HostPool, HostRef, bump};
 pub struct ConnectionSlot {
     pool: Rc<HostPool>,
     _slot: Taken,
+    /// The connection lives on, as another worker's.
+    lent: bool,
 }
 
 impl ConnectionSlot {
@@ -23,7 +25,12 @@ impl ConnectionSlot {
         let pool = host.pool.clone();
         bump(&pool.connections, 1);
         pool.cluster.shard.shift(pool.cluster.stats.upstream_cx_active, 1);
-        ConnectionSlot { pool, _slot: slot }
+        ConnectionSlot { pool, _slot: slot, lent: false }
+    }
+
+    /// Another worker counts the connection from now on, and its end.
+    pub fn lend(&mut self) {
+        self.lent = true;
     }
 }
 
@@ -32,7 +39,9 @@ impl Drop for ConnectionSlot {
         let HostPool { connections, cluster, .. } = &*self.pool;
         connections.set(connections.get().saturating_sub(1));
         cluster.shard.shift(cluster.stats.upstream_cx_active, -1);
-        cluster.shard.inc(cluster.stats.upstream_cx_destroy);
+        if !self.lent {
+            cluster.shard.inc(cluster.stats.upstream_cx_destroy);
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `cluster_core.rs` | a cluster's settings and counts, as its hosts and requests hold them |
 //! | `health.rs` | how hosts fare, over all workers |
 //! | `idle.rs` | how long a host keeps idle connections, as it was learned |
+//! | `shelf.rs` | idle connections that any worker may use |
 //! | `breaker.rs` | what may be under way at once, over all workers |
 //! | `dns.rs` | names resolved beside the workers |
 //! | `connect.rs` | sockets to hosts and to the application |
@@ -25,3 +26,4 @@ pub mod health;
 pub mod host;
 mod idle;
 pub mod outlier;
+pub mod shelf;

@@ -27,6 +27,7 @@ impl Worker {
                 // Clusters look at the resolver's version when they are used.
                 Command::Resolved => self.take_up_checks(),
                 Command::HealthChanged => self.close_failed_sessions(),
+                Command::Lent(key) => self.lent(key),
                 Command::Withdrawn(cluster, address) => self.check_withdrawn(&cluster, address),
                 Command::Drain => self.drain(),
                 Command::Report(answer) => {

@@ -302,7 +302,7 @@ pub struct Upstream {
     pub keep_alive: bool,
     pub opened: Time,
     /// What it counts for at its host and in its cluster.
-    pub _slot: crate::upstream::counted::ConnectionSlot,
+    pub slot: crate::upstream::counted::ConnectionSlot,
     /// Our metadata went out on it.
     pub introduced: bool,
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::Sender;
 
 use crate::net::network::{Acceptor, Stream, Wake};
+use crate::net::sockets::Key;
 use crate::upstream::host::HostReport;
 
 pub enum Command {
@@ -21,6 +22,8 @@ pub enum Command {
     Resolved,
     /// Hosts have become healthy or unhealthy by their checks.
     HealthChanged,
+    /// Another worker has taken this connection to a host, which was offered.
+    Lent(Key),
     /// The host of this address in this cluster has said that it takes no more requests.
     Withdrawn(Arc<str>, SocketAddr),
     /// Finish what is under way, take no keep-alive further.

@@ -116,13 +116,18 @@ impl Worker {
             self.sockets.over(key);
         }
         let handshaking = self.sockets.is_handshaking(key);
-        if (event.readable || event.hung_up || handshaking) && self.sockets.may_read(key, event.hung_up) {
+        if !(event.readable || event.hung_up || handshaking) {
+            return;
+        }
+        if self.sockets.may_read(key, event.hung_up) {
             // Handshakes are dear: those of one turn are counted, first come, first served.
             if handshaking || self.turn_is_used_up() {
                 self.read_later(key);
             } else {
                 self.readable(key);
             }
+        } else if self.sockets.is_offered(key) {
+            self.offered_event(key);
         }
     }
 
