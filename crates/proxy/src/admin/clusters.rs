@@ -9,7 +9,7 @@ use model::cluster::ClusterKind;
 use model::endpoints::HostAddress;
 use serde_json::json;
 
-use crate::admin::pages::pretty;
+use crate::admin::text::pretty;
 use crate::runtime::ProxyHandle;
 use crate::upstream::host::HostReport;
 

@@ -4,7 +4,10 @@
 
 mod clusters;
 mod config_dump;
+mod inner;
 mod pages;
+mod raw;
+mod text;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,8 +23,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
-pub use config_dump::{Raw, RawResource};
+pub use raw::{Raw, RawResource};
 
+use crate::admin::inner::Inner;
 use crate::peer::NodeIdentity;
 use crate::runtime::ProxyHandle;
 
@@ -38,17 +42,6 @@ pub enum AdminError {
 #[derive(Clone)]
 pub struct Admin {
     inner: Arc<Inner>,
-}
-
-pub(crate) struct Inner {
-    pub handle: ProxyHandle,
-    pub node: NodeIdentity,
-    pub raw: Mutex<Raw>,
-    pub ready: AtomicBool,
-    pub started: Instant,
-    quit: Notify,
-    sockets: Mutex<Vec<std::net::TcpListener>>,
-    address: Mutex<Option<SocketAddr>>,
 }
 
 impl Admin {

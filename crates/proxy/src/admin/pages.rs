@@ -7,7 +7,9 @@ use http::StatusCode;
 use serde_json::json;
 use telemetry::metrics;
 
-use crate::admin::{Inner, clusters, config_dump};
+use crate::admin::inner::Inner;
+use crate::admin::text::{has, parameter, pretty};
+use crate::admin::{clusters, config_dump};
 
 type Page = (StatusCode, &'static str, Bytes);
 
@@ -49,18 +51,6 @@ const HELP: &str = "\
 /stats             counters in Envoy's names (?usedonly, ?filter=TEXT, ?format=prometheus)
 /stats/prometheus  metrics
 ";
-
-/// Whether the query has `name=value` (or just `name`, for an empty value).
-pub fn has(query: &str, name: &str, value: &str) -> bool {
-    parameter(query, name).is_some_and(|found| found == value)
-}
-
-pub fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then_some(value)
-    })
-}
 
 fn prometheus(inner: &Inner, query: &str) -> Vec<u8> {
     let mut out = vec![];
@@ -121,8 +111,4 @@ fn server_info(inner: &Inner) -> String {
         "uptime_all_epochs": format!("{uptime}s"),
         "node": { "id": inner.node.id, "cluster": inner.node.cluster },
     }))
-}
-
-pub fn pretty(value: &serde_json::Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

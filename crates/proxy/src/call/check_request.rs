@@ -8,7 +8,7 @@ use model::health_check::{CheckResult, GrpcProbe, HttpProbe};
 use model::template::{Values, Variable};
 use wire::h1::{Edits, HeadStorage, Limits, parse_request, write_request};
 
-use crate::call::Answer;
+use crate::call::state::Answer;
 use crate::request::edits::apply_set;
 use crate::upstream::host::HostRef;
 

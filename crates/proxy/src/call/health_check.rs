@@ -5,87 +5,24 @@
 //! ([`crate::call`]) to a host of their own, so that neither their connections nor their counts mix with those of
 //! requests; TCP checks are in [`crate::call::tcp_check`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use model::cluster::ClusterKind;
-use model::health_check::{CheckResult, HealthCheck, Judgement, Probe, Transition};
+use model::health_check::{CheckResult, Judgement, Probe, Transition};
 
 use crate::call::check_request;
-use crate::call::tcp_check::TcpCheck;
-use crate::call::{Answer, CallEnd, CallRequest, CallTo};
-use crate::clock::Time;
+use crate::call::checks::{HostCheck, TcpCheck};
+use crate::call::state::{Answer, CallEnd, CallRequest, CallTo, CheckId};
 use crate::exchange::Exchange;
 use crate::upstream::cluster::ClusterState;
-use crate::upstream::cluster_core::ClusterConfig;
 use crate::upstream::health::HostHealth;
 use crate::upstream::host::HostRef;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;
 use crate::worker::mailbox::Command;
-
-/// The number of a checked host; never given to another.
-pub type CheckId = u64;
-
-/// The hosts this worker checks.
-#[derive(Default)]
-pub struct Checks {
-    hosts: BTreeMap<CheckId, HostCheck>,
-    by_address: HashMap<(Arc<str>, SocketAddr), CheckId>,
-    /// When each is asked next; one that is being asked has no time here.
-    due: BTreeSet<(Time, CheckId)>,
-    next: CheckId,
-}
-
-/// A host that is checked.
-pub struct HostCheck {
-    cluster: Rc<ClusterState>,
-    pub config: Rc<ClusterConfig>,
-    address: SocketAddr,
-    told: model::endpoints::HostCheck,
-    health: Arc<HostHealth>,
-    /// Where it is asked.
-    pub target: HostRef,
-    judgement: Judgement,
-    due: Option<Time>,
-    /// The process waits for its first check before it serves.
-    awaited: bool,
-    pub tcp: TcpCheck,
-}
-
-impl HostCheck {
-    pub fn check(&self) -> Option<&HealthCheck> {
-        self.config.health_check.as_ref()
-    }
-}
-
-impl Checks {
-    pub fn get(&mut self, id: CheckId) -> Option<&mut HostCheck> {
-        self.hosts.get_mut(&id)
-    }
-
-    pub fn next_due(&self) -> Option<Time> {
-        self.due.first().map(|(time, _)| *time)
-    }
-
-    fn schedule(&mut self, id: CheckId, at: Time) {
-        if let Some(host) = self.hosts.get_mut(&id) {
-            host.due = Some(at);
-            self.due.insert((at, id));
-        }
-    }
-
-    fn take_due(&mut self, now: Time) -> Option<CheckId> {
-        let (time, id) = *self.due.first().filter(|(time, _)| *time <= now)?;
-        self.due.remove(&(time, id));
-        if let Some(host) = self.hosts.get_mut(&id) {
-            host.due = None;
-        }
-        Some(id)
-    }
-}
 
 impl Worker {
     /// Checks the hosts there are now, and no others.

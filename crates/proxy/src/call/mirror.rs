@@ -4,15 +4,13 @@
 //! stands in the way of the original: it begins after the event that completes the request, what is kept for it is
 //! bounded, and so is the number of copies under way.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use model::ClusterRef;
 use model::route::{Forward, MirrorTarget};
 use wire::h1::write_request;
 use wire::{BodyFraming, HeaderId};
 
-use crate::call::{CallEnd, CallRequest, CallTo};
+use crate::call::state::{CallEnd, CallRequest, CallTo, CopyHost, Destination, Mirroring};
 use crate::exchange::Exchange;
 use crate::exchange::framing::frame_chunk;
 use crate::exchange::sides::ClientSide;
@@ -26,36 +24,6 @@ const MOST_COPIES: usize = 1024;
 const LONGEST: Duration = Duration::from_secs(60);
 /// The body kept for copies, where the route does not say: Envoy's buffer of a connection.
 const MOST_BODY: usize = 1 << 20;
-
-/// What a request keeps for its copies while it comes.
-pub struct Mirroring {
-    copies: Vec<Destination>,
-    /// As framed if the client speaks HTTP/1, else without framing.
-    body: Vec<u8>,
-    /// The trailer section of an HTTP/2 request.
-    trailers: Vec<u8>,
-    limit: usize,
-}
-
-impl Mirroring {
-    /// Bytes kept.
-    pub fn held(&self) -> usize {
-        self.body.capacity() + self.trailers.capacity()
-    }
-}
-
-struct Destination {
-    cluster: ClusterRef,
-    host: CopyHost,
-}
-
-/// The host a copy is for.
-enum CopyHost {
-    Same,
-    /// With `-shadow` behind its name.
-    Shadow,
-    Literal(Arc<str>),
-}
 
 impl Worker {
     /// The request is about to go to its host: are there to be copies? `body`: what has come of it and is not kept yet.

@@ -3,83 +3,24 @@
 //! A call is an exchange whose client is [`ClientSide::Nobody`] (what is written to it is dropped, nothing is read from it, and
 //! it never leaves), so that hosts, pools, breakers, outlier detection and timeouts serve calls as they serve
 //! requests. Its request is given as HTTP/1 has it, head and body; what the host speaks is found out as for any other.
-//! Its end is [`CallEnd`].
+//! Its end is [`CallEnd`]. The types are in `state.rs`, those of checks in `checks.rs`.
 
 pub mod check_request;
+pub mod checks;
 pub mod health_check;
 pub mod mirror;
+pub mod state;
 mod tcp_check;
-
-use std::time::Duration;
 
 use model::cluster::UpstreamProtocol;
 use model::route::Priority;
 
-use crate::call::health_check::CheckId;
+use crate::call::state::{Answer, Call, CallEnd, CallRequest, CallTo};
 use crate::exchange::sides::ClientSide;
 use crate::exchange::{Deadline, Ending, Exchange, ExchangeId, Progress};
-use crate::request::routed::Routed;
 use crate::upstream::breaker::Limited;
 use crate::upstream::host::HostRef;
 use crate::worker::Worker;
-
-/// A call not begun yet.
-pub struct CallRequest {
-    pub to: CallTo,
-    /// An HTTP/1 head, and the whole body as that head frames it.
-    pub head: Vec<u8>,
-    pub body: Vec<u8>,
-    /// How long it may take, answer and all.
-    pub timeout: Duration,
-    pub end: CallEnd,
-}
-
-/// Where a call goes.
-pub enum CallTo {
-    /// To a host of a cluster, picked and admitted as for any request.
-    Cluster(Routed),
-    /// To this host, whatever breakers say.
-    Host(HostRef),
-}
-
-/// What an exchange without a client has in place of one.
-pub struct Call {
-    end: CallEnd,
-    /// The answer's body, where it is asked for.
-    body: Vec<u8>,
-    /// The host says in its answer that it takes no more requests.
-    withdrawn: bool,
-}
-
-/// What a call brought.
-pub struct Answer {
-    /// `None`: no whole answer came.
-    pub status: Option<u16>,
-    pub grpc_status: Option<u8>,
-    pub body: Vec<u8>,
-    /// The host says in it that it takes no more requests.
-    pub withdrawn: bool,
-}
-
-/// What is kept of an answer's body.
-const MOST_BODY: usize = 64 * 1024;
-
-/// Who is told that a call has ended.
-pub enum CallEnd {
-    /// Nobody: a copy of a request, whose answer is thrown away.
-    Nothing,
-    /// The health check of a host.
-    Check(CheckId),
-}
-
-impl Call {
-    /// More of the answer's body.
-    pub fn keep(&mut self, bytes: &[u8]) {
-        if matches!(self.end, CallEnd::Check(_)) && self.body.len() + bytes.len() <= MOST_BODY {
-            self.body.extend_from_slice(bytes);
-        }
-    }
-}
 
 impl Worker {
     /// Begins a call when the event under way is done with, not from within somebody else's exchange.
@@ -155,24 +96,5 @@ impl Worker {
             CallEnd::Nothing => {}
             CallEnd::Check(check) => self.check_answered(check, &answer),
         }
-    }
-}
-
-/// The calls of a worker.
-#[derive(Default)]
-pub struct Calls {
-    waiting: std::collections::VecDeque<CallRequest>,
-    /// Begun and not ended.
-    active: usize,
-}
-
-impl Calls {
-    pub fn active(&self) -> usize {
-        self.active
-    }
-
-    /// Begun or about to be.
-    pub fn all(&self) -> usize {
-        self.active + self.waiting.len()
     }
 }

@@ -2,22 +2,13 @@
 
 use model::health_check::{CheckResult, Probe};
 
-use crate::call::health_check::CheckId;
+use crate::call::state::CheckId;
 use crate::net::sockets::Key;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;
 
 /// What is kept of an answer that does not match yet.
 const MOST_KEPT: usize = 64 * 1024;
-
-/// The connection of a host's checks.
-#[derive(Default)]
-pub struct TcpCheck {
-    pub connection: Option<Key>,
-    /// The host is being asked.
-    asking: bool,
-    heard: Vec<u8>,
-}
 
 impl Worker {
     pub(crate) fn begin_tcp_check(&mut self, id: CheckId) {

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::client::listening::{Deal, Listening};
+use crate::client::origin::Origin;
 use crate::net::network::Stream;
 use crate::net::sockets::Side;
-use crate::worker::connection::{Conn, Inspecting, Origin};
+use crate::worker::connection::{Conn, Inspecting};
 use crate::worker::mailbox::{Accepted, Command, Listen};
 use crate::worker::{FIRST_LISTENER, Worker};
 

@@ -10,10 +10,11 @@ use telemetry::Flags;
 use wire::h1::Version;
 use wire::sniff::{Sniff, Tls, inspect_http, inspect_tls};
 
+use crate::client::origin::Origin;
 use crate::net::sockets::Key;
 use crate::request::chain::Handler;
 use crate::worker::Worker;
-use crate::worker::connection::{Client, Conn, Inspecting, Origin};
+use crate::worker::connection::{Client, Conn, Inspecting};
 
 /// More than any hello or request line we look at.
 const MOST_BYTES: usize = 64 * 1024;

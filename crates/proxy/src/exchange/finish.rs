@@ -9,6 +9,7 @@ use telemetry::Flags;
 use telemetry::access_log::{Address, AddressField, LogSource, NumberField, TextField};
 use telemetry::istio::{Reporter, Request, SeriesKey};
 
+use crate::client::origin::Origin;
 use crate::clock::{Clock, Time};
 use crate::exchange::sides::{ClientSide, HostSide};
 use crate::exchange::{Counted, Ending, Exchange, ExchangeId, Progress};
@@ -18,7 +19,7 @@ use crate::request::chain::HttpChain;
 use crate::request::destination;
 use crate::telemetry_sink::SeriesId;
 use crate::worker::Worker;
-use crate::worker::connection::{Conn, Origin};
+use crate::worker::connection::Conn;
 
 impl Worker {
     /// Ends an exchange whose answer (if any) is complete as far as it will ever be.

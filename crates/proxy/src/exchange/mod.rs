@@ -68,17 +68,17 @@ pub struct Exchange {
 
     // What few requests have.
     /// It is gRPC-Web, which its host gets as gRPC.
-    pub web: Option<Box<crate::filters::grpc_web_bodies::GrpcWeb>>,
+    pub web: Option<Box<crate::filters::grpc_web_codec::GrpcWeb>>,
     /// The key made here for a WebSocket whose client did not have to send one.
     pub websocket_key: Option<wire::websocket::Key>,
     /// Position in the chain of the filter that has the request.
     pub filter_at: u8,
     /// What filters remember of it.
-    pub filter_state: Option<Box<crate::filters::FilterState>>,
+    pub filter_state: Option<Box<crate::filters::state::FilterState>>,
     /// It is a request of our own: its client is nobody.
-    pub call: Option<Box<crate::call::Call>>,
+    pub call: Option<Box<crate::call::state::Call>>,
     /// What is kept for its copies, until the whole request has come.
-    pub mirrors: Option<Box<crate::call::mirror::Mirroring>>,
+    pub mirrors: Option<Box<crate::call::state::Mirroring>>,
 }
 
 /// What is known of the request beside its head and body.

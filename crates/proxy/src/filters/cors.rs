@@ -1,23 +1,13 @@
 //! Cross-origin policies: a preflight is answered here, an allowed origin's response says so.
 
-use model::cors::{Cors, CorsDecision, CorsField};
+use model::cors::{Cors, CorsDecision};
 use telemetry::Flags;
 
 use crate::exchange::Exchange;
-use crate::filters::{Edit, FilterReply, Step};
+use crate::filters::state::CorsAnswer;
+use crate::filters::step::{Edit, FilterReply, Step};
 use crate::request::chain::HttpChain;
 use crate::worker::Worker;
-
-/// What a response to an allowed origin says, in place of what the service says.
-pub(crate) struct CorsAnswer {
-    fields: Vec<(&'static str, Vec<u8>)>,
-}
-
-impl CorsAnswer {
-    fn new(fields: Vec<CorsField<'_>>) -> CorsAnswer {
-        CorsAnswer { fields: fields.into_iter().map(|(name, value)| (name, value.into_owned())).collect() }
-    }
-}
 
 impl Worker {
     pub(crate) fn cors_in(

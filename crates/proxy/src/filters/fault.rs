@@ -1,46 +1,15 @@
 //! Injected faults: a delay, then an abort. They act on every route, also on one that redirects or answers by itself.
 
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use model::fault::{Abort, Fault};
 use model::filter::{FaultFilter, Settings};
-use telemetry::{Flags, Gauge, Shard};
+use telemetry::Flags;
 
-use crate::clock::Time;
 use crate::exchange::Exchange;
-use crate::filters::{FilterReply, Step};
+use crate::filters::state::Injected;
+use crate::filters::step::{FilterReply, Step};
 use crate::worker::Worker;
-
-/// A fault at work on a request: counted among the chain's, and shown, until the request is over.
-pub(crate) struct Injected {
-    active: Arc<AtomicU32>,
-    shown: (Rc<Shard>, Gauge),
-    /// When its delay is over; `None`: no delay, or none any more.
-    until: Option<Time>,
-    abort: Option<Abort>,
-}
-
-impl Injected {
-    fn new(
-        active: &Arc<AtomicU32>,
-        shown: (Rc<Shard>, Gauge),
-        until: Option<Time>,
-        abort: Option<Abort>,
-    ) -> Injected {
-        active.fetch_add(1, Relaxed);
-        shown.0.shift(shown.1, 1);
-        Injected { active: active.clone(), shown, until, abort }
-    }
-}
-
-impl Drop for Injected {
-    fn drop(&mut self) {
-        self.active.fetch_sub(1, Relaxed);
-        self.shown.0.shift(self.shown.1, -1);
-    }
-}
 
 impl Worker {
     pub(crate) fn fault_in(

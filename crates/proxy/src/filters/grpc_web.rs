@@ -6,7 +6,7 @@ use telemetry::Flags;
 
 use crate::exchange::Exchange;
 use crate::filters::grpc_web_bodies::NOT_BASE64;
-use crate::filters::{FilterReply, Step};
+use crate::filters::step::{FilterReply, Step};
 use crate::request::chain::HttpChain;
 use crate::worker::Worker;
 

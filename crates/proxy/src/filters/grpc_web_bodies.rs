@@ -9,12 +9,12 @@
 //! | a response that is no gRPC, with a body | the body as `grpc-message`, the status as it is | anything |
 //! | a reply of our own | the same | |
 
-use wire::grpc::{Base64Decoder, Base64Encoder, FrameCounter, Status, WebKind, is_grpc, push_message};
-use wire::h1::{BodyReader, Head, HeadStorage, Version};
+use wire::grpc::{Status, is_grpc, push_message};
+use wire::h1::{Head, Version};
 use wire::{BodyFraming, HeaderId};
 
-use crate::exchange::framing::frame_chunk;
 use crate::exchange::{Exchange, ExchangeId, Framing};
+use crate::filters::grpc_web_codec::{Foreign, GrpcWeb, NotBase64, kind_of};
 use crate::request::chain::HttpChain;
 use crate::response::reply::Reply;
 use crate::worker::Worker;
@@ -23,164 +23,8 @@ use telemetry::Flags;
 /// Envoy keeps so much of a body that becomes a message.
 const LONGEST_MESSAGE: usize = 16 * 1024;
 
-/// What a gRPC-Web exchange needs beside what every exchange has.
-pub struct GrpcWeb {
-    /// A request body in base64.
-    request: Option<TextRequest>,
-    /// How the client wants its answer.
-    answer: WebKind,
-    encoder: Base64Encoder,
-    messages: FrameCounter,
-    /// A response that is no gRPC: held back until its body is known.
-    foreign: Option<Foreign>,
-    /// For what is transformed; reused.
-    out: Vec<u8>,
-}
-
-struct TextRequest {
-    decoder: Base64Decoder,
-    /// Takes the framing off an HTTP/1 client's body; the decoded one leaves in chunks.
-    framed: Option<BodyReader>,
-}
-
-struct Foreign {
-    head: Vec<u8>,
-    storage: HeadStorage,
-    body: Vec<u8>,
-    whole: bool,
-}
-
-/// A text body that is no base64: Envoy's `response_code_details`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotBase64(&'static str);
-
-impl NotBase64 {
-    pub fn details(self) -> &'static str {
-        self.0
-    }
-}
-
 /// What its client is told.
 pub(crate) const NOT_BASE64: &[u8] = b"Bad gRPC-web request, invalid base64 data.";
-
-impl GrpcWeb {
-    /// If the request is gRPC-Web.
-    pub fn of(exchange: &Exchange, limits: &wire::h1::Limits) -> Option<GrpcWeb> {
-        let head = exchange.head_view();
-        let kind = kind_of(head.only(HeaderId::ContentType)?)?;
-        if head.upgrade().is_some() || head.is_connect() {
-            return None;
-        }
-        let has_body = !matches!(head.framing(), BodyFraming::None);
-        let request = (kind == WebKind::Text && has_body).then(|| TextRequest {
-            decoder: Base64Decoder::default(),
-            framed: (!exchange.client_side.is_h2()).then(|| BodyReader::request(head.framing(), limits)),
-        });
-        Some(GrpcWeb {
-            request,
-            answer: head.known(HeaderId::Accept).and_then(kind_of).unwrap_or(WebKind::Binary),
-            encoder: Base64Encoder::default(),
-            messages: FrameCounter::default(),
-            foreign: None,
-            out: vec![],
-        })
-    }
-
-    /// Whether the request's body leaves in another form than it came.
-    pub fn decodes(&self) -> bool {
-        self.request.is_some()
-    }
-
-    pub fn content_type(&self) -> &'static str {
-        match self.answer {
-            WebKind::Binary => "application/grpc-web+proto",
-            WebKind::Text => "application/grpc-web-text+proto",
-        }
-    }
-
-    /// Part of a request's body as its client sends it, decoded: in chunks for an HTTP/1 client's, payload for an
-    /// HTTP/2 client's.
-    fn decode(&mut self, parts: [&[u8]; 2], end: bool, out: &mut Vec<u8>) -> Result<(), NotBase64> {
-        const BAD: NotBase64 = NotBase64("grpc_base_64_decode_failed");
-        const SHORT: NotBase64 = NotBase64("grpc_base_64_decode_failed_bad_size");
-        let Some(request) = &mut self.request else { return Ok(()) };
-        let payload = &mut self.out;
-        payload.clear();
-        match &mut request.framed {
-            None => parts.into_iter().try_for_each(|part| request.decoder.push(part, payload)).ok_or(BAD)?,
-            Some(reader) => {
-                for mut part in parts {
-                    // Framing was checked when it came.
-                    while let Ok(decoded) = reader.decode(part) {
-                        request.decoder.push(decoded.payload, payload).ok_or(BAD)?;
-                        part = part.get(decoded.consumed..).unwrap_or_default();
-                        if decoded.done || decoded.consumed == 0 {
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        if end && !request.decoder.is_whole() {
-            return Err(SHORT);
-        }
-        match &request.framed {
-            None => out.extend_from_slice(payload),
-            Some(reader) => frame_chunk(payload, reader.tail(), end, out),
-        }
-        Ok(())
-    }
-
-    /// A response's body as its client wants it. Each run of messages is encoded by itself: what a client has got it
-    /// can decode.
-    fn encode(&mut self, payload: &[u8], end: bool) {
-        match self.answer {
-            WebKind::Binary => self.out.extend_from_slice(payload),
-            WebKind::Text => {
-                self.messages.advance(payload);
-                self.encoder.push(payload, &mut self.out);
-                if end || self.messages.is_whole() {
-                    self.encoder.finish(&mut self.out);
-                }
-            }
-        }
-    }
-
-    fn encode_trailers(&mut self, section: &[u8]) {
-        let mut message = vec![];
-        // Names in lower case, whichever HTTP they came by.
-        let mut lower = Vec::with_capacity(section.len());
-        for (name, value) in wire::h2::Trailers::from_section(section).fields() {
-            lower.extend(name.iter().map(u8::to_ascii_lowercase));
-            lower.extend_from_slice(b": ");
-            lower.extend_from_slice(value);
-            lower.extend_from_slice(b"\r\n");
-        }
-        lower.extend_from_slice(b"\r\n");
-        wire::grpc::push_web_trailers(&mut message, &lower);
-        match self.answer {
-            WebKind::Binary => self.out.extend_from_slice(&message),
-            WebKind::Text => {
-                // What a host left unfinished stays apart.
-                self.encoder.finish(&mut self.out);
-                self.encoder.push(&message, &mut self.out);
-                self.encoder.finish(&mut self.out);
-            }
-        }
-    }
-}
-
-/// Envoy's four types; others, and those with another codec, pass unchanged.
-fn kind_of(value: &[u8]) -> Option<WebKind> {
-    let plain = |kind: &[u8]| value.eq_ignore_ascii_case(kind);
-    if plain(b"application/grpc-web") || plain(b"application/grpc-web+proto") {
-        Some(WebKind::Binary)
-    } else if plain(b"application/grpc-web-text") || plain(b"application/grpc-web-text+proto") {
-        Some(WebKind::Text)
-    } else {
-        None
-    }
-}
 
 impl Exchange {
     /// Whether the host gets it as gRPC.
@@ -281,7 +125,8 @@ impl Worker {
         http: &HttpChain,
         body: &[u8],
     ) -> Result<Option<Vec<u8>>, NotBase64> {
-        exchange.web = GrpcWeb::of(exchange, &http.limits).map(Box::new);
+        exchange.web =
+            GrpcWeb::of(&exchange.head_view(), exchange.client_side.is_h2(), &http.limits).map(Box::new);
         self.decode_web(exchange, body, &[])
     }
 
@@ -304,10 +149,10 @@ impl Worker {
     /// A text body that is no base64.
     pub(crate) fn refuse_web(&mut self, id: ExchangeId, mut exchange: Box<Exchange>, bad: NotBase64) {
         if exchange.response_began() {
-            exchange.response.details = bad.0.into();
+            exchange.response.details = bad.details().into();
             return self.abort_exchange(id, exchange);
         }
-        self.reply(id, exchange, &Reply::new(400, NOT_BASE64, Flags::NONE, bad.0));
+        self.reply(id, exchange, &Reply::new(400, NOT_BASE64, Flags::NONE, bad.details()));
     }
 
     /// The head of a gRPC-Web response (it lies in `self.response`, over `bytes`) that has to wait for its body: true if
@@ -374,26 +219,5 @@ impl Worker {
         web.encode_trailers(section);
         self.write_payload(exchange, &web.out, true);
         exchange.web = Some(web);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_four_types_and_no_other() {
-        // Envoy 1.40: `application/grpc-web+json` reaches the host as it is.
-        for (value, kind) in [
-            ("application/grpc-web", Some(WebKind::Binary)),
-            ("application/grpc-web+proto", Some(WebKind::Binary)),
-            ("Application/gRPC-Web-Text", Some(WebKind::Text)),
-            ("application/grpc-web-text+proto", Some(WebKind::Text)),
-            ("application/grpc-web+json", None),
-            ("application/grpc", None),
-            ("", None),
-        ] {
-            assert_eq!(kind_of(value.as_bytes()), kind, "{value}");
-        }
     }
 }

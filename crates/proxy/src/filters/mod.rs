@@ -2,69 +2,29 @@
 //! over every response and every reply of our own. Only this file walks.
 //!
 //! A filter looks at the request and takes a [`Step`]. One that waits is asked again when its wait is over, by `wake`, with
-//! what it left in its [`FilterState`]; the body that comes meanwhile is kept for replay. What a filter knows of a request
+//! what it left in its [`state::FilterState`]; the body that comes meanwhile is kept for replay. What a filter knows of a request
 //! lies in one box that most requests never have; a body that is transformed has a box of its own
-//! ([`crate::filters::grpc_web_bodies::GrpcWeb`]).
+//! ([`crate::filters::grpc_web_codec::GrpcWeb`]).
 
 mod cors;
 mod fault;
 mod grpc_web;
 pub mod grpc_web_bodies;
+pub mod grpc_web_codec;
 mod peer_metadata;
+pub mod state;
+pub mod step;
 
 use std::borrow::Cow;
-use std::rc::Rc;
 
-use model::filter::{Filter, HttpFilter};
-use telemetry::Flags;
-use wire::HeaderId;
+use model::filter::HttpFilter;
 
-use crate::clock::Time;
 use crate::exchange::{Deadline, Exchange, ExchangeId, Phase};
+use crate::filters::state::FilterState;
+use crate::filters::step::{Edit, FilterReply, Step};
+use crate::request::routed::table;
 use crate::response::reply::Reply;
 use crate::worker::Worker;
-
-/// What the filters of one request remember of it.
-#[derive(Default)]
-pub struct FilterState {
-    cors: Option<cors::CorsAnswer>,
-    fault: Option<fault::Injected>,
-    introduced: peer_metadata::Introduced,
-}
-
-/// What a filter wants done with a request.
-pub(crate) enum Step {
-    /// The next filter is asked, after the last the verdict of the route is acted on.
-    Next,
-    /// Answered here; no further filter sees the request.
-    Reply(FilterReply),
-    /// The same filter is asked again at this time.
-    WaitUntil(Time),
-}
-
-/// A filter's own answer.
-pub(crate) struct FilterReply {
-    pub status: u16,
-    pub body: &'static [u8],
-    pub headers: Vec<(&'static str, Vec<u8>)>,
-    pub flags: Flags,
-    pub details: &'static str,
-}
-
-/// A change to a response's head.
-pub(crate) enum Edit<'e> {
-    /// One line of this name, with this value.
-    Set(&'e str, &'e [u8]),
-    Remove(HeaderId),
-}
-
-/// Whether a filter has anything to do with requests. The others are settings of metrics and of transports.
-pub(crate) fn walks(filter: &Filter) -> bool {
-    match filter.kind {
-        HttpFilter::Fault(_) | HttpFilter::Cors | HttpFilter::GrpcWeb | HttpFilter::PeerMetadata(_) => true,
-        HttpFilter::GrpcStats | HttpFilter::Alpn { .. } | HttpFilter::Stats(_) => false,
-    }
-}
 
 impl Exchange {
     fn filter_state(&mut self) -> &mut FilterState {
@@ -82,7 +42,7 @@ impl Worker {
         }
         // Held apart from the exchange, which filters change.
         let (snapshot, place) = (routed.snapshot().clone(), routed.place());
-        let table = crate::request::routed::table(&http, &snapshot);
+        let table = table(&http, &snapshot);
         let route = table.and_then(|table| table.resolve(place)).map(|(_, route)| route);
         let mut body = Cow::Borrowed(body);
         while let Some(filter) = http.filters.get(usize::from(exchange.filter_at)) {
@@ -144,9 +104,4 @@ pub(crate) fn filters_out(
             | HttpFilter::Stats(_) => {}
         }
     }
-}
-
-/// The filters of a chain that walk.
-pub(crate) fn of_chain(filters: &[Filter]) -> Rc<[Filter]> {
-    filters.iter().filter(|filter| walks(filter)).cloned().collect()
 }

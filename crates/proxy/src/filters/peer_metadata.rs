@@ -5,16 +5,10 @@ use model::filter::PeerMetadata;
 use wire::HeaderId;
 
 use crate::exchange::Exchange;
-use crate::filters::{Edit, Step};
+use crate::filters::state::Introduced;
+use crate::filters::step::{Edit, Step};
 use crate::peer::Introduction;
 use crate::worker::Worker;
-
-/// What a client has said of itself, and is told of us in return.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Introduced {
-    metadata: bool,
-    id: bool,
-}
 
 impl Worker {
     pub(crate) fn peer_metadata_in(&mut self, config: PeerMetadata, exchange: &mut Exchange) -> Step {

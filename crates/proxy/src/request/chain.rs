@@ -173,7 +173,7 @@ impl Chains {
                 _ => None,
             }),
             logs_response: settings.access_logs.iter().any(asks_for_response),
-            filters: crate::filters::of_chain(&settings.filters),
+            filters: crate::filters::step::of_chain(&settings.filters),
             own: self.own.clone(),
             settings,
         }

@@ -7,12 +7,12 @@ use model::rewrite::HostRewrite;
 use model::route::{Action, Forward};
 use wire::HeaderId;
 
+use crate::client::origin::Origin;
 use crate::exchange::Exchange;
 use crate::net::sockets::Key;
 use crate::request::routed::{Routed, table};
 use crate::request::view::TemplateValues;
 use crate::worker::Worker;
-use crate::worker::connection::Origin;
 
 /// A rewritten path longer than this is refused: what a request's path grows to by captures put in several times is as long
 /// as the client wants, and the configuration did not mean that.

@@ -55,7 +55,7 @@ impl RequestView for Exchange {
 /// What a header template may ask about an exchange.
 pub struct TemplateValues<'a> {
     pub exchange: &'a Exchange,
-    pub origin: &'a crate::worker::connection::Origin,
+    pub origin: &'a crate::client::origin::Origin,
     pub cluster: &'a str,
     pub response: Option<wire::h1::ResponseHead<'a>>,
     pub unix_nanos: u64,

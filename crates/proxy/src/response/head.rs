@@ -6,15 +6,17 @@ use wire::HeaderId;
 use wire::h1::{BodyFraming, BodyReader, Edits, ResponseHead, Version};
 use wire::text::http_date;
 
+use crate::client::origin::Origin;
 use crate::clock::Time;
 use crate::exchange::sides::ClientSide;
 use crate::exchange::{Deadline, Exchange, ExchangeId, Framing, Phase};
-use crate::filters::{Edit, filters_out};
+use crate::filters::filters_out;
+use crate::filters::step::Edit;
 use crate::request::edits::apply_set;
 use crate::request::routed::Routed;
 use crate::request::view::TemplateValues;
 use crate::worker::Worker;
-use crate::worker::connection::{Client, Conn, Origin, Reading};
+use crate::worker::connection::{Client, Conn, Reading};
 
 /// Interim responses (1xx) passed on for one request; more are an attack.
 const INTERIM_LIMIT: u8 = 8;

@@ -5,7 +5,8 @@ use wire::Reject;
 use wire::text::push_u64;
 
 use crate::exchange::{Ending, Exchange, ExchangeId, Tunnel};
-use crate::filters::{Edit, filters_out};
+use crate::filters::filters_out;
+use crate::filters::step::Edit;
 use crate::net::sockets::Key;
 use crate::response::reply::Reply;
 use crate::worker::Worker;

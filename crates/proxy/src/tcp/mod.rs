@@ -1,60 +1,29 @@
 //! Connections that are not HTTP: two sockets and the bytes between them.
 
 mod report;
+pub mod session;
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use model::ClusterRef;
 use model::cluster::ClusterKind;
 use model::route::Priority;
 use telemetry::Flags;
-use telemetry::istio::TcpSeries;
 
+use crate::client::origin::Origin;
 use crate::clock::Time;
 use crate::net::failure::failure_text;
 use crate::net::sockets::{Key, high_water};
 use crate::request::chain::TcpChain;
 use crate::tcp::report::TcpLog;
+use crate::tcp::session::TcpSession;
 use crate::upstream::breaker::Limited;
-use crate::upstream::cluster::ClusterState;
-use crate::upstream::counted::ConnectionSlot;
-use crate::upstream::host::{HostRef, bump};
+use crate::upstream::host::bump;
 use crate::upstream::outlier::Fared;
 use crate::worker::Worker;
-use crate::worker::connection::{Conn, Origin};
-
-/// A client's connection and the one made for it.
-pub struct TcpSession {
-    pub origin: Origin,
-    pub tcp: Rc<TcpChain>,
-    pub up: Option<Key>,
-    pub(crate) cluster: Option<Rc<ClusterState>>,
-    pub(crate) cluster_name: Arc<str>,
-    pub(crate) host: Option<HostRef>,
-    pub(crate) tried: Vec<HostRef>,
-    pub(crate) attempts: u32,
-    pub(crate) connecting: bool,
-    pub(crate) deadline: Time,
-    pub(crate) connect_deadline: Time,
-    pub(crate) client_ended: bool,
-    pub(crate) host_ended: bool,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) reported: (u64, u64),
-    pub(crate) next_report: Time,
-    /// What its connection to the host counts for.
-    pub(crate) slot: Option<ConnectionSlot>,
-    pub(crate) local: Option<SocketAddr>,
-    pub(crate) flags: Flags,
-    pub(crate) failure: Option<String>,
-    pub(crate) details: &'static str,
-    pub(crate) series: Option<TcpSeries>,
-    /// What came before there was a host to send it to (again).
-    pub(crate) early: Vec<u8>,
-}
+use crate::worker::connection::Conn;
 
 impl Worker {
     pub(crate) fn start_tcp(&mut self, key: Key, origin: Origin, tcp: Rc<TcpChain>, bytes: &[u8]) {

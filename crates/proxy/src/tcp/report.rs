@@ -10,7 +10,7 @@ use telemetry::istio::{Reporter, SeriesKey};
 use crate::clock::{Clock, Time};
 use crate::net::sockets::Key;
 use crate::request::destination;
-use crate::tcp::TcpSession;
+use crate::tcp::session::TcpSession;
 use crate::worker::Worker;
 
 impl Worker {

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use model::filter_chain::FilterChain;
-use wire::h1::{BodyReader, PartialHead, Scheme};
+use wire::h1::{BodyReader, PartialHead};
 
+use crate::client::origin::Origin;
 use crate::clock::Time;
 use crate::exchange::ExchangeId;
-use crate::net::layer::{Agreed, Identity};
 use crate::net::sockets::{Key, high_water};
 use crate::peer::Peer;
-use crate::tcp::TcpSession;
+use crate::tcp::session::TcpSession;
 use crate::telemetry_sink::Telemetry;
 use crate::upstream::host::HostRef;
 use crate::worker::h2_timers::H2Timers;
@@ -42,7 +42,7 @@ pub enum Conn {
     /// The other end of one.
     TcpUpstream(Key),
     /// Our connection to a host whose health is checked by TCP.
-    Check(crate::call::health_check::CheckId),
+    Check(crate::call::state::CheckId),
     /// All is said; what the peer still sends is thrown away until it ends or a moment has passed.
     Lingering(Linger),
 }
@@ -92,39 +92,6 @@ impl Conns {
     /// Places, used or not.
     pub fn len(&self) -> usize {
         self.places.len()
-    }
-}
-
-/// Where a connection came from and whom it is for.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// The name of the listener that accepted it, which may have handed it on.
-    pub entry: Arc<str>,
-    pub listener: Arc<model::Listener>,
-    /// The original destination where there is one, else the socket's own address.
-    pub local: SocketAddr,
-    /// Where a cluster of original destinations may connect: `local`, unless that is this very listener (an explicit
-    /// proxy, a gateway), to which a connection would come back for ever.
-    pub destination: Option<SocketAddr>,
-    pub remote: SocketAddr,
-    /// As sniffed from a TLS hello, lower case; empty if none.
-    pub server_name: Box<str>,
-    /// What the HTTP inspector found, in its words.
-    pub protocol: Option<&'static str>,
-    pub started: Time,
-    /// What the handshake of its TLS has brought; `None`: the connection is plaintext.
-    pub secure: Option<Arc<Agreed>>,
-}
-
-impl Origin {
-    /// The scheme of the connection.
-    pub fn scheme(&self) -> Scheme {
-        if self.secure.is_some() { Scheme::Https } else { Scheme::Http }
-    }
-
-    /// Who the client has proved to be.
-    pub fn identity(&self) -> Option<&Identity> {
-        self.secure.as_ref()?.peer.as_ref()
     }
 }
 

@@ -8,13 +8,14 @@ use model::filter_chain::FilterChain;
 use model::transport::{DownstreamTls, UpstreamTls};
 use telemetry::Flags;
 
+use crate::client::origin::Origin;
 use crate::clock::Time;
 use crate::net::layer::Layer;
 use crate::net::sockets::Key;
 use crate::upstream::cluster_core::ClusterConfig;
 use crate::upstream::host::HostRef;
 use crate::worker::Worker;
-use crate::worker::connection::{Conn, Origin, Securing};
+use crate::worker::connection::{Conn, Securing};
 
 /// Steps of handshakes in one turn: signatures cost milliseconds, and whoever has shaken hands already waits meanwhile.
 pub(crate) const MOST_STEPS: usize = 16;

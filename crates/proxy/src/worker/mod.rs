@@ -44,7 +44,8 @@ use wire::h1::{Edits, HeadStorage};
 use wire::h2::Scratch;
 use wire::id::Random;
 
-use crate::call::{self, health_check};
+use crate::call::checks::Checks;
+use crate::call::state::Calls;
 use crate::client::listening::{Deal, Listening};
 use crate::clock::{Clock, Time};
 use crate::exchange::ExchangeId;
@@ -118,9 +119,9 @@ pub struct Worker {
     /// Hosts that can take a connection more while requests wait for one.
     pub(crate) roomy: Vec<HostRef>,
     /// Requests of our own.
-    pub(crate) calls: call::Calls,
+    pub(crate) calls: Calls,
     /// Hosts whose health this worker checks for the process.
-    pub(crate) checks: health_check::Checks,
+    pub(crate) checks: Checks,
     pub(crate) peers: Peers,
     pub(crate) stirred: Stirred,
     pub(crate) budget: Budget,
@@ -175,8 +176,8 @@ impl Worker {
             expired: vec![],
             expired_exchanges: vec![],
             roomy: vec![],
-            calls: call::Calls::default(),
-            checks: health_check::Checks::default(),
+            calls: Calls::default(),
+            checks: Checks::default(),
             peers: Peers::default(),
             stirred: Stirred::default(),
             budget: Budget::new(shared.memory_budget),

@@ -1,0 +1,42 @@
+//! Where a client's connection came from, and whom it is for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use wire::h1::Scheme;
+
+use crate::clock::Time;
+use crate::net::layer::{Agreed, Identity};
+
+/// Where a connection came from and whom it is for.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The name of the listener that accepted it, which may have handed it on.
+    pub entry: Arc<str>,
+    pub listener: Arc<model::Listener>,
+    /// The original destination where there is one, else the socket's own address.
+    pub local: SocketAddr,
+    /// Where a cluster of original destinations may connect: `local`, unless that is this very listener (an explicit
+    /// proxy, a gateway), to which a connection would come back for ever.
+    pub destination: Option<SocketAddr>,
+    pub remote: SocketAddr,
+    /// As sniffed from a TLS hello, lower case; empty if none.
+    pub server_name: Box<str>,
+    /// What the HTTP inspector found, in its words.
+    pub protocol: Option<&'static str>,
+    pub started: Time,
+    /// What the handshake of its TLS has brought; `None`: the connection is plaintext.
+    pub secure: Option<Arc<Agreed>>,
+}
+
+impl Origin {
+    /// The scheme of the connection.
+    pub fn scheme(&self) -> Scheme {
+        if self.secure.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// Who the client has proved to be.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.secure.as_ref()?.peer.as_ref()
+    }
+}
