@@ -3,6 +3,9 @@
 //! Holds: worker threads with their event loops, listeners, exchanges, filters, upstream pools, the admin server. Holds
 //! not: what configuration means (`model` decides, this crate does), bytes of protocols (`wire`), Istio's kinds.
 //!
+//! Imports run downwards and in no circle: [`net`], [`upstream`], data of a request and its connections (`exchange/mod.rs` and
+//! what it holds), the worker that owns all of them (`worker/mod.rs`), and above it, room by room, what it does (`impl Worker`).
+//!
 //! A request's way is told in [`worker`]; the control side (a configuration arrives, counters are read) in [`runtime`]
 //! and [`admin`].
 //!
@@ -27,6 +30,7 @@
 //! | [`peer`] | Istio's metadata exchange |
 //! | [`telemetry_sink`], [`log_writer`] | a worker's share of metrics and logs; the threads that write logs |
 //! | `table` | tables whose keys are never used for another entry |
+//! | `snapshot` | the configuration as a worker holds it |
 //! | [`clock`] | time, injected |
 //! | `exchange_id` | the number of a request under way |
 

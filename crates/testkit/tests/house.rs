@@ -166,22 +166,127 @@ fn the_life_of_an_exchange_is_drawn_with_the_names_of_the_code() {
     assert!(named > 20, "the page names the code");
 }
 
-/// The rooms of the proxy that others stand on, and those above them, which they must not know.
-#[test]
-fn rooms_of_the_proxy_import_downwards_only() {
-    const ABOVE: &[&str] =
-        &["worker", "client", "host", "exchange", "request", "response", "filters", "call", "tcp"];
-    for (room, above) in [("net", [&["upstream"], ABOVE].concat()), ("upstream", ABOVE.to_vec())] {
-        let files = sources(&format!("crates/proxy/src/{room}"));
-        assert!(files.len() > 4, "{room} is where it was");
-        for path in files {
-            let source = std::fs::read_to_string(&path).unwrap();
-            for other in &above {
-                let known = source.contains(&format!("crate::{other}::"));
-                assert!(!known, "{} imports crate::{other}", path.display());
-            }
+/// The files of a crate by the paths of their modules, without those of tests.
+fn modules(directory: &str) -> BTreeMap<String, PathBuf> {
+    let directory = root().join(directory);
+    let files = sources(directory.to_str().unwrap()).into_iter();
+    let files =
+        files.filter(|file| !file.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests")));
+    let modules = files.map(|file| {
+        let place = file.strip_prefix(&directory).unwrap().with_extension("");
+        let name = place.to_str().unwrap().replace('/', "::");
+        let name = if name == "lib" { "" } else { name.strip_suffix("::mod").unwrap_or(&name) };
+        (name.to_owned(), file)
+    });
+    modules.collect()
+}
+
+/// Is a path made of such a character?
+fn is_of_path(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == ':'
+}
+
+/// The path that `text` begins with, its groups spread out, behind `before`: `a::{b, c::{d, e}}` is three, `a::b`, `a::c::d`
+/// and `a::c::e`. Returns how long it is.
+fn spread(before: &str, text: &str, found: &mut BTreeSet<String>) -> usize {
+    let length = text.find(|c| !is_of_path(c)).unwrap_or(text.len());
+    let path = format!("{before}{}", &text[..length]);
+    if !text[length..].starts_with('{') || !(path.is_empty() || path.ends_with("::")) {
+        found.insert(path);
+        return length;
+    }
+    let mut at = length + 1;
+    while !text[at..].starts_with('}') {
+        at += match text[at..].starts_with(is_of_path) {
+            true => spread(&path, &text[at..], found),
+            false => 1,
+        };
+    }
+    at + 1
+}
+
+/// The module that a path leads into.
+fn leads_into(path: &str, modules: &BTreeMap<String, PathBuf>) -> Option<String> {
+    match modules.contains_key(path) {
+        true => Some(path.to_owned()),
+        false if path.is_empty() => None,
+        false => leads_into(path.rsplit_once("::").map_or("", |(above, _)| above), modules),
+    }
+}
+
+/// The modules that the source of one imports from: those its paths lead into, whether they begin with `crate`, `super` or a
+/// child's name. Its tests are left out.
+fn imports(of: &str, source: &str, modules: &BTreeMap<String, PathBuf>) -> BTreeSet<String> {
+    let source = source.split("\n#[cfg(test)]").next().unwrap();
+    let code: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let parent = of.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let (mut paths, mut at) = (BTreeSet::new(), 0);
+    while let Some(start) = code[at..].find(is_of_path).map(|start| at + start) {
+        let text = &code[start..];
+        let first = text.split("::").next().unwrap();
+        let child = if of.is_empty() { first.to_owned() } else { format!("{of}::{first}") };
+        at = start
+            + match first {
+                "crate" => spread("", &text["crate::".len()..], &mut paths) + "crate::".len(),
+                "super" => {
+                    spread(&format!("{parent}::"), &text["super::".len()..], &mut paths) + "super::".len()
+                }
+                _ if modules.contains_key(&child) && text[first.len()..].starts_with("::") => {
+                    spread(&child[..child.len() - first.len()], text, &mut paths)
+                }
+                _ => text.find(|c| !is_of_path(c)).unwrap_or(text.len()),
+            };
+    }
+    paths.iter().filter_map(|path| leads_into(path, modules)).filter(|module| module != of).collect()
+}
+
+/// What is left of a graph when again and again all is taken away that leads nowhere, or that nothing leads to: the circles, and
+/// what lies between them.
+fn circles(mut graph: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
+    loop {
+        let left: BTreeSet<String> = graph.keys().cloned().collect();
+        graph.values_mut().for_each(|leads_to| leads_to.retain(|node| left.contains(node)));
+        let led_to: BTreeSet<String> = graph.values().flatten().cloned().collect();
+        graph.retain(|node, leads_to| !leads_to.is_empty() && led_to.contains(node));
+        if graph.len() == left.len() {
+            return graph;
         }
     }
+}
+
+#[test]
+fn circles_of_imports_are_found() {
+    let modules = ["", "a", "a::b", "c"].map(|name| (name.to_owned(), PathBuf::new())).into();
+    let read = |of, source| (String::from(of), imports(of, source, &modules));
+    let both = |a, c| circles([read("a::b", "use crate::c::X;\n"), read("a", a), read("c", c)].into());
+    // Down only: by a group, by a child's name, by the parent's.
+    assert_eq!(read("c", "use crate::{a::{b::{X, Y}, Z}, D};").1, ["", "a", "a::b"].map(String::from).into());
+    assert_eq!(read("a", "fn f() { b::g(super::c::h()) }").1, ["a::b", "c"].map(String::from).into());
+    assert_eq!(both("use b::X;\nuse crate::c::Y;\n", "// use crate::a::X;\n"), BTreeMap::new());
+    assert_eq!(
+        both("use b::X;\n", "struct X;\n#[cfg(test)]\nmod tests { use crate::a::X; }\n"),
+        BTreeMap::new()
+    );
+    let circle = both("use b::X;\n", "fn f(x: crate::a::X) {}");
+    assert_eq!(circle.keys().collect::<Vec<_>>(), ["a", "a::b", "c"]);
+}
+
+/// Data stand below, the worker that owns them in the middle, its verbs above: whoever reads a file need not know what stands
+/// above it.
+#[test]
+fn rooms_of_the_proxy_import_downwards_only() {
+    let modules = modules("crates/proxy/src");
+    let read = |file: &PathBuf| std::fs::read_to_string(file).unwrap();
+    let graph: BTreeMap<_, _> =
+        modules.iter().map(|(name, file)| (name.clone(), imports(name, &read(file), &modules))).collect();
+    assert!(graph["worker"].contains("exchange::all") && graph["exchange::all"].contains("exchange"));
+    assert!(graph.values().map(BTreeSet::len).sum::<usize>() > 400, "imports are found");
+    assert_eq!(
+        circles(graph),
+        BTreeMap::new(),
+        "files that import each other in a circle, and what they import"
+    );
 }
 
 /// The crates a request's bytes pass through.

@@ -1,4 +1,4 @@
-//! What the pages show.
+//! What the pages show and command.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -11,6 +11,7 @@ use crate::admin::raw::Raw;
 use crate::peer::NodeIdentity;
 use crate::runtime::ProxyHandle;
 
+/// The state behind the pages.
 pub(crate) struct Inner {
     pub handle: ProxyHandle,
     pub node: NodeIdentity,

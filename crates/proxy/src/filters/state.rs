@@ -1,4 +1,4 @@
-//! What the filters of one request remember of it.
+//! What the filters of one request remember: in one box, with a part for each filter that remembers something.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -35,6 +35,31 @@ pub(super) struct Layered {
     pub(super) agreed: Option<Agreed>,
 }
 
+/// What a writable socket means to its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writable {
+    /// Nothing the owner must know.
+    Nothing,
+    /// The connection is made.
+    Connected,
+    /// The connection could not be made; the error is on the list of broken ones.
+    Failed,
+    /// What had been kept has fallen below the low mark: the peer may be read again.
+    Drained,
+    /// All is written and the socket was to be closed then.
+    Finished,
+}
+
+/// Whose connection a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    /// Ours to a host. `connecting`: it is not made yet.
+    Host {
+        connecting: bool,
+    },
+}
+
 #[derive(Clone, Copy, Default)]
 pub(super) struct Flags {
     /// Nothing may be read for now.

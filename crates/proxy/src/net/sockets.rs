@@ -14,7 +14,7 @@ use crate::net::socket::{Flags, Socket};
 use crate::net::timers::{Timer, Wheel};
 use crate::table::Table;
 
-pub use crate::net::socket::{HIGH_WATER, high_water};
+pub use crate::net::socket::{HIGH_WATER, Side, Writable, high_water};
 pub use crate::table::Key;
 
 /// Reading goes on when no more than this waits.
@@ -37,31 +37,6 @@ pub struct Sockets {
     corked: Option<Key>,
     /// The bytes put together for the corked socket.
     cork: Vec<u8>,
-}
-
-/// What a writable socket means to its owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writable {
-    /// Nothing the owner must know.
-    Nothing,
-    /// The connection is made.
-    Connected,
-    /// The connection could not be made; the error is on the list of broken ones.
-    Failed,
-    /// What had been kept has fallen below the low mark: the peer may be read again.
-    Drained,
-    /// All is written and the socket was to be closed then.
-    Finished,
-}
-
-/// Whose connection a socket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    Client,
-    /// Ours to a host. `connecting`: it is not made yet.
-    Host {
-        connecting: bool,
-    },
 }
 
 impl Sockets {

@@ -131,6 +131,7 @@ impl Routed {
     }
 }
 
+/// The decision about `request`, as it is kept.
 pub(super) fn routed(
     http: &Rc<HttpChain>,
     snapshot: &Rc<Current>,

@@ -1,6 +1,7 @@
 //! One thread of the data plane: a loop over events, nothing shared on the way of a request.
 //!
-//! A request's way, room by room of the crate:
+//! This file holds the worker itself, which owns all that its verbs work on. The verbs stand in `impl Worker`, each in the room of
+//! the crate it belongs to; the types they work on stand below, in files that know no worker. A request's way, room by room:
 //!
 //! | step | file | what happens |
 //! |---|---|---|
@@ -16,7 +17,8 @@
 //!
 //! Beside the way, here: `turn` and `run` (the loop), `dispatch` (which event is whose), `connection` (the state of each
 //! socket), `flush` (HTTP/2 connections sent once a turn), `memory` (what may be held), `linger` (connections that only
-//! deliver), `command` (what a worker is told from outside).
+//! deliver), `command` (what it does when told something from outside), `mailbox` (how it is told), `budget` (memory in numbers),
+//! `rest` (what is given back when nothing is to do).
 
 pub mod budget;
 pub mod census;
