@@ -220,7 +220,7 @@ fn imports(of: &str, source: &str, modules: &BTreeMap<String, PathBuf>) -> BTree
     let source = source.split("\n#[cfg(test)]").next().unwrap();
     let code: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
-    let parent = of.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let parent = of.rsplit_once("::").map_or(String::new(), |(parent, _)| format!("{parent}::"));
     let (mut paths, mut at) = (BTreeSet::new(), 0);
     while let Some(start) = code[at..].find(is_of_path).map(|start| at + start) {
         let text = &code[start..];
@@ -229,9 +229,7 @@ fn imports(of: &str, source: &str, modules: &BTreeMap<String, PathBuf>) -> BTree
         at = start
             + match first {
                 "crate" => spread("", &text["crate::".len()..], &mut paths) + "crate::".len(),
-                "super" => {
-                    spread(&format!("{parent}::"), &text["super::".len()..], &mut paths) + "super::".len()
-                }
+                "super" => spread(&parent, &text["super::".len()..], &mut paths) + "super::".len(),
                 _ if modules.contains_key(&child) && text[first.len()..].starts_with("::") => {
                     spread(&child[..child.len() - first.len()], text, &mut paths)
                 }
