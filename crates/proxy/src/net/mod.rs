@@ -2,6 +2,7 @@
 //! Knows no protocol.
 
 mod acknowledged;
+mod cork;
 pub mod failure;
 mod handshake;
 pub mod kernel;

@@ -19,8 +19,6 @@ pub use crate::table::Key;
 
 /// Reading goes on when no more than this waits.
 const LOW_WATER: usize = 32 * 1024;
-/// What comes in pieces gathers up to this size; larger pieces go at once.
-const CORK_LIMIT: usize = 8192;
 
 pub struct Sockets {
     pub(super) slots: Table<Socket>,
@@ -34,9 +32,9 @@ pub struct Sockets {
     /// Where two small parts are put together for one send.
     joined: Vec<u8>,
     /// Small sends to one socket within a turn are put together for one system call: which socket that is now.
-    corked: Option<Key>,
+    pub(super) corked: Option<Key>,
     /// The bytes put together for the corked socket.
-    cork: Vec<u8>,
+    pub(super) cork: Vec<u8>,
 }
 
 impl Sockets {
@@ -135,45 +133,6 @@ impl Sockets {
         if let Ok(Some(error)) | Err(error) = socket.stream.take_error() {
             socket.flags.broken = true;
             self.broken.push((key, error.kind()));
-        }
-    }
-
-    /// As [`Sockets::send`], but with what soon follows for the same socket: the pieces of one message that come by HTTP/2
-    /// leave in one call. Sent by [`Sockets::uncork`], or as soon as anything else is done with a socket.
-    pub fn send_soon(&mut self, key: Key, head: &[u8], body: &[u8]) {
-        if self.corked != Some(key) {
-            self.uncork();
-        }
-        if self.cork.len() + head.len() + body.len() <= CORK_LIMIT {
-            self.corked = Some(key);
-            self.cork.extend_from_slice(head);
-            self.cork.extend_from_slice(body);
-            return;
-        }
-        let mut cork = std::mem::take(&mut self.cork);
-        self.corked = None;
-        cork.extend_from_slice(head);
-        self.send(key, &cork, body);
-        cork.clear();
-        self.cork = cork;
-    }
-
-    /// Sends what was to be sent soon.
-    #[inline]
-    pub fn uncork(&mut self) {
-        if let Some(key) = self.corked.take() {
-            let mut cork = std::mem::take(&mut self.cork);
-            self.send(key, &cork, b"");
-            cork.clear();
-            self.cork = cork;
-        }
-    }
-
-    /// Before anything else is done with a socket for which something gathers.
-    #[inline]
-    fn uncork_for(&mut self, key: Key) {
-        if self.corked == Some(key) {
-            self.uncork();
         }
     }
 
