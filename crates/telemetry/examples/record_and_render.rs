@@ -6,7 +6,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use telemetry::access_log::{Address, AddressField, Format, LogSource, NumberField, TextField, TimeCache};
+use telemetry::access_log::{
+    Address, AddressField, Format, HeaderName, LogSource, NumberField, TextField, TimeCache,
+};
 use telemetry::istio::{IstioMetrics, Peer, Principals, Reporter, Request, RequestProtocol, SeriesKey};
 use telemetry::log_sink::{Handover, LogBuffer};
 use telemetry::metrics::Limits;
@@ -123,12 +125,12 @@ impl LogSource for Exchange {
         Some(b"reviews:9080")
     }
 
-    fn request_header(&self, name: &str) -> Option<&[u8]> {
-        find(REQUEST, name)
+    fn request_header(&self, name: &HeaderName) -> Option<&[u8]> {
+        find(REQUEST, name.text())
     }
 
-    fn response_header(&self, name: &str) -> Option<&[u8]> {
-        find(RESPONSE, name)
+    fn response_header(&self, name: &HeaderName) -> Option<&[u8]> {
+        find(RESPONSE, name.text())
     }
 
     fn text(&self, field: TextField) -> Option<&[u8]> {

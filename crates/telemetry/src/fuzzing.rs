@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::Flags;
 use crate::access_log::{
-    Address, AddressField, Context, Format, JsonTemplate, LogSource, NumberField, TextField, TimeCache,
+    Address, AddressField, Context, Format, HeaderName, JsonTemplate, LogSource, NumberField, TextField,
+    TimeCache,
 };
 
 /// A format, compiled as text and as JSON and rendered from hostile values: one line comes out.
@@ -76,7 +77,7 @@ impl LogSource for Hostile<'_> {
         Some(self.0)
     }
 
-    fn request_header(&self, _: &str) -> Option<&[u8]> {
+    fn request_header(&self, _: &HeaderName) -> Option<&[u8]> {
         Some(self.0)
     }
 

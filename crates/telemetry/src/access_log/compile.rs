@@ -2,7 +2,7 @@
 //! for a percent sign, anything else literally.
 
 use super::operator::{AddressPart, Cleaning, GrpcStyle, Header, Literal, Name, Op};
-use super::source::{AddressField, NumberField, TextField};
+use super::source::{AddressField, HeaderName, NumberField, TextField};
 use super::time::TimeFormat;
 
 /// What a format may refer to beyond the exchange: fixed when it is compiled.
@@ -265,7 +265,7 @@ impl<'a> Written<'a> {
             (_, other) if other.starts_with(':') => {
                 Err(self.refuse(&format!("has no pseudo header {other:?}")))
             }
-            (_, other) => Ok(Name::Named(other.into())),
+            (_, other) => Ok(Name::Named(HeaderName::new(other))),
         }
     }
 

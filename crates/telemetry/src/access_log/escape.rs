@@ -1,6 +1,6 @@
 //! Untrusted bytes into a line that stays one line (see the module's head for the rules).
 
-use crate::decimal::push_octet;
+use crate::decimal::{push_short, push_v4};
 
 /// Whether every byte goes into a line as it is: printable ASCII but `"` and `\`. Eight bytes at a
 /// time, because this looks at every byte of every value logged.
@@ -27,8 +27,7 @@ fn odd_bytes(block: [u8; 8]) -> u64 {
 /// Appends `value` to a text line.
 pub(super) fn text(out: &mut Vec<u8>, value: &[u8]) {
     if all_plain(value) {
-        out.extend_from_slice(value);
-        return;
+        return push_short(out, value);
     }
     each(value, |piece| match piece {
         Ok('"') => out.extend_from_slice(b"\\\""),
@@ -49,8 +48,7 @@ pub(super) fn text(out: &mut Vec<u8>, value: &[u8]) {
 /// Appends `value` to the inside of a JSON string.
 pub(super) fn json(out: &mut Vec<u8>, value: &[u8]) {
     if all_plain(value) {
-        out.extend_from_slice(value);
-        return;
+        return push_short(out, value);
     }
     each(value, |piece| match piece {
         Ok('"') => out.extend_from_slice(b"\\\""),
@@ -111,14 +109,7 @@ fn hex_digit(nibble: u8) -> u8 {
 /// An IP address in its usual notation. IPv4 by hand because it is most of them.
 pub(super) fn ip(out: &mut Vec<u8>, address: std::net::IpAddr) {
     match address {
-        std::net::IpAddr::V4(v4) => {
-            for (index, octet) in v4.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                push_octet(out, octet);
-            }
-        }
+        std::net::IpAddr::V4(v4) => push_v4(out, v4, None),
         std::net::IpAddr::V6(v6) => {
             use std::io::Write;
             // Writing to a Vec cannot fail.

@@ -20,7 +20,7 @@ mod time;
 pub use compile::{Context, FormatError};
 pub use json::JsonTemplate;
 pub use presets::{ISTIO, ISTIO_JSON, ISTIO_LEGACY};
-pub use source::{Address, AddressField, LogSource, NumberField, TextField};
+pub use source::{Address, AddressField, HeaderName, LogSource, NumberField, TextField};
 pub use time::TimeCache;
 
 use json::Node;

@@ -1,6 +1,6 @@
 //! A compiled operator.
 
-use super::source::{AddressField, NumberField, TextField};
+use super::source::{AddressField, HeaderName, NumberField, TextField};
 use super::time::TimeFormat;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -77,7 +77,7 @@ pub(super) enum Name {
     Authority,
     Scheme,
     Status,
-    Named(Box<str>),
+    Named(HeaderName),
 }
 
 /// How a text is made to stay one word.

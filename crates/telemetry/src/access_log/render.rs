@@ -5,7 +5,7 @@ use super::source::{Address, LogSource, NumberField};
 use super::time::{TimeCache, TimeFormat};
 use super::{escape, grpc};
 use crate::Flags;
-use crate::decimal::push_u64;
+use crate::decimal::{push_u64, push_v4};
 
 pub(super) fn text(
     ops: &[Op],
@@ -38,6 +38,7 @@ pub(super) enum Value<'a> {
     Socket(Address<'a>, AddressPart),
 }
 
+#[inline(always)]
 pub(super) fn value<'a>(op: &'a Op, source: &'a impl LogSource) -> Value<'a> {
     match op {
         Op::Literal(literal) => Value::Text(literal.text(), Cleaning::AsIs),
@@ -92,6 +93,7 @@ pub(super) fn value<'a>(op: &'a Op, source: &'a impl LogSource) -> Value<'a> {
 }
 
 /// The first header, else the second. `:status` is the one value that is a number.
+#[inline]
 fn either<'a>(
     header: &'a Header,
     source: &'a impl LogSource,
@@ -114,6 +116,7 @@ fn is_address(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<std::net::IpAddr>().is_ok())
 }
 
+#[inline]
 fn found(text: Option<&[u8]>, cleaning: Cleaning, max: Option<usize>) -> Value<'_> {
     match text {
         Some(text) if !text.is_empty() => Value::Text(escape::cut(text, max), cleaning),
@@ -122,6 +125,7 @@ fn found(text: Option<&[u8]>, cleaning: Cleaning, max: Option<usize>) -> Value<'
 }
 
 /// Writes a value that is not missing; `escaped` writes text that came from outside.
+#[inline(always)]
 pub(super) fn push(
     value: Value<'_>,
     source: &impl LogSource,
@@ -132,6 +136,7 @@ pub(super) fn push(
     match value {
         Value::Missing => {}
         Value::Text(text, Cleaning::AsIs) => escaped(out, text),
+        Value::Text(text, Cleaning::Underscores) if !text.contains(&b' ') => escaped(out, text),
         Value::Text(text, Cleaning::Underscores) => {
             for (index, word) in text.split(|byte| *byte == b' ').enumerate() {
                 if index > 0 {
@@ -162,6 +167,9 @@ fn socket(address: Address<'_>, part: AddressPart, escaped: impl Fn(&mut Vec<u8>
         AddressPart::PortOnly => push_u64(out, u64::from(address.port())),
         AddressPart::WithoutPort => escape::ip(out, address.ip()),
         AddressPart::Whole => {
+            if let std::net::SocketAddr::V4(v4) = address {
+                return push_v4(out, *v4.ip(), Some(v4.port()));
+            }
             if address.is_ipv6() {
                 out.push(b'[');
             }

@@ -49,16 +49,16 @@ impl LogSource for Exchange {
         self.authority.map(str::as_bytes)
     }
 
-    fn request_header(&self, name: &str) -> Option<&[u8]> {
-        find(&self.request, name)
+    fn request_header(&self, name: &HeaderName) -> Option<&[u8]> {
+        find(&self.request, name.text())
     }
 
-    fn response_header(&self, name: &str) -> Option<&[u8]> {
-        find(&self.response, name)
+    fn response_header(&self, name: &HeaderName) -> Option<&[u8]> {
+        find(&self.response, name.text())
     }
 
-    fn response_trailer(&self, name: &str) -> Option<&[u8]> {
-        find(&self.trailers, name)
+    fn response_trailer(&self, name: &HeaderName) -> Option<&[u8]> {
+        find(&self.trailers, name.text())
     }
 
     fn text(&self, name: TextField) -> Option<&[u8]> {
