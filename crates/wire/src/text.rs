@@ -2,6 +2,11 @@
 
 /// Appends `value` in decimal.
 pub fn push_u64(out: &mut Vec<u8>, mut value: u64) {
+    if value < 10 {
+        // Most of them: milliseconds, attempts.
+        out.push(b'0' + value as u8);
+        return;
+    }
     let mut digits = [b'0'; 20];
     let mut at = digits.len();
     for digit in digits.iter_mut().rev() {

@@ -163,16 +163,27 @@ impl Edits {
     /// alone.
     #[inline]
     pub fn value<'a>(&'a self, head: &Head<'a>, name: &[u8]) -> Option<&'a [u8]> {
-        let id = HeaderId::of(name);
-        // The usual answers cost one look: a known field that stands untouched in the head, or nowhere.
+        match HeaderId::of(name) {
+            HeaderId::Other => self.values(head, name).next(),
+            id => self.value_known(head, id),
+        }
+    }
+
+    /// As [`Edits::value`], for a known name.
+    #[inline]
+    pub fn value_known<'a>(&'a self, head: &Head<'a>, id: HeaderId) -> Option<&'a [u8]> {
+        // A known field costs one look if it stands untouched in the head, and one at each added line if it is not in it.
         if id != HeaderId::Other && id != HeaderId::Host {
             match head.storage.known(id) {
                 Some(slot) if !self.is_cut(head, slot) => return Some(head.storage.value(slot, head.bytes)),
-                None if self.lines.is_empty() => return None,
-                _ => {}
+                None => {
+                    let added = self.lines.iter().find(|line| line.id == id && !line.removed)?;
+                    return Some(added.value.of(&self.text));
+                }
+                Some(_) => {}
             }
         }
-        self.values(head, name).next()
+        self.values(head, id.name().as_bytes()).next()
     }
 
     /// All values of a field as they will be sent, in order.
