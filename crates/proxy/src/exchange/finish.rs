@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use telemetry::Flags;
-use telemetry::access_log::{Address, AddressField, LogSource, NumberField, TextField};
+use telemetry::access_log::{Address, AddressField, HeaderName, LogSource, NumberField, TextField};
 use telemetry::istio::{Reporter, Request, SeriesKey};
+use wire::HeaderId;
 
 use crate::client::origin::Origin;
 use crate::clock::{Clock, Time};
@@ -334,16 +335,22 @@ impl LogSource for ExchangeLog<'_> {
         Some(model::RequestView::scheme(self.exchange))
     }
 
-    fn request_header(&self, name: &str) -> Option<&[u8]> {
+    fn request_header(&self, name: &HeaderName) -> Option<&[u8]> {
         let exchange = self.exchange;
         if !exchange.has_head() {
             return None;
         }
-        exchange.edits.value(&exchange.head_view(), name.as_bytes())
+        let head = exchange.head_view();
+        let number = name.number(|name| HeaderId::of(name.as_bytes()) as u16);
+        match HeaderId::ALL.get(usize::from(number)) {
+            Some(id) => exchange.edits.value_known(&head, *id),
+            None => exchange.edits.value(&head, name.text().as_bytes()),
+        }
     }
 
-    fn response_header(&self, name: &str) -> Option<&[u8]> {
+    fn response_header(&self, name: &HeaderName) -> Option<&[u8]> {
         let exchange = self.exchange;
+        let name = name.text();
         if name == "x-envoy-upstream-service-time" {
             return Some(self.service_millis.text()).filter(|text| !text.is_empty());
         }
