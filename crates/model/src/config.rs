@@ -202,6 +202,7 @@ impl Config {
         }
         let mut clusters = Vec::new();
         clusters.resize_with(self.names.clusters.len(), || None);
+        let mut checked = Vec::new();
         let empty: Arc<Endpoints> = Arc::default();
         for (name, entry) in &self.clusters {
             let endpoints = match &entry.compiled.eds_name {
@@ -212,8 +213,11 @@ impl Config {
                 },
             };
             let id = self.names.clusters.get(name);
-            if let Some(place) = id.and_then(|id| clusters.get_mut(id.index())) {
+            if let Some((id, place)) = id.and_then(|id| Some((id, clusters.get_mut(id.index())?))) {
                 *place = Some(ClusterEntry { cluster: entry.compiled.clone(), endpoints });
+                if entry.compiled.health_check.is_some() {
+                    checked.push(*id);
+                }
             }
         }
         let mut route_tables = vec![None; self.names.routes.len()];
@@ -227,6 +231,7 @@ impl Config {
             generation: self.latest.generation + 1,
             listeners: self.listener_index.clone(),
             clusters,
+            checked,
             cluster_ids: self.names.clusters.clone(),
             route_tables,
             hosts: self.hosts.clone(),

@@ -16,6 +16,8 @@ pub struct Snapshot {
     pub generation: u64,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) clusters: Vec<Option<ClusterEntry>>,
+    /// Those of `clusters` whose hosts' health is to be checked.
+    pub(crate) checked: Vec<ClusterId>,
     pub(crate) cluster_ids: Arc<HashMap<Arc<str>, ClusterId>>,
     pub(crate) route_tables: Vec<Option<Arc<RouteTable>>>,
     pub(crate) hosts: Arc<HostNames>,
@@ -94,6 +96,16 @@ impl Snapshot {
 
     pub fn clusters(&self) -> impl Iterator<Item = (ClusterId, &ClusterEntry)> {
         (0u32..).zip(&self.clusters).filter_map(|(id, entry)| Some((ClusterId(id), entry.as_ref()?)))
+    }
+
+    /// The clusters whose hosts' health is to be checked: few of many, so that a worker need not look at all.
+    pub fn checked_clusters(&self) -> &[ClusterId] {
+        &self.checked
+    }
+
+    /// Clusters by [`ClusterId::index`].
+    pub fn entries(&self) -> &[Option<ClusterEntry>] {
+        &self.clusters
     }
 
     /// One more than the greatest cluster id: the size for per-cluster state.

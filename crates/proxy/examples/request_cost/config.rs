@@ -61,9 +61,7 @@ fn cluster(to: SocketAddr, hosts: Hosts) -> Value {
 }
 
 fn listener(direction: &str, at: SocketAddr) -> Value {
-    let route = |name: &str, prefix: &str| {
-        json!({ "name": name, "match": { "prefix": prefix }, "route": { "cluster": "items", "timeout": "0s" } })
-    };
+    let route = |name: &str, prefix: &str| json!({ "name": name, "match": { "prefix": prefix }, "route": { "cluster": "items", "timeout": "0s" } });
     let manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "inbound",

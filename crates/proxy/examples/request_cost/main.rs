@@ -14,9 +14,9 @@ mod config;
 mod memory;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
@@ -87,14 +87,7 @@ impl Stage {
     fn new() -> Stage {
         let time = Arc::new(ManualTime::default());
         time.of_day.store(1_700_000_000_000_000_000, Relaxed);
-        Stage {
-            net: Net::default(),
-            time,
-            machines: vec![],
-            logged: 0,
-            turns: 0,
-            spent: Duration::ZERO,
-        }
+        Stage { net: Net::default(), time, machines: vec![], logged: 0, turns: 0, spent: Duration::ZERO }
     }
 
     fn add(&mut self, listen: SocketAddr, snapshot: Arc<Snapshot>) {
@@ -128,7 +121,8 @@ impl Stage {
         while std::mem::take(&mut any) {
             for (index, machine) in self.machines.iter_mut().enumerate() {
                 self.net.events(index, &mut machine.events);
-                if machine.events.is_empty() {
+                // Who was left over in the turn before has no event of its own.
+                if machine.events.is_empty() && machine.worker.sleep() != Some(Duration::ZERO) {
                     continue;
                 }
                 any = true;

@@ -206,7 +206,8 @@ impl Accept for Listening {
 
     fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let mut state = self.net.lock();
-        let waiting = state.listeners.get_mut(&self.address).and_then(|listener| listener.waiting.pop_front());
+        let waiting =
+            state.listeners.get_mut(&self.address).and_then(|listener| listener.waiting.pop_front());
         let end = waiting.ok_or(io::ErrorKind::WouldBlock)?;
         drop(state);
         let remote = SocketAddr::from(([10, 0, 0, 8], 50_000));

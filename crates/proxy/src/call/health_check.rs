@@ -32,8 +32,8 @@ impl Worker {
         }
         let snapshot = self.snapshot.clone();
         let mut there = BTreeSet::new();
-        for (id, entry) in snapshot.clusters() {
-            if entry.cluster.health_check.is_none() || entry.cluster.kind == ClusterKind::OriginalDst {
+        for id in snapshot.checked_clusters().iter().copied() {
+            if snapshot.cluster(id).is_none_or(|entry| entry.cluster.kind == ClusterKind::OriginalDst) {
                 continue;
             }
             let Some(cluster) = self.clusters.get(&snapshot, id, self.now) else { continue };

@@ -107,12 +107,6 @@ impl ClusterState {
         }
     }
 
-    /// Whether it is as the configuration says; what changes beside that (names, ejections) is looked at with each use.
-    pub(super) fn is(&self, entry: &ClusterEntry) -> bool {
-        Arc::ptr_eq(&self.config.borrow().cluster, &entry.cluster)
-            && Arc::ptr_eq(&self.source.borrow(), &entry.endpoints)
-    }
-
     /// Takes over what has changed since it was last used.
     pub(super) fn bring_up_to_date(&self, entry: &ClusterEntry, making: &mut Making<'_>) {
         let new_config = !Arc::ptr_eq(&self.config.borrow().cluster, &entry.cluster);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use model::cluster::{ClusterKind, UpstreamProtocol};
 use model::health_check::Probe;
 use model::http1::HeaderCase;
+use model::snapshot::ClusterEntry;
 use model::{Cluster, ClusterId, Snapshot};
 use telemetry::Shard;
 use telemetry::envoy::EnvoyStats;
@@ -26,6 +27,8 @@ use crate::upstream::outlier::{Ejection, Fared};
 pub struct Clusters {
     /// By [`ClusterId::index`], made when first used.
     by_id: Vec<Option<Rc<ClusterState>>>,
+    /// Beside `by_id`: what of the configuration each was brought up to date with.
+    seen: Vec<Seen>,
     envoy: EnvoyStats,
     shared: Arc<Shared>,
     shard: Rc<Shard>,
@@ -33,6 +36,19 @@ pub struct Clusters {
     random: Random,
     /// Hosts left out by this worker's decision.
     ejections: Vec<Ejection>,
+}
+
+/// Which settings and hosts a cluster was brought up to date with, by their addresses: the cluster holds both, so nothing
+/// else can lie there. Thousands of these are compared in the time in which the clusters themselves, each in its own place
+/// in memory, would be reached for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen([usize; 2]);
+
+impl Seen {
+    #[inline]
+    fn of(entry: &ClusterEntry) -> Seen {
+        Seen([Arc::as_ptr(&entry.cluster) as usize, Arc::as_ptr(&entry.endpoints) as usize])
+    }
 }
 
 /// What came of a new configuration.
@@ -48,6 +64,7 @@ impl Clusters {
     pub fn new(shared: &Arc<Shared>, shard: &Rc<Shard>, seed: u64) -> Clusters {
         Clusters {
             by_id: vec![],
+            seen: vec![],
             envoy: shared.envoy.clone(),
             shared: shared.clone(),
             shard: shard.clone(),
@@ -61,7 +78,9 @@ impl Clusters {
     pub fn get(&mut self, snapshot: &Snapshot, id: ClusterId, now: Time) -> Option<Rc<ClusterState>> {
         let entry = snapshot.cluster(id)?;
         if self.by_id.len() <= id.index() {
-            self.by_id.resize(snapshot.cluster_capacity().max(id.index() + 1), None);
+            let capacity = snapshot.cluster_capacity().max(id.index() + 1);
+            self.by_id.resize(capacity, None);
+            self.seen.resize(capacity, Seen::default());
         }
         let place = self.by_id.get_mut(id.index())?;
         let state = match place {
@@ -88,18 +107,21 @@ impl Clusters {
         let shared = &self.shared;
         let mut making = Making { shared, next_host: &self.next_host, random: &mut self.random, now };
         state.bring_up_to_date(entry, &mut making);
+        if let Some(seen) = self.seen.get_mut(id.index()) {
+            *seen = Seen::of(entry);
+        }
         Some(state)
     }
 
-    /// Brings every cluster used so far up to date. What has not changed costs two comparisons of pointers.
+    /// Brings every cluster used so far up to date. What has not changed costs two comparisons of addresses.
     pub fn take_up(&mut self, snapshot: &Snapshot, now: Time) -> TakenUp {
         let TakenUp { mut useless, mut changed } = TakenUp::default();
         for index in 0..self.by_id.len() {
-            let Some(Some(state)) = self.by_id.get(index) else { continue };
-            let entry = snapshot.cluster(state.id);
-            if entry.is_some_and(|entry| state.is(entry)) {
+            let entry = snapshot.entries().get(index).and_then(Option::as_ref);
+            if entry.map(Seen::of).as_ref() == self.seen.get(index) {
                 continue;
             }
+            let Some(Some(state)) = self.by_id.get(index) else { continue };
             let entry = entry.filter(|entry| entry.cluster.name == state.name);
             changed = true;
             let state = state.clone();
@@ -112,8 +134,8 @@ impl Clusters {
             } else {
                 state.remove();
                 self.envoy.forget_cluster(&state.name);
-                if let Some(place) = self.by_id.get_mut(index) {
-                    *place = None;
+                if let (Some(place), Some(seen)) = (self.by_id.get_mut(index), self.seen.get_mut(index)) {
+                    (*place, *seen) = Default::default();
                 }
             }
             // Envoy: all connections are drained when hosts come or go.
