@@ -67,11 +67,8 @@ pub(crate) fn push_v4(out: &mut Vec<u8>, address: std::net::Ipv4Addr, port: Opti
     let mut text = [0; 24];
     let mut at = 0;
     for octet in address.octets() {
-        let value = u32::from(octet);
-        let zeros = u32::from(value < 100) + u32::from(value < 10);
-        let digits = value / 100 | (value / 10 % 10) << 8 | (value % 10) << 16;
-        put_four(&mut text, at, (digits + u32::from_le_bytes(*b"000.")) >> (8 * zeros));
-        at += 4 - zeros as usize;
+        put_four(&mut text, at, OCTETS[usize::from(octet)]);
+        at += 2 + usize::from(octet >= 10) + usize::from(octet >= 100);
     }
     at -= 1;
     if let Some(port) = port {
@@ -89,6 +86,22 @@ pub(crate) fn push_v4(out: &mut Vec<u8>, address: std::net::Ipv4Addr, port: Opti
     let end = out.len() + at;
     out.extend_from_slice(&text);
     out.truncate(end);
+}
+
+/// Each part of an address with the dot behind it, the first digit in the lowest byte.
+static OCTETS: [u32; 256] = octets();
+
+const fn octets() -> [u32; 256] {
+    let mut all = [0; 256];
+    let mut value = 0;
+    while value < all.len() {
+        let zeros = (value < 100) as u32 + (value < 10) as u32;
+        let octet = value as u32;
+        let digits = octet / 100 | (octet / 10 % 10) << 8 | (octet % 10) << 16;
+        all[value] = (digits + u32::from_le_bytes(*b"000.")) >> (8 * zeros);
+        value += 1;
+    }
+    all
 }
 
 /// Four bytes of a text, the first in the lowest.
