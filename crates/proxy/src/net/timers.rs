@@ -105,7 +105,9 @@ pub struct Wheel {
     levels: [Level; 3],
     /// All entries due up to this tick have been taken out.
     at: u64,
-    entries: usize,
+    /// The tick at which the next list with entries is reached; `u64::MAX` for none. Worked out only when one was: every
+    /// turn of a worker asks for it twice.
+    soonest: u64,
     /// Counts up with every entry, so that no two have the same.
     generation: u32,
     /// Where entries are looked at, and the slots of those whose deadline had moved away.
@@ -118,7 +120,7 @@ impl Wheel {
         Wheel {
             levels: [Level::new(FINE), Level::new(COARSE), Level::new(COARSE)],
             at: now.0 / TICK,
-            entries: 0,
+            soonest: u64::MAX,
             generation: 0,
             reached: vec![],
             not_yet: vec![],
@@ -143,7 +145,6 @@ impl Wheel {
         timer.generation = self.generation;
         timer.scheduled = due;
         self.put(Entry { slot, generation: timer.generation, due });
-        self.entries += 1;
     }
 
     fn put(&mut self, entry: Entry) {
@@ -151,6 +152,7 @@ impl Wheel {
         let level = SPANS.iter().rposition(|span| ahead >= *span).unwrap_or(0);
         if let (Some(level), Some(span)) = (self.levels.get_mut(level), SPANS.get(level)) {
             level.put(entry.due / span, entry);
+            self.soonest = self.soonest.min(entry.due / span * span);
         }
     }
 
@@ -174,6 +176,10 @@ impl Wheel {
         if self.at >= target {
             return;
         }
+        if self.soonest > target {
+            self.at = target;
+            return;
+        }
         let mut reached = std::mem::take(&mut self.reached);
         while let Some(next) = self.next().filter(|next| *next <= target) {
             self.at = next;
@@ -182,7 +188,6 @@ impl Wheel {
                     level.take(next / span, &mut reached);
                 }
             }
-            self.entries -= reached.len();
             for entry in reached.drain(..) {
                 let slot = entry.slot as usize;
                 let Some(timer) = timers(owner, slot).filter(|t| t.generation == entry.generation) else {
@@ -199,6 +204,7 @@ impl Wheel {
         }
         self.reached = reached;
         self.at = target;
+        self.soonest = self.next().unwrap_or(u64::MAX);
         // Put in again as seen from now: from a list on the way they would be met once for every span of a long silence.
         while let Some(slot) = self.not_yet.pop() {
             let slot = slot as usize;
@@ -210,10 +216,7 @@ impl Wheel {
 
     /// How long a worker may sleep, in nanoseconds; `None` for ever.
     pub fn sleep(&self, now: Time) -> Option<u64> {
-        if self.entries == 0 {
-            return None;
-        }
-        self.next().map(|tick| (tick * TICK).saturating_sub(now.0))
+        (self.soonest != u64::MAX).then(|| (self.soonest * TICK).saturating_sub(now.0))
     }
 }
 

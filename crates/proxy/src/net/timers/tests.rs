@@ -14,6 +14,11 @@ fn millis(millis: u64) -> Time {
     Time(millis * 1_000_000)
 }
 
+/// How many entries lie in the wheel.
+fn entries(wheel: &Wheel) -> usize {
+    wheel.levels.iter().flat_map(|level| &level.lists).map(Vec::len).sum()
+}
+
 #[test]
 fn every_timer_fires_once_and_not_early() {
     let mut wheel = Wheel::new(Time(0));
@@ -29,7 +34,7 @@ fn every_timer_fires_once_and_not_early() {
             assert!(now <= deadlines[slot] + 8, "{slot} late at {now}");
         }
     }
-    assert_eq!(wheel.entries, 0);
+    assert_eq!(entries(&wheel), 0);
 }
 
 #[test]
@@ -39,13 +44,13 @@ fn moving_later_costs_no_entry_and_moving_earlier_fires_in_time() {
     for later in 100..200 {
         wheel.set(0, &mut slots.0[0], millis(later));
     }
-    assert_eq!(wheel.entries, 1);
+    assert_eq!(entries(&wheel), 1);
     wheel.set(0, &mut slots.0[0], millis(50));
     advance(&mut wheel, &mut slots, millis(60));
     assert_eq!(slots.1, [0]);
     advance(&mut wheel, &mut slots, millis(1000));
     assert_eq!(slots.1, [0]);
-    assert_eq!(wheel.entries, 0);
+    assert_eq!(entries(&wheel), 0);
 }
 
 #[test]
