@@ -293,7 +293,7 @@ fn a_response_cut_short_is_not_passed_off_as_whole() {
 
 /// 408 for a request that does not come, 504 for an answer that does not; silence ends an idle connection.
 #[test]
-fn waiting_has_an_end_on_either_side() {
+fn a_silent_client_gets_408_a_silent_host_504_and_an_idle_connection_is_closed() {
     let silent = Host::start(|connection| while connection.request().is_some() {});
     let mut manager =
         http(json!([{ "match": { "prefix": "/" }, "route": { "cluster": "up", "timeout": "0s" } }]));

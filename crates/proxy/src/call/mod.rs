@@ -23,7 +23,8 @@ use crate::upstream::host::HostRef;
 use crate::worker::Worker;
 
 impl Worker {
-    /// Begins a call when the event under way is done with, not from within somebody else's exchange.
+    /// Puts a call on the list that [`Worker::settle`] works off after the event under way: the caller may stand in the
+    /// middle of another exchange's end.
     pub(crate) fn call_later(&mut self, call: CallRequest) {
         self.calls.waiting.push_back(call);
     }

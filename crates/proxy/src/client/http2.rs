@@ -348,7 +348,7 @@ impl Worker {
         }
     }
 
-    /// The connection ends when its last words are sent, or soon: nobody is waited for who does not read them.
+    /// The connection closes once GOAWAY is sent, and after [`RELEASE_AFTER`] also if the client does not read it.
     fn end_h2_client_by(&mut self, key: Key) {
         if let Some(down) = self.h2_client(key) {
             down.ending = true;

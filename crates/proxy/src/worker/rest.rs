@@ -2,6 +2,7 @@
 
 use crate::worker::Worker;
 use crate::worker::budget::Stirred;
+use crate::worker::connection::Conn;
 
 impl Worker {
     /// More is kept than a worker needs that has nothing to do: somebody has to wake up to give it back.
@@ -20,7 +21,23 @@ impl Worker {
             && self.stirred.is_much()
         {
             self.stirred = Stirred::default();
+            self.move_together();
             give_back();
+        }
+    }
+
+    /// Moves what idle connections are to other places. Where they stand, among what was freed of them, each keeps a page
+    /// from being given back; one after the other they find room in the same few.
+    fn move_together(&mut self) {
+        for key in self.conns.keys() {
+            let Some(conn) = self.conns.get_mut(key) else { continue };
+            *conn = match std::mem::take(conn) {
+                Conn::Downstream(down) => Conn::Downstream(Box::new(*down)),
+                Conn::DownstreamH2(down) => Conn::DownstreamH2(Box::new(*down)),
+                Conn::Upstream(up) => Conn::Upstream(Box::new(*up)),
+                Conn::UpstreamH2(up) => Conn::UpstreamH2(Box::new(*up)),
+                other => other,
+            };
         }
     }
 }

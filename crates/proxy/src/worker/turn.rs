@@ -14,9 +14,9 @@ const SHARED_READ: usize = 64 * 1024;
 /// Bytes read of one connection, whatever it speaks, before others get their turn.
 const READ_SHARE: usize = 128 * 1024;
 /// What is done in one turn before timers, accepting and sending get theirs: bytes read, and as many for each beginning and
-/// each end of an exchange. Some 128 requests and their answers, or 2 MiB of bodies: 3 to 4 ms either way. Who is left
-/// over comes first in the next turn.
-const TURN_SHARE: usize = 2 * 1024 * 1024;
+/// each end of an exchange. Some 64 requests and their answers, or 1 MiB of bodies: about 2 ms either way. Who is left over
+/// comes first in the next turn.
+const TURN_SHARE: usize = 1024 * 1024;
 const EXCHANGE_COST: usize = 8192;
 /// After a sleep of at least this long there is no load.
 const REST_AFTER: Duration = Duration::from_millis(200);
