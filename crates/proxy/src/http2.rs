@@ -15,7 +15,7 @@ pub const UNREAD_MARK: usize = OUTPUT_MARK + 64 * 1024;
 /// Taking goes on when no more than this waits.
 pub const READ_AGAIN_MARK: usize = 64 * 1024;
 
-/// `limits`: what a head may be.
+/// `limits`: what a head may be. All connections share it.
 pub fn codec_config(settings: &Http2Settings, limits: &wire::h1::Limits) -> Config {
     let defaults = Config::default();
     let usual = Http2Settings::inside().floods;
@@ -48,6 +48,7 @@ pub fn codec_config(settings: &Http2Settings, limits: &wire::h1::Limits) -> Conf
         },
         ..defaults
     }
+    .bounded()
 }
 
 /// What was asked for; `ours` where that is only what Envoy does unasked.
@@ -86,6 +87,9 @@ mod tests {
         let abuse = codec_config(&settings, &limits).abuse;
         assert_eq!((abuse.empty_frames, abuse.window_updates_per_data), (2, 20));
         assert_eq!(unheeded(&settings).count(), 0);
+        let shared = std::sync::Arc::new(codec_config(&settings, &limits));
+        let _of_one = wire::h2::Connection::server(shared.clone(), std::time::Duration::ZERO);
+        assert_eq!(std::sync::Arc::strong_count(&shared), 2, "a connection has no copy of its own");
         settings.floods.empty_frames = 7;
         settings.floods.window_updates_per_data = 3;
         settings.floods.outbound_frames = 5;

@@ -132,8 +132,9 @@ impl Default for AbuseLimits {
 }
 
 impl Config {
-    /// The same with every number within what the protocol can say.
-    pub(super) fn bounded(mut self) -> Config {
+    /// The same with every number within what the protocol can say. Connections share one that is so; of any other each makes
+    /// its own.
+    pub fn bounded(mut self) -> Config {
         self.max_frame = self.max_frame.clamp(DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME);
         self.stream_window = self.stream_window.min(LARGEST_WINDOW);
         self.connection_window = self.connection_window.clamp(DEFAULT_WINDOW, LARGEST_WINDOW);
