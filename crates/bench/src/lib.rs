@@ -35,13 +35,14 @@
 //! | [`machine`] | what machine this is and how quiet it was |
 //! | [`rivals`], [`contenders`] | getting the rivals; starting each contender with its configuration |
 //! | [`hop`], [`idle`], [`wear`], [`interference`], [`syscalls`], [`demo`], [`propagation`], [`profile`], [`newcomer`] | the measurements |
-//! | [`report`], [`goals`], [`figures`], [`table`] | tables and goals |
+//! | [`report`], [`goals`], [`goal`], [`figures`], [`table`] | tables and goals |
 
 pub mod contenders;
 pub mod cores;
 pub mod demo;
 pub mod disturb;
 pub mod figures;
+pub mod goal;
 pub mod goals;
 pub mod h2load;
 pub mod histogram;

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 
 use crate::contenders::Contender;
-use crate::goals::Goal;
+use crate::goal::Goal;
 use crate::hop::{Plan, WARM_UP};
 use crate::load::Measured;
 use crate::running::{Class, Placement, Running, output_within};

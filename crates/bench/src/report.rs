@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::contenders::Contender;
 use crate::demo::Weights;
 use crate::figures::{self, Figure};
-use crate::goals::{self, Goal};
+use crate::goal::{self, Goal};
 use crate::hop::{Entry, Missing, Outcome};
 use crate::idle::Idle;
 use crate::load::Measured;
@@ -52,7 +52,7 @@ pub struct Report {
     pub missing: Vec<Missing>,
     /// Scenarios that could not be run, and why.
     pub failed: Vec<String>,
-    #[serde(serialize_with = "goals::with_verdicts")]
+    #[serde(serialize_with = "goal::with_verdicts")]
     pub goals: Vec<Goal>,
 }
 
@@ -93,7 +93,7 @@ impl Report {
             writeln!(out, "FAILED: {failed}")?;
         }
         if !self.goals.is_empty() {
-            write!(out, "\n{}", goals::table(&self.goals))?;
+            write!(out, "\n{}", goal::table(&self.goals))?;
         }
         if !self.spent.is_empty() {
             writeln!(
@@ -301,6 +301,7 @@ fn write_noise(out: &mut String, noise: &Noise) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::goals;
     use crate::scenario::Scenario;
 
     fn measured(cpu: f64) -> Measured {

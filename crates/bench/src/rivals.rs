@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::contenders::Contender;
+use crate::contenders::contender::Contender;
 
 const ENVOY_VERSION: &str = "1.40.0";
 

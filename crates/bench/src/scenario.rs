@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::contenders::Contender::{self, *};
+use crate::contenders::contender::Contender::{self, *};
 
 /// What to measure, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]

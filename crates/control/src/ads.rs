@@ -22,9 +22,10 @@ use xds::delta_server::frame::{self, Requests};
 use xds::delta_server::{Connection, Kind};
 use xds::discovery::DeltaDiscoveryRequest;
 
+use crate::lock::lock;
 use crate::node::{Node, NodeError};
+use crate::push::Shared;
 use crate::push::peer::Peer;
-use crate::push::{Shared, lock};
 
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 const STATE_OF_THE_WORLD: &str =

@@ -16,11 +16,13 @@
 //! | `push` | what every stream is to hold, made once per class of proxies |
 //! | `ads` | the gRPC service |
 //! | [`status`] | HTTP: health, metrics, Istio's debug pages, the JSON of the command line |
+//! | `lock` | locks that outlive a panic |
 //! | `metrics` | istiod's metric names |
 
 mod ads;
 #[doc(hidden)]
 pub mod fuzzing;
+mod lock;
 mod mesh_file;
 mod metrics;
 pub mod node;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use api::Spec;
 use xds::delta_server::Kind;
 
-use crate::push::lock;
+use crate::lock::lock;
 use crate::source::Loaded;
 
 /// Upper bounds in seconds. istiod's begin at 0.1; ours is done by then.

@@ -1,7 +1,7 @@
 //! The HTTP routes of a VirtualService.
 
+use super::routes::{check_destination, check_static_match, check_total_weight, check_weight};
 use super::rules::Rules;
-use super::virtual_service::{check_destination, check_static_match, check_total_weight, check_weight};
 use super::{headers, values};
 use crate::networking::{
     CorsPolicy, FaultAbort, FaultDelay, HttpBody, HttpDirectResponse, HttpFaultInjection, HttpMatchRequest,

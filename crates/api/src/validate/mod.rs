@@ -12,6 +12,7 @@ mod mesh;
 mod names;
 mod not_acted_on;
 mod peer_authentication;
+mod routes;
 mod rules;
 mod selectors;
 mod service_entry;

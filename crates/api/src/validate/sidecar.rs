@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::names::{self, is_dns_label, is_ip};
+use super::routes::check_destination;
 use super::rules::Rules;
 use super::service_entry::unknown_protocol;
-use super::virtual_service::check_destination;
 use super::{selectors, tls, traffic_policy, values};
 use crate::hosts;
 use crate::networking::{

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::{Between, Role, Site};
+use super::site::{Between, Role, Site};
 
 /// What is written and counted for each request.
 pub enum Telemetry {

@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::bootstrap::{Telemetry, bootstrap};
-use super::{Between, Contender, Role, Site, debian};
+use super::contender::Contender;
+use super::debian;
+use super::site::{Between, Role, Site};
 use crate::scenario::Setting;
 
 type Environment = Vec<(&'static str, String)>;

@@ -1,7 +1,7 @@
 //! The same hop for nginx and HAProxy: keep-alive on both sides, the request id and forwarded headers that a
 //! sidecar adds, no access log (their cheapest form, as they are commonly compared).
 
-use super::{Between, Site};
+use super::site::{Between, Site};
 
 pub fn nginx(site: &Site) -> String {
     let Site { listen, upstream, directory, .. } = site;

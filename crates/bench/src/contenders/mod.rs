@@ -2,7 +2,9 @@
 
 mod bootstrap;
 mod command;
+pub mod contender;
 mod debian;
+mod site;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,83 +16,13 @@ use crate::procfs;
 use crate::rivals::Programs;
 use crate::running::{Class, Placement, Running, free_address};
 use crate::scenario::Setting;
+pub use contender::Contender;
+use site::{ACCESS_LOG, Between, Role, Site};
 
 /// More connections than this between two proxies are no multiplexing of 64.
 const FEW_CONNECTIONS: usize = 16;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Contender {
-    /// Generator and upstream without anything between: the rig's own bound.
-    Direct,
-    /// Without an access log, and with Envoy's own counters only.
-    Envoy,
-    /// With Istio's access log, and the metrics of Istio as far as this build of Envoy can make them.
-    EnvoyLog,
-    /// Two, with HTTP/2 between them.
-    EnvoyMux,
-    Nginx,
-    Haproxy,
-    /// With Istio's access log and Istio's metrics.
-    Filamesh,
-    FilameshBare,
-    /// Two, with all requests over few connections between them. Log and metrics as `Filamesh`.
-    FilameshMux,
-    /// The prototype that does nothing but the work; for HTTP/1 with a log line and a counter for each request.
-    Floor,
-    /// Two, with a bare framing between them that is not even HTTP/2.
-    FloorMux,
-    /// Bytes moved between two sockets, nothing read.
-    Relay,
-}
-
 impl Contender {
-    pub const ALL: [Contender; 12] = [
-        Contender::Direct,
-        Contender::Envoy,
-        Contender::EnvoyLog,
-        Contender::EnvoyMux,
-        Contender::Nginx,
-        Contender::Haproxy,
-        Contender::Filamesh,
-        Contender::FilameshBare,
-        Contender::FilameshMux,
-        Contender::Floor,
-        Contender::FloorMux,
-        Contender::Relay,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Contender::Direct => "direct",
-            Contender::Envoy => "envoy",
-            Contender::EnvoyLog => "envoy-log",
-            Contender::EnvoyMux => "envoy-mux",
-            Contender::Nginx => "nginx",
-            Contender::Haproxy => "haproxy",
-            Contender::Filamesh => "filamesh",
-            Contender::FilameshBare => "filamesh-bare",
-            Contender::FilameshMux => "filamesh-mux",
-            Contender::Floor => "floor",
-            Contender::FloorMux => "floor-mux",
-            Contender::Relay => "relay",
-        }
-    }
-
-    /// Whether it is ours: the run has failed without it.
-    pub fn ours(self) -> bool {
-        matches!(self, Contender::Filamesh | Contender::FilameshBare | Contender::FilameshMux)
-    }
-
-    /// The prototype that does the same.
-    pub fn floor(self) -> Contender {
-        if self.multiplexes() { Contender::FloorMux } else { Contender::Floor }
-    }
-
-    /// Whether two of it carry all requests over few connections.
-    pub fn multiplexes(self) -> bool {
-        matches!(self, Contender::EnvoyMux | Contender::FilameshMux | Contender::FloorMux)
-    }
-
     /// Whether it was told to write a line for each request.
     fn logs(self, setting: Setting) -> bool {
         match self {
@@ -124,61 +56,6 @@ impl Contender {
         }
     }
 }
-
-impl std::str::FromStr for Contender {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Contender, String> {
-        Contender::ALL.into_iter().find(|contender| contender.name() == text).ok_or_else(|| {
-            let known: Vec<&str> = Contender::ALL.iter().map(|contender| contender.name()).collect();
-            format!("unknown contender {text:?}; known: {}", known.join(", "))
-        })
-    }
-}
-
-/// Which side of a request a proxy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The server's: the only one of a single hop.
-    Inbound,
-    /// The client's.
-    Outbound,
-}
-
-/// What a proxy speaks with what is behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Between {
-    Http1,
-    Http2,
-    /// Whatever one filamesh speaks with another.
-    Multiplexed,
-}
-
-/// Where one instance listens, sends and writes, and what it is.
-#[derive(Debug, Clone)]
-pub struct Site {
-    pub listen: SocketAddr,
-    pub upstream: SocketAddr,
-    pub admin: SocketAddr,
-    pub directory: PathBuf,
-    /// Open files a process may have; tables sized at the start must fit.
-    pub files: u64,
-    pub role: Role,
-    pub between: Between,
-}
-
-impl Site {
-    /// Sized by what the rivals reserve at the start; two files for each connection.
-    fn connections(&self) -> u64 {
-        (self.files.saturating_sub(500) / 2).clamp(64, 9_700)
-    }
-
-    fn access_log(&self) -> PathBuf {
-        self.directory.join(ACCESS_LOG)
-    }
-}
-
-const ACCESS_LOG: &str = "access.log";
 
 /// What every instance of a group shares.
 #[derive(Debug, Clone, Copy)]
@@ -310,17 +187,4 @@ fn counts_requests(admin: SocketAddr) -> bool {
         Ok(memchr::memmem::find(&reply.body, b"istio_requests_total").is_some())
     };
     shown().unwrap_or(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_back() {
-        for contender in Contender::ALL {
-            assert_eq!(contender.name().parse(), Ok(contender));
-        }
-        assert!("envoi".parse::<Contender>().unwrap_err().contains("haproxy"));
-    }
 }

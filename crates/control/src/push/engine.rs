@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use api::{MeshConfig, Object, Problem, Severity, Spec};
-use tokio::sync::oneshot;
 use xds::delta_server::{Layer, ResourceSet};
 
 use super::Shared;
 use super::encode::Interner;
+use super::event::Event;
 use super::peer::Peer;
 use super::published::{ObjectKey, Published, object_key};
 use crate::mesh_file::MeshFile;
@@ -26,17 +26,6 @@ const TOGETHER: usize = 10_000;
 
 /// The file of the mesh configuration is looked at so often.
 const MESH_FILE: Duration = Duration::from_secs(1);
-
-/// What changes the state.
-#[derive(Debug)]
-pub(crate) enum Event {
-    Read(Box<Reading>),
-    Connected(Arc<Peer>, Instant),
-    Disconnected(StreamId),
-    Left(StreamId, Instant),
-    Remove { namespace: String, name: String, answer: oneshot::Sender<usize>, since: Instant },
-    Stop,
-}
 
 /// Everything a state is made from, and the newest one.
 pub(crate) struct Engine {

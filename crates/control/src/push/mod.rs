@@ -8,28 +8,31 @@
 //! |---|---|
 //! | [`encode`] | resources as shared bytes, equal ones once |
 //! | [`engine`] | the thread |
+//! | `event` | what it is told |
 //! | [`peer`] | one stream: what it is to hold, how far it is |
 //! | [`published`] | what the status pages show |
 
 mod encode;
 pub(crate) mod engine;
+mod event;
 pub(crate) mod peer;
 pub(crate) mod published;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::registrations::StreamId;
 use crate::source::Reading;
-use engine::Event;
+use event::Event;
 use peer::Peer;
 use published::Published;
 
@@ -109,9 +112,4 @@ impl Shared {
         // Fails only when the engine has stopped, and then nobody waits for what follows from it.
         let _ = lock(&self.events).send(event);
     }
-}
-
-/// What a panic of another thread left behind is still the best there is to show.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 
 use xds::delta_server::{Connection, Dialect, LaneStatus, Refused, ResourceSet};
 
-use super::lock;
+use crate::lock::lock;
 use crate::node::Node;
 use crate::registrations::{StreamId, millis_now};
 use crate::status::shapes::{self, ProxyStatus, SyncState, TypeSync};

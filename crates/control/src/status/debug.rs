@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use xds::delta_server::{Entry, Kind};
 use xds::{Any, Message, admin, endpoint};
 
-use super::server::{Answer, Query, failure, json as answer};
+use super::answer::{Answer, Query, failure, json as answer};
 use super::shapes::SyncState;
 use crate::push::Shared;
 use crate::push::peer::Peer;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use http_body_util::Full;
 
-use super::server::{Answer, Query, decoded, failure, json};
+use super::answer::{Answer, Query, decoded, failure, json};
 use crate::push::Shared;
 use crate::push::published::Published;
 use crate::source::Loaded;

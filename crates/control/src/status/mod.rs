@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`shapes`] | the JSON of `/filamesh/v1/*` |
 //! | `server` | the listener and the table of paths |
+//! | `answer` | a request's parameters, and what is answered |
 //! | `mesh` | `/filamesh/v1/*` |
 //! | `wait` | until a change is live |
 //! | `debug` | Istio's `/debug/*` |
 
+mod answer;
 mod debug;
 mod mesh;
 pub(crate) mod server;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::server::{Answer, Query, failure, json};
+use super::answer::{Answer, Query, failure, json};
 use super::shapes::Live;
 use crate::push::Shared;
 use crate::push::published::Published;

@@ -6,7 +6,6 @@ use api::hosts::{is_subset, matches};
 use api::networking::ServerTlsMode;
 use xds::listener::Filter;
 
-use super::listeners::TakenNames;
 use super::merge::Server;
 use crate::scope::Scope;
 use crate::translate::chain::{self, Body, Chain, MESH_ANY};
@@ -16,6 +15,9 @@ use crate::translate::values::provenance;
 use crate::translate::{names, network};
 use crate::world::{Note, VirtualService};
 use api::protocol::Protocol;
+
+/// Which rules have taken an SNI on a port, so that no chain is matched twice.
+pub type TakenNames = HashMap<u32, HashMap<String, String>>;
 
 /// The filters of the first rule bound to the server; `None` if there is none.
 pub fn tcp(context: &Context<'_>, scope: &Scope<'_>, server: &Server) -> Option<Vec<Filter>> {

@@ -1,12 +1,12 @@
 //! A gateway's listeners: one for each port and address that has anything to serve.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use api::protocol::Protocol;
 use xds::core::TrafficDirection;
 use xds::listener::Listener;
 
-use super::connections;
+use super::connections::{self, TakenNames};
 use super::merge::{Merged, Port, Server};
 use crate::scope::Scope;
 use crate::translate::access_log;
@@ -17,9 +17,6 @@ use crate::translate::sidecar::outbound::tls_inspector;
 use crate::translate::tls;
 use crate::translate::values::address;
 use crate::world::Note;
-
-/// Which rules have taken an SNI on a port, so that no chain is matched twice.
-pub type TakenNames = HashMap<u32, HashMap<String, String>>;
 
 pub fn build(context: &Context<'_>, scope: &Scope<'_>, merged: &Merged) -> Vec<Listener> {
     let mut taken = TakenNames::new();

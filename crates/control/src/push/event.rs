@@ -1,0 +1,21 @@
+//! What the thread is told.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::peer::Peer;
+use crate::registrations::StreamId;
+use crate::source::Reading;
+
+/// What changes the state.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Read(Box<Reading>),
+    Connected(Arc<Peer>, Instant),
+    Disconnected(StreamId),
+    Left(StreamId, Instant),
+    Remove { namespace: String, name: String, answer: oneshot::Sender<usize>, since: Instant },
+    Stop,
+}
