@@ -29,6 +29,8 @@ struct Names {
     known: HashMap<Arc<str>, Name>,
     /// Threads that look names up.
     threads: usize,
+    /// Nobody will ask any more.
+    over: bool,
 }
 
 struct Name {
@@ -65,14 +67,10 @@ impl Resolver {
     pub fn start(&self, on_change: impl Fn() + Send + 'static) -> std::io::Result<()> {
         *self.state.on_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(on_change));
         self.state.lock().threads += 1;
-        let state = Arc::downgrade(&self.state);
-        std::thread::Builder::new().name("dns".into()).spawn(move || {
-            while let Some(inner) = state.upgrade() {
-                if !inner.look_up_next() {
-                    inner.wait();
-                }
-            }
-        })?;
+        let inner = self.state.clone();
+        std::thread::Builder::new()
+            .name("dns".into())
+            .spawn(move || while inner.look_up_next() || inner.wait() {})?;
         Ok(())
     }
 
@@ -132,18 +130,31 @@ impl Resolver {
     }
 }
 
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.state.lock().over = true;
+        self.state.changed.notify_all();
+    }
+}
+
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a name to be due, but no longer than a second: then it is seen whether anybody still wants any.
-    fn wait(&self) {
+    /// Waits for a name to be due, or for a change. False: nobody asks any more.
+    fn wait(&self) -> bool {
         let names = self.lock();
-        let now = Instant::now();
-        let due = names.known.values().filter(|name| !name.busy).map(|name| name.due).min();
-        let wait = due.map_or(Duration::from_secs(1), |due| due.saturating_duration_since(now));
-        drop(self.changed.wait_timeout(names, wait.min(Duration::from_secs(1))));
+        if names.over {
+            return false;
+        }
+        match names.known.values().filter(|name| !name.busy).map(|name| name.due).min() {
+            Some(due) => {
+                drop(self.changed.wait_timeout(names, due.saturating_duration_since(Instant::now())))
+            }
+            None => drop(self.changed.wait(names)),
+        }
+        true
     }
 
     /// Looks one due name up, with a helper beside it if there are more. False: none is due.
