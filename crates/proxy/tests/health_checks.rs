@@ -321,37 +321,43 @@ fn grpc_checks_ask_the_health_service() {
     assert_eq!(stat(&proxy, "health_check_network_failure"), 0);
 }
 
-/// Envoy: a host that says `x-envoy-immediate-health-check-fail` has failed its checks at once, in an answer to a request as
-/// to a check, whatever the status; it comes back by its checks.
+/// Envoy: a host that says `x-envoy-immediate-health-check-fail` in an answer to a request has failed its checks at once, and
+/// comes back by them. In the answer to a check it says nothing.
 #[test]
 fn a_host_may_say_itself_that_it_takes_no_more() {
-    for of_check in [false, true] {
-        let leaving = Arc::new(AtomicU16::new(0));
-        let asked = leaving.clone();
-        let host = Host::start(move |connection| {
-            while let Some(head) = connection.request() {
-                let says = asked.load(SeqCst) == 1 && head.contains(" /healthz ") == of_check;
-                let field = if says { "x-envoy-immediate-health-check-fail: true\r\n" } else { "" };
-                connection.say(&format!("HTTP/1.1 200 OK\r\n{field}content-length: 2\r\n\r\nok"));
-            }
-        });
-        let mut cluster = checked(&[host.address], http_check());
-        cluster["common_lb_config"] = json!({ "healthy_panic_threshold": { "value": 0 } });
-        for name in ["interval", "no_traffic_interval"] {
-            cluster["health_checks"][0][name] = "0.2s".into();
+    let leaving = Arc::new(AtomicU16::new(0));
+    let asked = leaving.clone();
+    let host = Host::start(move |connection| {
+        while let Some(head) = connection.request() {
+            let says = match asked.load(SeqCst) {
+                0 => false,
+                1 => head.contains(" /healthz "),
+                _ => !head.contains(" /healthz "),
+            };
+            let field = if says { "x-envoy-immediate-health-check-fail: true\r\n" } else { "" };
+            connection.say(&format!("HTTP/1.1 200 OK\r\n{field}content-length: 2\r\n\r\nok"));
         }
-        let proxy = start(cluster);
-        assert_eq!(proxy.get("/").status, 200);
-        assert!(!failing(&proxy, host.address));
-        leaving.store(1, SeqCst);
-        // It answers the request all the same.
-        assert_eq!(proxy.get("/").status, 200);
-        eventually("it leaves", || failing(&proxy, host.address));
-        assert_eq!(proxy.get("/").status, 503, "of a check: {of_check}");
-        assert_eq!(stat(&proxy, "health_check_healthy"), 0);
-        leaving.store(0, SeqCst);
-        eventually("it comes back", || !failing(&proxy, host.address));
-        assert_eq!(proxy.get("/").status, 200);
-        assert_eq!(stat(&proxy, "health_check_healthy"), 1);
+    });
+    let mut cluster = checked(&[host.address], http_check());
+    cluster["common_lb_config"] = json!({ "healthy_panic_threshold": { "value": 0 } });
+    for name in ["interval", "no_traffic_interval"] {
+        cluster["health_checks"][0][name] = "0.2s".into();
     }
+    let proxy = start(cluster);
+    assert_eq!(proxy.get("/").status, 200);
+    assert!(!failing(&proxy, host.address));
+    leaving.store(1, SeqCst);
+    let before = stat(&proxy, "health_check_success");
+    eventually("checks have passed", || stat(&proxy, "health_check_success") > before + 2);
+    assert_eq!((proxy.get("/").status, failing(&proxy, host.address)), (200, false));
+    leaving.store(2, SeqCst);
+    // It answers the request all the same.
+    assert_eq!(proxy.get("/").status, 200);
+    eventually("it leaves", || failing(&proxy, host.address));
+    assert_eq!(proxy.get("/").status, 503);
+    assert_eq!(stat(&proxy, "health_check_healthy"), 0);
+    leaving.store(0, SeqCst);
+    eventually("it comes back", || !failing(&proxy, host.address));
+    assert_eq!(proxy.get("/").status, 200);
+    assert_eq!(stat(&proxy, "health_check_healthy"), 1);
 }

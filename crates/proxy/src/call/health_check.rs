@@ -145,7 +145,6 @@ impl Worker {
     pub(crate) fn check_answered(&mut self, id: CheckId, answer: &Answer) {
         let Some(host) = self.checks.hosts.get(&id) else { return };
         let result = match (host.check().map(|check| &check.probe), answer.status) {
-            (Some(Probe::Http(_)), Some(_)) if answer.withdrawn => CheckResult::Failed,
             (Some(Probe::Http(probe)), Some(status)) => check_request::http_result(probe, status),
             (Some(Probe::Grpc(_)), Some(_)) => check_request::grpc_result(answer),
             _ => CheckResult::Network,
@@ -192,26 +191,15 @@ impl Worker {
         }
     }
 
-    /// Notes a host's answer to a request or a check that says `x-envoy-immediate-health-check-fail`, whatever its value:
-    /// the host has failed its checks at once, and comes back by them. The head lies in `self.response`, over `bytes`.
+    /// Notes a host's answer to a request that says `x-envoy-immediate-health-check-fail`, whatever its value: the host has
+    /// failed its checks at once, and comes back by them. The head lies in `self.response`, over `bytes`.
     #[inline]
-    pub(crate) fn note_withdrawal(&mut self, exchange: &mut Exchange, bytes: &[u8]) {
-        let checked = exchange.target.host.as_ref().is_some_and(|host| host.is_checked());
-        if (checked || exchange.call.is_some())
+    pub(crate) fn note_withdrawal(&mut self, exchange: &Exchange, bytes: &[u8]) {
+        if let Some(host) = exchange.target.host.as_ref().filter(|host| host.is_checked())
             && self.response.response(bytes).header(b"x-envoy-immediate-health-check-fail").is_some()
+            && let Some(checker) = self.shared.workers.first()
         {
-            self.withdraw(exchange);
-        }
-    }
-
-    #[cold]
-    fn withdraw(&mut self, exchange: &mut Exchange) {
-        if let Some(call) = &mut exchange.call {
-            call.withdrawn = true;
-        }
-        let Some(host) = exchange.target.host.as_ref().filter(|host| host.is_checked()) else { return };
-        // Who checks finds out, and tells all.
-        if let Some(checker) = self.shared.workers.first() {
+            // Who checks finds out, and tells all.
             checker.send(Command::Withdrawn(host.cluster.name.clone(), host.address));
         }
     }

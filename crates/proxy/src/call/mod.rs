@@ -49,7 +49,7 @@ impl Worker {
         exchange.request.progress = Progress::Whole;
         exchange.times.request_ended = now;
         exchange.times.route_deadline = Deadline(now.after(call.timeout));
-        exchange.call = Some(Box::new(Call { end: call.end, body: vec![], withdrawn: false }));
+        exchange.call = Some(Box::new(Call { end: call.end, body: vec![] }));
         self.calls.active += 1;
         let id = self.exchanges.reserve(&mut exchange);
         match call.to {
@@ -90,7 +90,6 @@ impl Worker {
             status: (exchange.ending == Ending::Whole).then_some(exchange.response.status),
             grpc_status: exchange.response.grpc_status,
             body: call.body,
-            withdrawn: call.withdrawn,
         };
         self.exchanges.retire(id, exchange);
         match call.end {

@@ -46,8 +46,6 @@ pub struct Call {
     pub(super) end: CallEnd,
     /// The answer's body, where it is asked for.
     pub(super) body: Vec<u8>,
-    /// The host says in its answer that it takes no more requests.
-    pub(super) withdrawn: bool,
 }
 
 impl Call {
@@ -65,8 +63,6 @@ pub struct Answer {
     pub status: Option<u16>,
     pub grpc_status: Option<u8>,
     pub body: Vec<u8>,
-    /// The host says in it that it takes no more requests.
-    pub withdrawn: bool,
 }
 
 /// The calls of a worker.
