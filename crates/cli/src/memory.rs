@@ -1,7 +1,7 @@
 //! Giving memory back once a proxy has started.
 #![allow(
     unsafe_code,
-    reason = "malloc_trim and madvise have no safe wrapper; each call says why it is sound"
+    reason = "malloc_trim, mallinfo2 and madvise have no safe wrapper; each call says why it is sound"
 )]
 
 /// How long after being ready the second and last time is: by then what the start needed is told from what is used.
@@ -31,6 +31,15 @@ pub fn give_back() {
     }
 }
 
+/// How many bytes were freed and are kept for what is allocated next.
+pub fn to_hand() -> usize {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer and returns numbers; may be called at any time.
+    return unsafe { libc::mallinfo2() }.fordblks;
+    #[cfg(not(target_env = "gnu"))]
+    return 0;
+}
+
 /// Mappings of our own program that were never writable: start and length.
 fn unwritten() -> Vec<(usize, usize)> {
     let (Ok(maps), Ok(program)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe())
@@ -56,6 +65,14 @@ fn unwritten() -> Vec<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_was_freed_is_to_hand() {
+        let pieces: Vec<Vec<u8>> = (0..4096).map(|_| vec![1; 1024]).collect();
+        let before = super::to_hand();
+        drop(pieces);
+        assert!(super::to_hand() > before + (2 << 20) || cfg!(not(target_env = "gnu")));
+    }
+
     #[test]
     fn the_program_goes_on_after_its_text_was_given_back() {
         assert_eq!(super::unwritten().len(), 2);

@@ -61,6 +61,7 @@ fn from_bootstrap(args: &Proxy, path: &std::path::Path) -> Outcome {
     let options = ProxyOptions {
         workers: args.concurrency.clamp(1, 64),
         give_back: Some(crate::memory::give_back),
+        to_hand: Some(crate::memory::to_hand),
         ..ProxyOptions::default()
     };
     if args.lifeline {
@@ -141,6 +142,7 @@ fn gateway(args: &Proxy, name: &str) -> Outcome {
             log_stdout: Some(state_dir.join("access.log").display().to_string()),
             source: Some(Source { address: ip, network: (IpAddr::V4([127, 77, 0, 0].into()), 16) }),
             give_back: Some(crate::memory::give_back),
+            to_hand: Some(crate::memory::to_hand),
             ..ProxyOptions::default()
         },
         admin: claimed.admin,

@@ -403,6 +403,7 @@ fn options(
         }),
         drain: Duration::from_millis(200),
         give_back: Some(crate::memory::give_back),
+        to_hand: Some(crate::memory::to_hand),
         ..ProxyOptions::default()
     })
 }

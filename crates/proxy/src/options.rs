@@ -50,6 +50,8 @@ pub struct ProxyOptions {
     pub layers: Option<Arc<dyn Layers>>,
     /// Called when a worker has freed much and nothing is to do: the allocator may give back to the system what it keeps.
     pub give_back: Option<fn()>,
+    /// How many bytes the allocator has to hand out without asking the system; `None`: nobody knows.
+    pub to_hand: Option<fn() -> usize>,
     pub clock: Clock,
 }
 
@@ -69,6 +71,7 @@ impl Default for ProxyOptions {
             fragment: wire::path::Fragment::Strip,
             layers: None,
             give_back: None,
+            to_hand: None,
             clock: Clock::system(),
         }
     }
@@ -149,6 +152,7 @@ pub struct Shared {
     /// Bytes a worker may hold for slow readers and writers.
     pub memory_budget: usize,
     pub give_back: Option<fn()>,
+    pub to_hand: Option<fn() -> usize>,
     /// Idle connections to hosts that any worker may use.
     pub shelf: crate::upstream::shelf::Shelf,
     /// Clients' connections all workers together may hold before they take no more.
@@ -236,6 +240,7 @@ impl Shared {
             workers,
             memory_budget: options.memory_budget.unwrap_or_else(own_budget),
             give_back: options.give_back,
+            to_hand: options.to_hand,
             shelf: Default::default(),
             max_clients,
             dropped_lines,

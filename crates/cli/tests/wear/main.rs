@@ -9,6 +9,7 @@
 //! | `idle.rs` | HTTP/2 connections that say nothing, ten thousand of them |
 //! | `log.rs` | an access log that nobody reads |
 //! | `kept.rs` | a host that closes a kept connection as it is used again |
+//! | `tables.rs` | a thousand full header tables and little memory |
 //! | `workers.rs` | what eight workers do with few connections |
 #![allow(
     clippy::print_stdout,
@@ -28,5 +29,6 @@ mod idle;
 mod kept;
 mod log;
 mod subject;
+mod tables;
 mod unread;
 mod workers;

@@ -134,7 +134,9 @@ impl Worker {
         };
         stream.set_nodelay();
         let stats = self.chains.listener(listener);
-        if self.all_clients() >= self.shared.max_clients && !listener.ignore_global_connection_limit {
+        if self.has_no_room()
+            || self.all_clients() >= self.shared.max_clients && !listener.ignore_global_connection_limit
+        {
             self.telemetry.shard.inc(stats.downstream_global_cx_overflow);
             return;
         }

@@ -215,7 +215,7 @@ impl Worker {
         first
             && line.iter().all(|byte| (b' '..=b'~').contains(byte))
             && memchr::memchr_iter(b' ', line).count() >= 2
-            && memchr::memmem::find(line, b"HTTP/").is_none()
+            && !line.windows(5).any(|text| text.eq_ignore_ascii_case(b"HTTP/"))
     }
 
     /// What the first bytes of a connection speak; HTTP/2 goes on as such.

@@ -107,6 +107,10 @@ impl Worker {
             if let Some(client) = self.client(key) {
                 client.last = true;
             }
+            if exchange.client_side.is_h2() {
+                // Nor with what its fields have left in the table of its connection.
+                self.drain_h2(key);
+            }
             self.reply(id, exchange, &Reply { headers: &headers, ..reply });
             return;
         }

@@ -14,11 +14,13 @@ pub struct Budget {
     pub(super) held: usize,
     /// When it is to be counted again.
     pub(super) next: Time,
+    /// The kernel gives this process hardly any more.
+    pub(super) no_room: bool,
 }
 
 impl Budget {
     pub fn new(limit: usize) -> Budget {
-        Budget { limit, held: 0, next: Time::default() }
+        Budget { limit, held: 0, next: Time::default(), no_room: false }
     }
 
     /// More is kept than when it was counted: what comes faster than that is known at once.
@@ -28,7 +30,7 @@ impl Budget {
     }
 
     pub(super) fn is_spent(&self) -> bool {
-        self.held > self.limit
+        self.held > self.limit || self.no_room
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::net::sockets::HIGH_WATER;
 use crate::worker::Worker;
 use crate::worker::connection::Conn;
+use crate::worker::room;
 
 /// How often all that is held is counted while anything happens. In between, no more can be added than the network brings
 /// in so short a time.
@@ -24,7 +25,15 @@ impl Worker {
             let connections = u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
             self.budget.next = self.now.after(COUNT_EVERY + COUNT_EACH * connections);
             self.budget.held = self.count_held();
+            self.budget.no_room = room::is_short(self.shared.to_hand);
         }
+    }
+
+    /// Whether not even a connection may be begun.
+    #[inline]
+    pub(crate) fn has_no_room(&mut self) -> bool {
+        self.count_memory();
+        self.budget.no_room
     }
 
     /// Whether a request or a connection must be refused for lack of memory.

@@ -33,6 +33,7 @@ pub mod linger;
 pub mod mailbox;
 pub mod memory;
 mod rest;
+mod room;
 mod run;
 pub mod turn;
 
