@@ -88,12 +88,6 @@ impl<T> Table<T> {
         }
     }
 
-    /// Whatever is at a place now.
-    #[inline]
-    pub fn at_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.places.get_mut(index).map(|(_, value)| value)
-    }
-
     /// The key of whatever is at a place now.
     pub fn key_at(&self, index: usize) -> Option<Key> {
         let (generation, _) = self.places.get(index)?;

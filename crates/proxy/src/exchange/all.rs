@@ -67,6 +67,7 @@ impl Exchanges {
     /// The exchange is over.
     pub fn retire(&mut self, id: ExchangeId, exchange: Box<Exchange>) {
         self.places.remove(id.0);
+        self.wheel.set(id.0.index(), Time::NEVER);
         self.passed = self.passed.wrapping_add(1);
         self.recycle(exchange);
     }
@@ -103,7 +104,7 @@ impl Exchanges {
 
     /// The earliest deadline of all, looked for one by one.
     pub fn next_due(&self) -> Option<Time> {
-        let all = self.all().filter_map(|(_, exchange)| Some(exchange?.times.timer.deadline()));
+        let all = self.places.iter().map(|(id, _)| self.wheel.deadline(id.index()));
         all.filter(|due| *due != Time::NEVER).min()
     }
 
@@ -125,9 +126,11 @@ impl Exchanges {
             .sum()
     }
 
-    /// Sets the deadline of an exchange somebody holds.
-    pub fn set_deadline(&mut self, id: ExchangeId, exchange: &mut Exchange, deadline: Time) {
-        self.wheel.set(id.0.index(), &mut exchange.times.timer, deadline);
+    /// Sets the deadline of an exchange.
+    pub fn set_deadline(&mut self, id: ExchangeId, deadline: Time) {
+        if self.places.get(id.0).is_some() {
+            self.wheel.set(id.0.index(), deadline);
+        }
     }
 
     /// How long the worker may sleep, in nanoseconds.
@@ -137,11 +140,7 @@ impl Exchanges {
 
     /// Appends the exchanges whose deadline has passed.
     pub fn expired(&mut self, now: Time, into: &mut Vec<ExchangeId>) {
-        self.wheel.advance(
-            now,
-            &mut self.places,
-            |places, slot| Some(&mut places.at_mut(slot)?.as_mut()?.times.timer),
-            |places, _, slot| into.extend(places.key_at(slot).map(ExchangeId)),
-        );
+        let places = &self.places;
+        self.wheel.advance(now, |place| into.extend(places.key_at(place).map(ExchangeId)));
     }
 }

@@ -19,7 +19,6 @@ use wire::h1::{BodyReader, Edits, HeadStorage, Scheme, Version};
 use wire::{BodyFraming, HeaderId};
 
 use crate::clock::Time;
-use crate::net::timers::Timer;
 use crate::upstream::breaker::Taken;
 use crate::upstream::counted::{PendingSlot, RequestAtHost, RequestSlot};
 
@@ -149,8 +148,6 @@ pub struct Times {
     pub per_try_idle_timeout: Option<Duration>,
     /// When a wait (back-off, injected delay) is over.
     pub wake: Deadline,
-    /// Its place in the wheel of [`crate::exchange::all::Exchanges`].
-    pub timer: Timer,
 }
 
 /// What is known of the response, and is counted and logged.

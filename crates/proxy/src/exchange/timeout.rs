@@ -46,7 +46,7 @@ impl Worker {
         match exchange.client_side {
             ClientSide::H1(key) => self.sockets.set_deadline(key, deadline),
             ClientSide::H2(..) | ClientSide::Nobody => {
-                self.exchanges.set_deadline(exchange.id, exchange, deadline);
+                self.exchanges.set_deadline(exchange.id, deadline);
             }
         }
     }

@@ -1,10 +1,9 @@
-//! One socket: its flags, its timer, and the bytes kept for its peer.
+//! One socket: its flags, and the bytes kept for its peer.
 
 use std::io;
 
 use crate::net::layer::{Agreed, Layer};
 use crate::net::network::Stream;
-use crate::net::timers::Timer;
 
 /// While more than this waits to be written to a socket, nothing is read from its peer.
 pub const HIGH_WATER: usize = 128 * 1024;
@@ -22,7 +21,6 @@ pub(super) struct Socket {
     /// Bytes the system has taken to send.
     pub(super) written: u64,
     pub(super) outbox: Option<Box<Outbox>>,
-    pub(super) timer: Timer,
     pub(super) flags: Flags,
     /// What lies between its bytes and the owner's.
     pub(super) layered: Option<Box<Layered>>,

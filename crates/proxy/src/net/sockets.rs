@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use crate::clock::Time;
 use crate::net::network::{COPY_LIMIT, Network, Stream};
 use crate::net::socket::{Flags, Socket};
-use crate::net::timers::{Timer, Wheel};
+use crate::net::timers::Wheel;
 use crate::table::Table;
 
 pub use crate::net::socket::{HIGH_WATER, Side, Writable, high_water};
@@ -62,7 +62,6 @@ impl Sockets {
             stream,
             written: 0,
             outbox: None,
-            timer: Timer::default(),
             flags: Flags { connecting, client, ..Flags::default() },
             layered: None,
         }))
@@ -408,18 +407,18 @@ impl Sockets {
     }
 
     pub fn set_deadline(&mut self, key: Key, deadline: Time) {
-        if let Some(socket) = self.slots.get_mut(key) {
-            self.wheel.set(key.index(), &mut socket.timer, deadline);
+        if self.slots.get(key).is_some() {
+            self.wheel.set(key.index(), deadline);
         }
     }
 
     pub fn deadline(&self, key: Key) -> Time {
-        self.slots.get(key).map_or(Time::NEVER, |socket| socket.timer.deadline())
+        self.slots.get(key).map_or(Time::NEVER, |_| self.wheel.deadline(key.index()))
     }
 
     /// The earliest deadline of all, looked for one by one.
     pub fn next_due(&self) -> Option<Time> {
-        let all = self.slots.iter().map(|(_, socket)| socket.timer.deadline());
+        let all = self.slots.iter().map(|(key, _)| self.wheel.deadline(key.index()));
         all.filter(|due| *due != Time::NEVER).min()
     }
 
@@ -430,15 +429,11 @@ impl Sockets {
 
     /// Appends the sockets whose deadline has passed.
     pub fn expired(&mut self, now: Time, into: &mut Vec<Key>) {
-        self.wheel.advance(
-            now,
-            &mut self.slots,
-            |slots, place| slots.at_mut(place).map(|socket| &mut socket.timer),
-            |slots, _, place| {
-                let key = slots.key_at(place);
-                into.extend(key.filter(|key| slots.get(*key).is_some_and(|socket| !socket.flags.closed)));
-            },
-        );
+        let slots = &self.slots;
+        self.wheel.advance(now, |place| {
+            let key = slots.key_at(place);
+            into.extend(key.filter(|key| slots.get(*key).is_some_and(|socket| !socket.flags.closed)));
+        });
     }
 
     /// Whether a socket broke and nobody was told yet.
@@ -460,6 +455,7 @@ impl Sockets {
     pub fn end_turn(&mut self, mut freed: impl FnMut(Key)) {
         while let Some(key) = self.closing.pop() {
             if let Some(socket) = self.slots.remove(key) {
+                self.wheel.set(key.index(), Time::NEVER);
                 self.clients -= usize::from(socket.flags.client);
                 if socket.flags.offered {
                     // It lives on with another descriptor, and epoll with it.
