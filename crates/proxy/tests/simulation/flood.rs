@@ -28,7 +28,7 @@ const AT_ONCE: u32 = 50;
 
 impl Flood {
     pub fn new(dice: &mut Dice, begins: Nanos) -> Flood {
-        let what = match dice.below(4) {
+        let what = match dice.below(6) {
             0 => What::Http1("GET /direct HTTP/1.1\r\nhost: sim.local\r\n\r\n"),
             1 => What::Http1("GET /nowhere HTTP/1.1\r\nhost: sim.local\r\n\r\n"),
             2 => What::Http1("GET /redirect HTTP/1.1\r\nhost: sim.local\r\n\r\n"),
@@ -45,7 +45,9 @@ impl Flood {
         match self.what {
             // More than a full buffer of lines and what waits in the queue behind it.
             What::LongLines => 600,
-            What::Http1(_) | What::Http2 => MOST,
+            What::Http1(_) => MOST,
+            // Its answers are heads of few bytes.
+            What::Http2 => 2 * MOST,
         }
     }
 

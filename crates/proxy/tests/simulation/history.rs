@@ -98,6 +98,8 @@ struct Theme {
     poor: bool,
     /// More than a worker serves in one turn, from the beginning.
     crowds: bool,
+    /// Whoever asks without end and reads nothing.
+    floods: bool,
 }
 
 impl Theme {
@@ -122,7 +124,8 @@ impl Theme {
             8..12 => Theme { slow: true, stops: true, large: true, ..special },
             12..14 => Theme { lines: true, ..special },
             14..18 => Theme { poor: true, large: true, slow: true, ..special },
-            18 => Theme { crowds: true, ..special },
+            18..20 => Theme { crowds: true, ..special },
+            20 => Theme { floods: true, ..special },
             _ => theme,
         }
     }
@@ -132,6 +135,7 @@ impl Theme {
         match dice.below(if quiet { 64 } else { 96 }) {
             _ if self.lines => Kind::LongLines,
             0..64 if self.crowds => Kind::Crowd,
+            _ if self.floods => Kind::Flood,
             0..40 => Kind::Http1,
             40..64 => Kind::Http2,
             64..80 => Kind::Raw,
@@ -218,6 +222,7 @@ impl History {
             () if theme.small => dice.between(4, 6),
             () if theme.lines => 1,
             () if theme.crowds => dice.between(1, 4),
+            () if theme.floods => dice.between(1, 2),
             // Most are small: what fails in one is soon understood.
             () if dice.one_in(4) => dice.between(2, 6),
             () => dice.between(1, 3),
