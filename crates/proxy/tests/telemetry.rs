@@ -180,3 +180,29 @@ fn peers_learn_who_the_other_is() {
     ];
     eventually("destination", || server.count("istio_requests_total", &at_destination) == 3);
 }
+
+/// As Envoy 1.40, name by name: the lines of a header that it has a place of its own for are one value, those of others are
+/// told by their first.
+#[test]
+fn lines_of_one_header_are_logged_as_envoy_logs_them() {
+    let host = Host::saying("ok");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let names = ["accept", "user-agent", "x-forwarded-host", "cookie", "x-custom", "range", "referer"];
+    let format: Vec<String> = names.iter().map(|name| format!("%REQ({name})%")).collect();
+    let mut manager = http(to("up"));
+    manager["access_log"] = json!([{ "name": "file", "typed_config":
+        typed("envoy.extensions.access_loggers.file.v3.FileAccessLog", json!({ "path": file.path().to_str().unwrap(),
+            "log_format": { "text_format_source": { "inline_string": format!("{}\n", format.join("|")) } } })) }]);
+    let proxy = Proxy::start(http_listener(manager), &[cluster("up", &[host.address])]);
+    let twice: String = names.iter().map(|name| format!("{name}: 1\r\n{name}: 2\r\n")).collect();
+    let mut client = proxy.client();
+    assert_eq!(client.ask(&format!("GET / HTTP/1.1\r\nhost: a\r\n{twice}\r\n")).status, 200);
+    assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: a\r\naccept: 1\r\n\r\n").status, 200);
+    let mut log = String::new();
+    eventually("two lines", || {
+        proxy.handle().flush_logs();
+        log = std::fs::read_to_string(file.path()).unwrap();
+        log.lines().count() == 2
+    });
+    assert_eq!(log, "1,2|1,2|1,2|1|1|1|1,2\n1|-|-|-|-|-|-\n");
+}

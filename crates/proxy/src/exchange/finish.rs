@@ -1,10 +1,12 @@
 //! Step 9: the exchange is over: count it, log it, and see what becomes of its connections.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::view::is_inline;
 use telemetry::Flags;
 use telemetry::access_log::{Address, AddressField, HeaderName, LogSource, NumberField, TextField};
 use telemetry::istio::{Reporter, Request, SeriesKey};
@@ -234,6 +236,7 @@ impl Worker {
             now: self.now,
             cluster: exchange.target.route.as_ref().map_or("", |routed| routed.cluster_name()),
             service_millis: Digits::of(exchange.response.service_millis),
+            joined: OnceCell::new(),
         };
         for log in &http.logs {
             if log.filter.as_ref().is_none_or(|filter| line.admitted(filter)) {
@@ -287,9 +290,18 @@ struct ExchangeLog<'a> {
     now: Time,
     cluster: &'a str,
     service_millis: Digits,
+    /// The values of headers that came more than once and that Envoy keeps as one, made when the first is asked for.
+    joined: OnceCell<Vec<(String, Vec<u8>)>>,
 }
 
 impl ExchangeLog<'_> {
+    /// All values of an inline header as one; `None`: it came once.
+    #[cold]
+    fn joined(&self, name: &str) -> Option<&[u8]> {
+        let all = self.joined.get_or_init(|| self.exchange.inline_values());
+        all.iter().find(|(met, _)| met == name).map(|(_, value)| value.as_slice())
+    }
+
     fn admitted(&self, filter: &model::access_log::AccessLogFilter) -> bool {
         let flags = self.exchange.response.flags.to_string();
         let names: Vec<&str> = flags.split(',').filter(|flag| *flag != "-").collect();
@@ -342,9 +354,13 @@ impl LogSource for ExchangeLog<'_> {
         }
         let head = exchange.head_view();
         let number = name.number(|name| HeaderId::of(name.as_bytes()) as u16);
-        match HeaderId::ALL.get(usize::from(number)) {
-            Some(id) => exchange.edits.value_known(&head, *id),
-            None => exchange.edits.value(&head, name.text().as_bytes()),
+        let (first, again) = match HeaderId::ALL.get(usize::from(number)) {
+            Some(id) => (exchange.edits.value_known(&head, *id), head.repeats(*id)),
+            None => (exchange.edits.value(&head, name.text().as_bytes()), true),
+        };
+        match again && is_inline(name.text()) {
+            true => self.joined(name.text()).or(first),
+            false => first,
         }
     }
 

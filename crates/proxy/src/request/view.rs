@@ -52,6 +52,25 @@ impl RequestView for Exchange {
     }
 }
 
+impl Exchange {
+    /// The request's headers that Envoy keeps as one value each, whatever the lines they came in.
+    pub(crate) fn inline_values(&self) -> Vec<(String, Vec<u8>)> {
+        let head = self.head_view();
+        let mut all: Vec<(String, Vec<u8>)> = vec![];
+        for field in head.fields() {
+            let name = String::from_utf8_lossy(field.name).to_ascii_lowercase();
+            let met = all.iter().any(|(met, _)| *met == name);
+            if !met
+                && is_inline(&name)
+                && let Some(value) = one_of(&name, self.edits.values(&head, name.as_bytes()))
+            {
+                all.push((name, value.into_owned()));
+            }
+        }
+        all
+    }
+}
+
 /// What a header template may ask about an exchange.
 pub struct TemplateValues<'a> {
     pub exchange: &'a Exchange,
