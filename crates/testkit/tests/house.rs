@@ -270,14 +270,18 @@ fn circles_of_imports_are_found() {
     assert_eq!(circle.keys().collect::<Vec<_>>(), ["a", "a::b", "c"]);
 }
 
+/// What each module of a crate imports from.
+fn graph(directory: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let modules = modules(directory);
+    let read = |file: &PathBuf| std::fs::read_to_string(file).unwrap();
+    modules.iter().map(|(name, file)| (name.clone(), imports(name, &read(file), &modules))).collect()
+}
+
 /// Data stand below, the worker that owns them in the middle, its verbs above: whoever reads a file need not know what stands
 /// above it.
 #[test]
 fn rooms_of_the_proxy_import_downwards_only() {
-    let modules = modules("crates/proxy/src");
-    let read = |file: &PathBuf| std::fs::read_to_string(file).unwrap();
-    let graph: BTreeMap<_, _> =
-        modules.iter().map(|(name, file)| (name.clone(), imports(name, &read(file), &modules))).collect();
+    let graph = graph("crates/proxy/src");
     assert!(graph["worker"].contains("exchange::all") && graph["exchange::all"].contains("exchange"));
     assert!(graph.values().map(BTreeSet::len).sum::<usize>() > 400, "imports are found");
     assert_eq!(
@@ -285,6 +289,16 @@ fn rooms_of_the_proxy_import_downwards_only() {
         BTreeMap::new(),
         "files that import each other in a circle, and what they import"
     );
+}
+
+/// Those that have no circle keep to it.
+#[test]
+fn other_crates_import_downwards_only() {
+    for name in ["cli", "telemetry", "xds"] {
+        let graph = graph(&format!("crates/{name}/src"));
+        assert!(graph.values().map(BTreeSet::len).sum::<usize>() > 4, "{name}: imports are found");
+        assert_eq!(circles(graph), BTreeMap::new(), "{name}: files that import each other in a circle");
+    }
 }
 
 /// The crates a request's bytes pass through.

@@ -1,9 +1,11 @@
 //! The HTML. Scripts look for the title, the star elements' id and the error texts: keep them.
 use std::fmt::Write;
 
+use http::StatusCode;
 use serde_json::Value;
 
-use crate::productpage::Part;
+/// What a service said, or the status and words the page shows instead.
+pub type Part = Result<Value, (StatusCode, String)>;
 
 pub const STYLE: &str = include_str!("../static/style.css");
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::call::Peer;
-use crate::page;
+use crate::page::{self, Part};
 use crate::serve::{Answer, Call, Service, json, not_found, text};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -16,9 +16,6 @@ pub struct ProductPage {
     reviews: Peer,
     ratings: Peer,
 }
-
-/// What a service said, or the status and words the page shows instead.
-pub type Part = Result<Value, (StatusCode, String)>;
 
 impl ProductPage {
     pub fn from_env() -> ProductPage {

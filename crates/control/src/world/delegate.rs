@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use api::networking::{HttpMatchRequest, StringMatch};
 
 use super::Note;
-use super::virtual_services::{HttpRule, VirtualService};
+use super::virtual_service::{HttpRule, VirtualService};
 
 /// Takes the delegates out and puts their rules into the roots. Roots come after all others, as in Istio.
 pub(super) fn merge(all: Vec<VirtualService>, notes: &mut Vec<Note>) -> Vec<VirtualService> {

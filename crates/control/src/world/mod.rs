@@ -6,7 +6,7 @@
 //! | `registry` | all services, indexed; `kubernetes` and `service_entry` make them, `addresses` gives automatic ones |
 //! | `instances` | what selectors choose from: Pods, WorkloadEntries, registered workloads |
 //! | `targets` | which services a workload stands behind |
-//! | `virtual_services`, `delegate` | rules with names completed and delegates merged |
+//! | `virtual_service`, `virtual_services`, `delegate` | rules with names completed and delegates merged |
 //! | `destination_rules`, `peer_authentication` | policies and who they are for |
 //! | `hop` | which ports of workloads take the multiplexed hop |
 //! | `visibility`, `host_index`, `age`, `locality` | `exportTo`, hosts and wildcards, who was first, where |
@@ -29,6 +29,7 @@ mod registry;
 pub mod service;
 mod service_entry;
 mod targets;
+pub mod virtual_service;
 pub mod virtual_services;
 mod visibility;
 
@@ -46,7 +47,8 @@ pub use note::Note;
 pub use peer_authentication::{MutualTls, PeerAuthentications};
 pub use registry::Services;
 pub use targets::{Asker, Target};
-pub use virtual_services::{HttpRule, VirtualService, VirtualServices};
+pub use virtual_service::{HttpRule, VirtualService};
+pub use virtual_services::VirtualServices;
 pub use visibility::{Visibility, Visible};
 
 use crate::workload::Workload;

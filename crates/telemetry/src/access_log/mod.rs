@@ -60,17 +60,17 @@ impl Format {
 
     /// Istio's default text format.
     pub fn istio() -> Format {
-        presets::text(ISTIO)
+        preset(ISTIO)
     }
 
     /// Istio's default JSON format.
     pub fn istio_json() -> Format {
-        presets::json(ISTIO_JSON)
+        json_preset(ISTIO_JSON)
     }
 
     /// The 19-field format of Istio 1.1, for those whose tools read it.
     pub fn istio_legacy() -> Format {
-        presets::text(ISTIO_LEGACY)
+        preset(ISTIO_LEGACY)
     }
 
     /// A format of ours by name: `istio`, `istio-json`, `istio-legacy`.
@@ -99,6 +99,20 @@ impl Format {
             }
         }
     }
+}
+
+/// A preset's text. That the constants compile is a test; were one broken, the log would be empty
+/// rather than the proxy down.
+fn preset(format: &str) -> Format {
+    let ops = compile::text(format, &Context::EMPTY).unwrap_or_default();
+    Format { body: Body::Text(ops), omit_empty: false }
+}
+
+fn json_preset(members: &[(&str, &str)]) -> Format {
+    let members =
+        members.iter().map(|(key, format)| ((*key).to_owned(), JsonTemplate::Format((*format).to_owned())));
+    let node = json::compile(&JsonTemplate::Object(members.collect()), &Context::EMPTY);
+    Format { body: Body::Json(node.unwrap_or(Node::Object(Vec::new()))), omit_empty: false }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Formats that come by name.
 
-use super::{Body, Context, Format, JsonTemplate, Node, compile, json};
-
 /// Istio's default text format (1.9 and later).
 pub const ISTIO: &str = concat!(
     "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% ",
@@ -51,17 +49,3 @@ pub const ISTIO_JSON: &[(&str, &str)] = &[
     ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
     ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
 ];
-
-/// A preset's text. That the constants compile is a test; were one broken, the log would be empty
-/// rather than the proxy down.
-pub(super) fn text(format: &str) -> Format {
-    let ops = compile::text(format, &Context::EMPTY).unwrap_or_default();
-    Format { body: Body::Text(ops), omit_empty: false }
-}
-
-pub(super) fn json(members: &[(&str, &str)]) -> Format {
-    let members =
-        members.iter().map(|(key, format)| ((*key).to_owned(), JsonTemplate::Format((*format).to_owned())));
-    let node = json::compile(&JsonTemplate::Object(members.collect()), &Context::EMPTY);
-    Format { body: Body::Json(node.unwrap_or(Node::Object(Vec::new()))), omit_empty: false }
-}

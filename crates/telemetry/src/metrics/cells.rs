@@ -1,81 +1,14 @@
 //! The storage behind a shard: chunks of atomics that double in size, so that growing never moves a
 //! cell a scraper may be reading and a small proxy stays small.
 
-use std::cell::Cell;
-use std::marker::PhantomData;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 
-use super::registry::Registry;
-use super::{Counter, Gauge, Histogram};
-
-/// One worker's cells. Not `Sync` and not `Clone`: the one who holds it is the only writer.
-///
-/// Dropped, its cells keep their totals and are handed to the next shard asked for.
-pub struct Shard {
-    store: Arc<CellStore>,
-    registry: Registry,
-    single_writer: PhantomData<Cell<()>>,
-}
-
-impl Shard {
-    pub(super) fn new(store: Arc<CellStore>, registry: Registry) -> Shard {
-        Shard { store, registry, single_writer: PhantomData }
-    }
-
-    pub fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
-    #[inline]
-    pub fn inc(&self, counter: Counter) {
-        self.add(counter, 1);
-    }
-
-    #[inline]
-    pub fn add(&self, counter: Counter, amount: u64) {
-        if let Some(cell) = self.store.block(counter.0, 1).first() {
-            bump(cell, amount);
-        }
-    }
-
-    /// Moves a gauge up or down.
-    #[inline]
-    pub fn shift(&self, gauge: Gauge, by: i64) {
-        if let Some(cell) = self.store.block(gauge.0, 1).first() {
-            bump(cell, by.cast_unsigned());
-        }
-    }
-
-    /// Sets this shard's part of a gauge.
-    #[inline]
-    pub fn set(&self, gauge: Gauge, value: i64) {
-        if let Some(cell) = self.store.block(gauge.0, 1).first() {
-            cell.store(value.cast_unsigned(), Relaxed);
-        }
-    }
-
-    /// Counts `value`, in the base unit of the histogram's buckets.
-    #[inline]
-    pub fn observe(&self, histogram: &Histogram, value: u64) {
-        observe(self.block(histogram.base, histogram.buckets.cells()), &histogram.buckets, value);
-    }
-
-    #[inline]
-    pub(crate) fn block(&self, base: u32, width: usize) -> &[AtomicU64] {
-        self.store.block(base, width)
-    }
-}
-
-impl Drop for Shard {
-    fn drop(&mut self) {
-        self.registry.retire(&self.store);
-    }
-}
+use super::buckets::Buckets;
 
 /// `cells` holds the buckets and then the sum.
 #[inline]
-pub(crate) fn observe(cells: &[AtomicU64], buckets: &super::Buckets, value: u64) {
+pub(crate) fn observe(cells: &[AtomicU64], buckets: &Buckets, value: u64) {
     if let (Some(bucket), Some(sum)) = (cells.get(buckets.index(value)), cells.get(buckets.len())) {
         bump(bucket, 1);
         bump(sum, value);
@@ -104,7 +37,7 @@ impl CellStore {
     /// The cells `base..base + width`, made if they are not there yet. Only for the writer. Empty when
     /// the registry never handed them out.
     #[inline]
-    fn block(&self, base: u32, width: usize) -> &[AtomicU64] {
+    pub(super) fn block(&self, base: u32, width: usize) -> &[AtomicU64] {
         let (chunk, offset) = locate(base);
         let Some(slot) = self.chunks.get(chunk) else { return &[] };
         let cells = slot.get_or_init(|| (0..chunk_len(chunk)).map(|_| AtomicU64::new(0)).collect());

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::registry::{Column, Kind, RowEntry, Snapshot, TableSnapshot};
-use super::{Buckets, Registry};
+use super::buckets::Buckets;
+use super::registry::{Column, Kind, Registry, RowEntry, Snapshot, TableSnapshot};
 use crate::decimal::{push_i64, push_u64};
 
 /// What to leave out.

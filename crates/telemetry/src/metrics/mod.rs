@@ -8,32 +8,20 @@
 mod buckets;
 mod cells;
 mod encode;
+mod handles;
 mod labels;
 mod registry;
+mod shard;
 
 pub use buckets::Buckets;
-pub use cells::Shard;
 pub use encode::{Filter, prometheus, prometheus_to, stats};
+pub use handles::{Counter, Gauge, Histogram};
 pub use registry::{Column, Kind, Limits, Origin, Registry, Row, TableId};
+pub use shard::Shard;
 
 pub(crate) use cells::{bump, observe};
 pub(crate) use labels::Labels;
 pub(crate) use registry::OVERFLOW;
-
-/// A number that only grows. Cheap to copy; add to it with [`Shard::add`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counter(pub(crate) u32);
-
-/// A number that goes both ways; the scrape shows the sum over all shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gauge(pub(crate) u32);
-
-/// A distribution over fixed buckets.
-#[derive(Debug, Clone)]
-pub struct Histogram {
-    pub(crate) base: u32,
-    pub(crate) buckets: std::sync::Arc<Buckets>,
-}
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::buckets::Buckets;
 use super::cells::{Allocator, CellStore};
-use super::{Buckets, Counter, Gauge, Histogram, Labels, Shard};
+use super::handles::{Counter, Gauge, Histogram};
+use super::labels::Labels;
 
 /// All metrics of a process. Cloning shares it.
 #[derive(Clone)]
@@ -166,16 +168,14 @@ impl Registry {
         Registry(Arc::new(Shared { limits, state: Mutex::default() }))
     }
 
-    /// The cells of one more writing thread.
-    pub fn shard(&self) -> Shard {
+    /// The cells of one more writing thread: those of one that has ended, or new ones.
+    pub(super) fn hand_out(&self) -> Arc<CellStore> {
         let mut state = self.0.lock();
-        let store = state.retired.pop().unwrap_or_else(|| {
+        state.retired.pop().unwrap_or_else(|| {
             let store = Arc::new(CellStore::new());
             state.stores.push(store.clone());
             store
-        });
-        drop(state);
-        Shard::new(store, self.clone())
+        })
     }
 
     /// A family of families: columns that share their label sets. `kept` names the labels that keep

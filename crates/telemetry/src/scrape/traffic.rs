@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::{Sample, quantile};
+use super::parse::Sample;
+use super::quantile::quantile;
 
 /// What happened to one group of requests between two scrapes.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -5,10 +5,9 @@ use std::time::Duration;
 use crate::h1::Underscores;
 
 use super::{
-    frame::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME},
+    frame::{DEFAULT_MAX_FRAME, DEFAULT_WINDOW, LARGEST_MAX_FRAME, LARGEST_WINDOW},
     gather::HeadLimits,
     hpack::table::ENTRY_OVERHEAD,
-    settings::{DEFAULT_WINDOW, LARGEST_WINDOW},
 };
 
 /// How many bytes of heads a byte that was sent pays for. Real requests take five to ten: their names, and values that

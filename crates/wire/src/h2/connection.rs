@@ -10,11 +10,13 @@ use super::{
     error::{ConnectionError, ErrorCode},
     event::By,
     flow::Reception,
-    frame::{PREFACE, STREAM_MASK, write_goaway, write_ping, write_reset, write_window_update},
+    frame::{
+        DEFAULT_WINDOW, PREFACE, STREAM_MASK, write_goaway, write_ping, write_reset, write_window_update,
+    },
     gather::{HeadLimits, SeenAuthority, memo::Memo},
     hpack::{Decoder, Encoder},
     receive::Reader,
-    settings::{self, DEFAULT_WINDOW, PeerSettings},
+    settings::{self, PeerSettings},
     streams::{Stream, Streams},
 };
 

@@ -6,6 +6,9 @@ pub(super) const HEADER: usize = 9;
 /// What every peer takes and, unless told otherwise, the most it sends (RFC 9113 §4.2).
 pub const DEFAULT_MAX_FRAME: u32 = 16_384;
 pub(super) const LARGEST_MAX_FRAME: u32 = (1 << 24) - 1;
+/// The window every stream and connection begins with.
+pub(super) const DEFAULT_WINDOW: u32 = 65_535;
+pub(super) const LARGEST_WINDOW: u32 = 0x7fff_ffff;
 /// What a client sends first (RFC 9113 §3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -3,7 +3,7 @@
 use super::{
     config::Config,
     error::{ConnectionError, ErrorCode},
-    frame::{DEFAULT_MAX_FRAME, Frame, LARGEST_MAX_FRAME, kind},
+    frame::{DEFAULT_MAX_FRAME, DEFAULT_WINDOW, Frame, LARGEST_MAX_FRAME, LARGEST_WINDOW, kind},
 };
 
 pub(super) const HEADER_TABLE_SIZE: u16 = 1;
@@ -14,9 +14,6 @@ pub(super) const MAX_FRAME_SIZE: u16 = 5;
 pub(super) const MAX_HEADER_LIST_SIZE: u16 = 6;
 pub(super) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 
-/// The window every stream and connection begins with.
-pub(super) const DEFAULT_WINDOW: u32 = 65_535;
-pub(super) const LARGEST_WINDOW: u32 = 0x7fff_ffff;
 const ENTRY: usize = 6;
 
 /// What the other side said it takes.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-use super::session::TYPES;
+use super::types::TYPES;
 use super::{Resource, Update};
 use crate::Any;
 

@@ -8,6 +8,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`session`] | the protocol without I/O: responses in, requests out |
+//! | `types` | the types asked for |
 //! | [`cache`] | the last good configuration on disk |
 //! | [`backoff`] | when to try again |
 //! | [`status`] | what the admin port tells |
@@ -19,6 +20,7 @@ mod session;
 mod status;
 #[cfg(test)]
 mod tests;
+mod types;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -6,27 +6,13 @@ use std::time::SystemTime;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::cache::Changes;
+use super::types::{Asking, TYPES};
 use super::{Cache, Consumer, Refusal, Resource, TypeStatus, Update};
 use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::{core, rpc, type_url};
 
-/// The types asked for, in the order they are asked for and applied: what is referred to before what refers.
-pub(crate) const TYPES: [(&str, Asking); 5] = [
-    (type_url::CLUSTER, Asking::Everything),
-    (type_url::ENDPOINT, Asking::ByName),
-    (type_url::LISTENER, Asking::Everything),
-    (type_url::ROUTE, Asking::ByName),
-    (type_url::NAME_TABLE, Asking::Everything),
-];
-
 /// gRPC's code of a NACK, as Envoy sends it.
 const INVALID_ARGUMENT: i32 = 3;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asking {
-    Everything,
-    ByName,
-}
 
 /// What is held, over all streams.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::{
     integer::{self, Integer},
     name::Name,
     static_table,
-    table::Table,
+    table::{Flaws, Table},
 };
 
 /// Why a block can not be decoded: the connection's compression state is lost (RFC 9113 §4.3, COMPRESSION_ERROR).
@@ -27,15 +27,6 @@ pub struct Decoded {
     pub serial: u32,
     /// Must never be put into a table (RFC 7541 §6.2.3).
     pub sensitive: bool,
-}
-
-/// What is wrong with a field by itself (RFC 9113 §8.2.1). Kept in the table, so that it is looked for once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flaws {
-    /// Not a token in lower case.
-    pub name: bool,
-    /// A control byte, or white space at an end.
-    pub value: bool,
 }
 
 /// Takes the fields of a block in order. Whatever it does to the text from `start` on is its own affair.

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::{decode::Flaws, name::Name};
+use super::name::Name;
 
 /// What an entry costs besides its text (RFC 7541 §4.1).
 pub const ENTRY_OVERHEAD: usize = 32;
@@ -28,6 +28,15 @@ pub struct Table {
 
 /// Numbers for tables. 2^64 are never used up.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What is wrong with a field by itself (RFC 9113 §8.2.1). Kept in the table, so that it is looked for once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flaws {
+    /// Not a token in lower case.
+    pub name: bool,
+    /// A control byte, or white space at an end.
+    pub value: bool,
+}
 
 /// A field as it was first decoded.
 #[derive(Clone, Copy, Debug)]
