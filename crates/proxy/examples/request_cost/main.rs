@@ -50,9 +50,10 @@ fn main() -> anyhow::Result<()> {
     let name = arguments.next().unwrap_or_else(|| "http1".into());
     let requests = arguments.next().map_or(Ok(10_000), |count| count.parse::<usize>())?;
     let mut stage = Stage::new();
+    // A listening socket is known by its port.
     let near: SocketAddr = "10.0.0.1:80".parse()?;
-    let far: SocketAddr = "10.0.0.2:80".parse()?;
-    let host: SocketAddr = "10.0.0.3:80".parse()?;
+    let far: SocketAddr = "10.0.0.2:81".parse()?;
+    let host: SocketAddr = "10.0.0.3:82".parse()?;
     let hosts = if name == "http2" { Hosts::Http2 } else { Hosts::Http1 };
     if name == "hop" {
         stage.add(near, config::snapshot("OUTBOUND", near, far, Hosts::Hop)?);
