@@ -37,10 +37,12 @@ fn handing_over(grant: Option<&'static str>) -> (Host, Receiver<TcpStream>) {
 
 /// One session: the client's end, and the host's.
 type Session = (TcpStream, TcpStream);
+/// Ends half of one.
+type End = fn(Session) -> Session;
 
 /// Each way in which half of a session may end, and the rest stay.
 fn each_half(what: &str, subject: &Subject, open: impl Fn() -> Session) {
-    let ways: [(&str, fn(Session) -> Session); 2] = [
+    let ways: [(&str, End); 2] = [
         ("the client has ended, the host stays", |(client, host)| {
             client.shutdown(Shutdown::Write).unwrap();
             (client, host)
