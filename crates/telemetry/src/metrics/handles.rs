@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::buckets::Buckets;
 
-/// A number that only grows. Cheap to copy; add to it with [`Shard::add`].
+/// A number that only grows. Cheap to copy; add to it with [`Shard::add`](super::Shard::add).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counter(pub(crate) u32);
 
