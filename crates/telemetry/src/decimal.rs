@@ -17,7 +17,7 @@ pub(crate) fn push_u64(out: &mut Vec<u8>, value: u64) {
 #[inline]
 fn four(value: u32) -> u32 {
     let (high, low) = (value / 100 % 100, value % 100);
-    (high / 10 | (high % 10) << 8 | (low / 10) << 16 | (low % 10) << 24) + 0x3030_3030
+    ((high / 10) | ((high % 10) << 8) | ((low / 10) << 16) | ((low % 10) << 24)) + 0x3030_3030
 }
 
 /// A number of up to four digits: all four are copied at once, the zeros before it shifted out.
@@ -97,7 +97,7 @@ const fn octets() -> [u32; 256] {
     while value < all.len() {
         let zeros = (value < 100) as u32 + (value < 10) as u32;
         let octet = value as u32;
-        let digits = octet / 100 | (octet / 10 % 10) << 8 | (octet % 10) << 16;
+        let digits = (octet / 100) | ((octet / 10 % 10) << 8) | ((octet % 10) << 16);
         all[value] = (digits + u32::from_le_bytes(*b"000.")) >> (8 * zeros);
         value += 1;
     }
