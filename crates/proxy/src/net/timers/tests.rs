@@ -80,7 +80,7 @@ fn a_silence_of_a_year_costs_a_step() {
         advance(&mut wheel, &mut fired, millis(now));
         assert!(fired.is_empty());
         advance(&mut wheel, &mut fired, millis(now + 1004));
-        assert_eq!(fired.drain(..).collect::<Vec<_>>(), [0]);
+        assert_eq!(std::mem::take(&mut fired), [0]);
     }
     // Walking would be 800 billion ticks.
     assert!(started.elapsed().as_secs() < 5);
