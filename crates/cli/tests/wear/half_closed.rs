@@ -4,12 +4,12 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::common::*;
 use crate::frames;
+use crate::program::until;
 use crate::subject::{Subject, bootstrap};
 
 /// Sessions of each kind.
@@ -152,7 +152,7 @@ fn clients_that_end_while_their_host_is_connected_to_cost_nothing() {
         ("CONNECT", tunnels(), CONNECT),
     ] {
         let subject = Subject::ours(&bootstrap(&listener, &clusters), 2);
-        for ended in [true, false] {
+        for (ended, asked) in [(true, SESSIONS), (false, 2 * SESSIONS)] {
             let held: Vec<Client> = (0..SESSIONS)
                 .map(|_| {
                     let mut client = subject.client();
@@ -163,7 +163,9 @@ fn clients_that_end_while_their_host_is_connected_to_cost_nothing() {
                     client
                 })
                 .collect();
-            std::thread::sleep(Duration::from_millis(100));
+            until("their host is connected to", PATIENCE, || {
+                subject.stat("cluster.up.upstream_cx_total") >= asked as u64
+            });
             let how = if ended { "has ended" } else { "stays" };
             subject.hold_quietly(&format!("{what}: a host is connected to, the client {how}"));
             drop(held);
