@@ -12,25 +12,17 @@ use crate::hold;
 /// What a slow reader takes, and how often.
 const SIP: usize = 1024;
 const BETWEEN: Duration = Duration::from_millis(100);
-/// So that what nobody reads stands in the proxy and not in the kernel.
-const RECEIVE_BUFFER: usize = 16 * 1024;
+/// So that what nobody reads stands in the proxy and not in the kernel. Two segments of a loopback fit, or the kernel would
+/// throw them away and the proxy's would send them again and again.
+const RECEIVE_BUFFER: usize = 128 * 1024;
 /// A body that never ends in time.
 const ENDLESS: u64 = 1 << 40;
-
-/// How slow readers are served more than they read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Reading {
-    /// They ask for `/large`.
-    Large,
-    /// They ask a hundred times at once.
-    Pipelined,
-}
 
 /// Uploads. Says `disturbing` on standard output when it has begun, and goes on until standard input ends; no longer
 /// than the limit.
 pub fn upload(target: SocketAddr, limit: Duration) -> anyhow::Result<()> {
     let mut upload = TcpStream::connect(target)?;
-    write!(upload, "POST /upload HTTP/1.1\r\nhost: bench.local\r\ncontent-length: {ENDLESS}\r\n\r\n")?;
+    write!(upload, "POST /large/upload HTTP/1.1\r\nhost: bench.local\r\ncontent-length: {ENDLESS}\r\n\r\n")?;
     hold::say(format_args!("disturbing"))?;
     let end = hold::end_of_input();
     let began = Instant::now();
@@ -43,15 +35,10 @@ pub fn upload(target: SocketAddr, limit: Duration) -> anyhow::Result<()> {
 
 /// Reads slowly. Says `disturbing` on standard output when all have asked, and goes on until standard input ends; no
 /// longer than the limit.
-pub fn read_slowly(
-    target: SocketAddr,
-    readers: usize,
-    reading: Reading,
-    limit: Duration,
-) -> anyhow::Result<()> {
+pub fn read_slowly(target: SocketAddr, readers: usize, limit: Duration) -> anyhow::Result<()> {
     let mut slow = Vec::with_capacity(readers);
     for index in 0..readers {
-        slow.push(slow_reader(target, reading).with_context(|| format!("reader {index}"))?);
+        slow.push(slow_reader(target).with_context(|| format!("reader {index}"))?);
     }
     hold::say(format_args!("disturbing"))?;
     let end = hold::end_of_input();
@@ -70,14 +57,10 @@ pub fn read_slowly(
     Ok(())
 }
 
-fn slow_reader(target: SocketAddr, reading: Reading) -> anyhow::Result<TcpStream> {
+fn slow_reader(target: SocketAddr) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(target)?;
     rustix::net::sockopt::set_socket_recv_buffer_size(stream.as_fd(), RECEIVE_BUFFER)?;
-    let (path, times) = match reading {
-        Reading::Large => ("/large", 1),
-        Reading::Pipelined => ("/", 100),
-    };
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: bench.local\r\n\r\n").repeat(times).as_bytes())?;
+    stream.write_all(b"GET /large HTTP/1.1\r\nhost: bench.local\r\n\r\n")?;
     stream.set_nonblocking(true)?;
     Ok(stream)
 }

@@ -170,10 +170,22 @@ impl Plan<'_> {
     }
 
     pub fn start(&self, contender: Contender, setting: Setting, upstream: SocketAddr) -> anyhow::Result<Hop> {
+        self.start_before(contender, setting, upstream, None)
+    }
+
+    /// `large`: another upstream, for what begins with `/large`.
+    pub fn start_before(
+        &self,
+        contender: Contender,
+        setting: Setting,
+        upstream: SocketAddr,
+        large: Option<SocketAddr>,
+    ) -> anyhow::Result<Hop> {
         let ground = Ground {
             programs: self.programs,
             setting,
             upstream,
+            large,
             core: self.cores.proxy,
             directory: self.directory,
             files: self.files,

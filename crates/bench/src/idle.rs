@@ -164,17 +164,20 @@ pub fn begin(
     Ok((stdin, piece))
 }
 
-/// Waits until its memory has not changed for a while.
+/// Waits until its memory has not changed for a while, in which it had next to nothing to do.
 pub fn settle(pid: u32) {
+    const STEP: Duration = Duration::from_millis(50);
     let deadline = Instant::now() + SETTLE_LIMIT;
-    let mut last = procfs::memory_of_tree(pid).resident;
+    let now = || (procfs::memory_of_tree(pid).resident, procfs::cpu_of_trees(&[pid]));
+    let mut last = now();
     let mut since = Instant::now();
     while since.elapsed() < SETTLE && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(50));
-        let now = procfs::memory_of_tree(pid).resident;
-        if now != last {
-            (last, since) = (now, Instant::now());
+        std::thread::sleep(STEP);
+        let (resident, cpu) = now();
+        if resident != last.0 || cpu.since(last.1).total > STEP / 10 {
+            since = Instant::now();
         }
+        last = (resident, cpu);
     }
 }
 

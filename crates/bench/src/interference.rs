@@ -4,6 +4,10 @@
 //! One hop is a gateway under a control plane, for only that takes changes; two hops, multiplexed between the two,
 //! have static configurations and so no changes. Open loop: latencies count from the time a request falls due. In
 //! each round a window with nothing else is compared with one with everything.
+//!
+//! What is measured is the proxy and not the scheduler: whoever asks and answers small requests comes before everybody
+//! else on the load's core; what answers uploads and slow readers comes after them, and those themselves have what is left. Two hops are two
+//! machines: the client's proxy has the load's core, the server's the other.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +18,6 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::contenders::Contender;
-use crate::disturb::Reading;
 use crate::figures::Figure;
 use crate::hop::Plan;
 use crate::http_client::Client;
@@ -81,19 +84,19 @@ struct Way<'a> {
     target: SocketAddr,
     pids: Vec<u32>,
     admins: Vec<SocketAddr>,
-    reading: Reading,
     change: Option<&'a (dyn Fn(usize) -> anyhow::Result<()> + Sync)>,
 }
 
 impl Way<'_> {
     fn measure(&self, plan: &Plan<'_>, name: &str) -> anyhow::Result<Vec<Figure>> {
         let mut rounds = Rounds::default();
-        let mut turns = Vec::new();
+        let (mut turns, mut busy) = (Vec::new(), Vec::new());
         let load = || plan.load_at(SMALL, self.target, &self.pids, plan.seconds);
         for _ in 0..plan.rounds {
             let quiet = load()?;
             let others = self.disturb(plan)?;
             let before = self.turns()?;
+            let (used, began) = (procfs::cpu_of_trees(&self.pids), Instant::now());
             let beside = std::thread::scope(|scope| {
                 let (stop, stopped) = std::sync::mpsc::channel::<()>();
                 let changes = self.change.map(|_| scope.spawn(move || self.go_on_changing(&stopped)));
@@ -104,11 +107,16 @@ impl Way<'_> {
                 }
                 beside
             })?;
+            let used = procfs::cpu_of_trees(&self.pids).since(used).total;
+            busy.push(100.0 * used.as_secs_f64() / began.elapsed().as_secs_f64());
             turns.push(longest(&before, &self.turns()?));
             drop(others);
             rounds.0.push((quiet, beside));
         }
-        Ok(rounds.figures(name, turns))
+        let mut figures = rounds.figures(name, turns);
+        let what = format!("{name}: CPU of the proxies beside the others, of a core");
+        figures.push(Figure::new(Scenario::Interference, what, " %", None, busy));
+        Ok(figures)
     }
 
     fn go_on_changing(&self, stopped: &std::sync::mpsc::Receiver<()>) -> anyhow::Result<()> {
@@ -125,19 +133,15 @@ impl Way<'_> {
     /// The slow readers have what their connections hold before the upload begins: what is measured is the worker with
     /// all of them, not how it got there.
     fn disturb(&self, plan: &Plan<'_>) -> anyhow::Result<[(ChildStdin, Running); 2]> {
-        let reading = match self.reading {
-            Reading::Large => "large",
-            Reading::Pipelined => "pipelined",
-        };
         let program = std::env::current_exe()?.display().to_string();
         let (target, readers) = (self.target.to_string(), READERS.to_string());
-        // Ordinary processes: they have what the proxies and the load leave.
+        let placement = leftover(plan);
         let begin = |name: &str, arguments: &[&str]| {
             let command = [&[program.as_str(), "disturb", target.as_str()], arguments].concat();
             let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
-            idle::begin(plan, name, &command, "disturbing", Placement::default()).context("the others")
+            idle::begin(plan, name, &command, "disturbing", placement).context("the others")
         };
-        let slow = begin("readers", &["--readers", &readers, "--reading", reading])?;
+        let slow = begin("readers", &["--readers", &readers])?;
         self.pids.iter().for_each(|pid| idle::settle(*pid));
         Ok([slow, begin("upload", &["--upload"])?])
     }
@@ -175,16 +179,52 @@ fn longest(before: &[(f64, f64)], after: &[(f64, f64)]) -> f64 {
     grown.iter().find(|(_, count)| *count >= all).map_or(f64::INFINITY, |(bound, _)| bound / 1000.0)
 }
 
+/// On the load's core, after whoever asks and answers small requests.
+fn beside(plan: &Plan<'_>) -> Placement {
+    Placement { core: Some(plan.cores.load), class: Class::Ordinary }
+}
+
+/// What all others on the load's core leave.
+fn leftover(plan: &Plan<'_>) -> Placement {
+    Placement { core: Some(plan.cores.load), class: Class::Leftover }
+}
+
+/// What answers, and where: small requests, and large ones and uploads.
+struct Upstreams {
+    small: SocketAddr,
+    large: SocketAddr,
+    _running: [Running; 2],
+}
+
+impl Upstreams {
+    fn start(plan: &Plan<'_>, directory: &Path) -> anyhow::Result<Upstreams> {
+        let program = std::env::current_exe()?.display().to_string();
+        let start = |name: &str, length: usize, placement: Placement| {
+            let service = Service { address: free_address()?, answer: Answer::Http1(length) };
+            let command = [program.clone(), "upstream".to_owned(), service.to_string()];
+            let mut running = Running::start(name, &command, &[], placement, directory, false)?;
+            running.wait_listening(service.address)?;
+            anyhow::Ok((running, service.address))
+        };
+        let (first, small) = start("upstream", 1024, plan.load_placement())?;
+        let (second, large) = start("large", LARGE_REPLY, beside(plan))?;
+        Ok(Upstreams { small, large, _running: [first, second] })
+    }
+}
+
+fn pin(pid: u32, threads: &str, core: usize) -> anyhow::Result<()> {
+    procfs::threads_named(pid, threads)
+        .into_iter()
+        .try_for_each(|thread| scheduling::pin_thread(thread, core))
+}
+
 fn multiplexed(plan: &Plan<'_>) -> anyhow::Result<Vec<Figure>> {
-    let (_upstream, upstream) = plan.upstream(Setting::Pair)?;
-    let hop = plan.start(Contender::FilameshMux, Setting::Pair, upstream)?;
-    let way = Way {
-        target: hop.address,
-        pids: hop.pids(),
-        admins: hop.admins(),
-        reading: Reading::Pipelined,
-        change: None,
-    };
+    let upstreams = Upstreams::start(plan, plan.directory)?;
+    let (small, large) = (upstreams.small, Some(upstreams.large));
+    let hop = plan.start_before(Contender::FilameshMux, Setting::Pair, small, large)?;
+    let client_side = *hop.pids().first().context("no proxy")?;
+    pin(client_side, "", plan.cores.load)?;
+    let way = Way { target: hop.address, pids: hop.pids(), admins: hop.admins(), change: None };
     way.measure(plan, "two hops multiplexed")
 }
 
@@ -192,14 +232,8 @@ fn one_hop(plan: &Plan<'_>) -> anyhow::Result<Vec<Figure>> {
     let directory = plan.directory.join("interference");
     let mesh = directory.join("mesh");
     std::fs::create_dir_all(&mesh)?;
-    let small = Service { address: free_address()?, answer: Answer::Http1(1024) };
-    let large = Service { address: free_address()?, answer: Answer::Http1(LARGE_REPLY) };
-    let program = std::env::current_exe()?.display().to_string();
-    let command = [program, "upstream".to_owned(), small.to_string(), large.to_string()];
-    let mut upstream = Running::start("upstream", &command, &[], plan.load_placement(), &directory, false)?;
-    upstream.wait_listening(small.address)?;
-    upstream.wait_listening(large.address)?;
-    write_mesh(&mesh, free_address()?.port(), small.address, large.address)?;
+    let upstreams = Upstreams::start(plan, &directory)?;
+    write_mesh(&mesh, free_address()?.port(), upstreams.small, upstreams.large)?;
     let filamesh = plan.programs.filamesh.clone().map_err(anyhow::Error::msg)?.display().to_string();
     let (xds, http) = (free_address()?, free_address()?);
     let control = [
@@ -210,7 +244,7 @@ fn one_hop(plan: &Plan<'_>) -> anyhow::Result<Vec<Figure>> {
         format!("--xds={xds}"),
         format!("--http={http}"),
     ];
-    let mut control = Running::start("control", &control, &[], Placement::default(), &directory, false)?;
+    let mut control = Running::start("control", &control, &[], beside(plan), &directory, false)?;
     control.wait_listening(xds)?;
     let gateway = [
         filamesh,
@@ -221,8 +255,8 @@ fn one_hop(plan: &Plan<'_>) -> anyhow::Result<Vec<Figure>> {
         "--concurrency=1".to_owned(),
         "--output=json".to_owned(),
     ];
-    // The worker gets the proxies' core; the threads that take and compile a change run beside it wherever there is room.
-    let placement = Placement { core: None, class: Class::Urgent };
+    // The worker gets the proxies' core; the threads that take and compile a change run on the other.
+    let placement = Placement { core: Some(plan.cores.load), class: Class::Urgent };
     let mut gateway = Running::start("gateway", &gateway, &[], placement, &directory, true)?;
     let (_stdin, said) = gateway.pipes().context("no pipes")?;
     let line = first_line(said, START_LIMIT).with_context(|| gateway.last_words())?;
@@ -233,15 +267,9 @@ fn one_hop(plan: &Plan<'_>) -> anyhow::Result<Vec<Figure>> {
     wait_for_answers(target)?;
     let workers = procfs::threads_named(gateway.pid(), "worker-");
     ensure!(workers.len() == 1, "one worker: {workers:?}");
-    workers.into_iter().try_for_each(|worker| scheduling::pin_thread(worker, plan.cores.proxy))?;
+    pin(gateway.pid(), "worker-", plan.cores.proxy)?;
     let change = |number: usize| write_churn(&mesh, number).context("a change");
-    let way = Way {
-        target,
-        pids: vec![gateway.pid()],
-        admins: vec![admin],
-        reading: Reading::Large,
-        change: Some(&change),
-    };
+    let way = Way { target, pids: vec![gateway.pid()], admins: vec![admin], change: Some(&change) };
     way.measure(plan, "one hop")
 }
 

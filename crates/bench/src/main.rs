@@ -10,7 +10,7 @@ use anyhow::Context;
 use bench::contenders::Contender;
 use bench::cores::Cores;
 use bench::demo::Demo;
-use bench::disturb::{self, Reading};
+use bench::disturb;
 use bench::figures::Figure;
 use bench::hop::{Missing, Plan};
 use bench::load::{self, Load};
@@ -95,10 +95,8 @@ enum Tool {
     Disturb {
         target: SocketAddr,
         /// So many read slowly
-        #[arg(long, required_unless_present = "upload", requires = "reading")]
+        #[arg(long, required_unless_present = "upload")]
         readers: Option<usize>,
-        #[arg(long, value_enum)]
-        reading: Option<Reading>,
         #[arg(long, conflicts_with = "readers")]
         upload: bool,
     },
@@ -156,10 +154,10 @@ fn main() -> ExitCode {
             scheduling::raise_file_limit();
             hold::hold(target, connections, http2, HOLD_LIMIT).map(|()| true)
         }
-        Some(Tool::Disturb { target, readers, reading, upload: _ }) => {
+        Some(Tool::Disturb { target, readers, upload: _ }) => {
             scheduling::raise_file_limit();
-            let done = match readers.zip(reading) {
-                Some((readers, reading)) => disturb::read_slowly(target, readers, reading, HOLD_LIMIT),
+            let done = match readers {
+                Some(readers) => disturb::read_slowly(target, readers, HOLD_LIMIT),
                 None => disturb::upload(target, HOLD_LIMIT),
             };
             done.map(|()| true)

@@ -28,6 +28,8 @@ pub struct Placement {
 pub enum Class {
     #[default]
     Ordinary,
+    /// `SCHED_IDLE`, or an error: what all others leave.
+    Leftover,
     /// Ahead of ordinary ones, if this user may.
     Urgent,
     /// `SCHED_FIFO`, or an error.

@@ -36,9 +36,18 @@ pub fn pin_thread(thread: u32, core: usize) -> anyhow::Result<()> {
 
 /// First in, first out, at the lowest real-time priority. Needs a privilege.
 pub fn make_real_time() -> io::Result<()> {
-    let lowest = libc::sched_param { sched_priority: 1 };
+    set_policy(libc::SCHED_FIFO, 1)
+}
+
+/// Runs when nobody else wants the core.
+pub fn make_leftover() -> io::Result<()> {
+    set_policy(libc::SCHED_IDLE, 0)
+}
+
+fn set_policy(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: the structure outlives the call, which only reads it; 0 is this thread.
-    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) } {
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -89,6 +98,7 @@ pub fn become_command(command: &[String], placement: Placement, parent: u32) -> 
     }
     match placement.class {
         Class::Ordinary => {}
+        Class::Leftover => make_leftover().context("SCHED_IDLE")?,
         Class::Urgent => make_urgent(),
         Class::RealTime => make_real_time().context("SCHED_FIFO")?,
     }

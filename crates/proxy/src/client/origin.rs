@@ -16,9 +16,8 @@ pub struct Origin {
     pub listener: Arc<model::Listener>,
     /// The original destination where there is one, else the socket's own address.
     pub local: SocketAddr,
-    /// Where a cluster of original destinations may connect: `local`, unless that is this very listener (an explicit
-    /// proxy, a gateway), to which a connection would come back for ever.
-    pub destination: Option<SocketAddr>,
+    /// `local` is this very listener (an explicit proxy, a gateway).
+    pub leads_back: bool,
     pub remote: SocketAddr,
     /// As sniffed from a TLS hello, lower case; empty if none.
     pub server_name: Box<str>,
@@ -33,6 +32,11 @@ impl Origin {
     /// The scheme of the connection.
     pub fn scheme(&self) -> Scheme {
         if self.secure.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// Where a cluster of original destinations may connect: not where the connection would come back for ever.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        (!self.leads_back).then_some(self.local)
     }
 
     /// Who the client has proved to be.

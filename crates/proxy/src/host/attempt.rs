@@ -280,7 +280,7 @@ impl Worker {
         });
         let mut address = match told {
             Some(address) => address,
-            None => self.client(exchange.client_side.key())?.origin.destination?,
+            None => self.client(exchange.client_side.key())?.origin.destination()?,
         };
         if let Some(port) = config.original_dst.port {
             address.set_port(port);

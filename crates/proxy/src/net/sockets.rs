@@ -110,6 +110,10 @@ impl Sockets {
         self.slots.get_mut(key).is_some_and(|socket| !std::mem::replace(&mut socket.flags.queued, true))
     }
 
+    pub fn is_queued(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|socket| socket.flags.queued)
+    }
+
     pub fn unqueue(&mut self, key: Key) {
         if let Some(socket) = self.slots.get_mut(key) {
             socket.flags.queued = false;

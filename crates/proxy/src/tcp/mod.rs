@@ -99,7 +99,7 @@ impl Worker {
         let config = cluster.config.borrow().clone();
         let host = if config.kind == ClusterKind::OriginalDst {
             let port = config.original_dst.port;
-            let address = session.origin.destination;
+            let address = session.origin.destination();
             let address = address.map(|a| SocketAddr::new(a.ip(), port.unwrap_or(a.port())));
             address.map(|address| self.clusters.original(&cluster, address))
         } else {

@@ -12,6 +12,8 @@ pub struct Budget {
     /// Bytes.
     limit: usize,
     pub(super) held: usize,
+    /// Bytes read since then.
+    pub(super) read: usize,
     /// When it is to be counted again.
     pub(super) next: Time,
     /// The kernel gives this process hardly any more.
@@ -20,7 +22,7 @@ pub struct Budget {
 
 impl Budget {
     pub fn new(limit: usize) -> Budget {
-        Budget { limit, held: 0, next: Time::default(), no_room: false }
+        Budget { limit, held: 0, read: 0, next: Time::default(), no_room: false }
     }
 
     /// More is kept than when it was counted: what comes faster than that is known at once.

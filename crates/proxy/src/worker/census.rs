@@ -53,7 +53,7 @@ impl Worker {
             held: self.count_held(),
             largest: each.max().unwrap_or(0),
             next_due: self.sockets.next_due().into_iter().chain(self.exchanges.next_due()).min(),
-            waiting: self.again.iter().map(|key| (key.word(), self.kept_of(*key))).collect(),
+            waiting: self.again.iter().map(|(key, _)| (key.word(), self.kept_of(*key))).collect(),
             passed: self.exchanges.passed(),
             loose: self.loose(),
         }

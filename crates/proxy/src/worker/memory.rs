@@ -8,11 +8,13 @@ use crate::worker::Worker;
 use crate::worker::connection::Conn;
 use crate::worker::room;
 
-/// How often all that is held is counted while anything happens. In between, no more can be added than the network brings
-/// in so short a time.
+/// How often all that is held is counted while anything happens, and after how many bytes read: in between, what is held
+/// grows by no more than that.
 const COUNT_EVERY: Duration = Duration::from_millis(10);
+const COUNT_AFTER: usize = 1024 * 1024;
 /// For each connection, of which there may be many: counting takes no more than one percent of the time.
-const COUNT_EACH: Duration = Duration::from_micros(10);
+const COUNT_EVERY_EACH: Duration = Duration::from_micros(10);
+const COUNT_AFTER_EACH: usize = 4096;
 /// What may wait for a peer while the budget is spent, instead of [`HIGH_WATER`].
 const LOW_RATION: usize = 16 * 1024;
 
@@ -21,10 +23,15 @@ impl Worker {
     /// counts too.
     #[inline]
     pub(crate) fn count_memory(&mut self) {
-        if self.now >= self.budget.next {
-            let connections = u32::try_from(self.conns.len()).unwrap_or(u32::MAX);
-            self.budget.next = self.now.after(COUNT_EVERY + COUNT_EACH * connections);
+        let connections = self.conns.len();
+        let is_time = self.now >= self.budget.next;
+        if is_time || self.budget.read >= COUNT_AFTER + COUNT_AFTER_EACH * connections {
             self.budget.held = self.count_held();
+            self.budget.read = 0;
+        }
+        if is_time {
+            let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+            self.budget.next = self.now.after(COUNT_EVERY + COUNT_EVERY_EACH * connections);
             self.budget.no_room = room::is_short(self.shared.to_hand);
         }
     }

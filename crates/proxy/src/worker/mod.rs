@@ -35,6 +35,7 @@ pub mod memory;
 mod rest;
 mod room;
 mod run;
+mod share;
 pub mod turn;
 
 use std::collections::VecDeque;
@@ -81,6 +82,9 @@ pub struct Worker {
     pub(crate) look_at_wall_clock: Time,
     /// Bytes read in this turn, and exchanges that began or ended before it.
     pub(crate) read_in_turn: usize,
+    pace: share::Pace,
+    /// A turn was used up before all those left over from an earlier one were read on.
+    behind: bool,
     pub(crate) passed_before: usize,
     /// Steps of handshakes made in this turn.
     pub(crate) handshakes_in_turn: usize,
@@ -109,7 +113,7 @@ pub struct Worker {
     /// HTTP/2 connections with something to send.
     pub(crate) to_flush: Vec<Key>,
     /// Connections whose reading was stopped before its end, for others' sake: first come, first served.
-    pub(crate) again: VecDeque<Key>,
+    pub(crate) again: VecDeque<(Key, share::Stops)>,
     /// Connections whose kept bytes can be read as the next request now.
     pub(crate) continued: Vec<Key>,
     /// Accepted connections that other workers shall take, and what each was given.
@@ -152,6 +156,8 @@ impl Worker {
             sockets: Sockets::new(network, now),
             look_at_wall_clock: now,
             read_in_turn: 0,
+            pace: share::Pace::default(),
+            behind: false,
             passed_before: 0,
             handshakes_in_turn: 0,
             commands,

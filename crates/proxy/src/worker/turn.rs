@@ -7,12 +7,11 @@ use std::time::Duration;
 use crate::net::network::Event;
 use crate::net::sockets::{Key, Writable};
 use crate::worker::connection::Conn;
+use crate::worker::share::Stops;
 use crate::worker::{FIRST_LISTENER, READ_BUFFER, WAKER, Worker};
 
-/// The same of an HTTP/2 connection, which may hold hundreds of requests.
+/// Read at once of an HTTP/2 connection, which may hold hundreds of requests.
 const SHARED_READ: usize = 64 * 1024;
-/// Bytes read of one connection, whatever it speaks, before others get their turn.
-const READ_SHARE: usize = 128 * 1024;
 /// What is done in one turn before timers, accepting and sending get theirs: bytes read, and as many for each beginning and
 /// each end of an exchange. Some 64 requests and their answers, or 1 MiB of bodies: about 2 ms either way. Who is left over
 /// comes first in the next turn.
@@ -55,8 +54,12 @@ impl Worker {
     pub fn turn(&mut self, events: impl IntoIterator<Item = Event>) {
         self.begin_turn();
         self.clusters.end_ejections(self.now);
-        // Those left over come before what is new: a turn that new events use up leaves them nothing, turn after turn.
-        self.read_on_in_turn();
+        // Whoever was stopped before this turn is read on once in it, after what is new: small requests do not wait for a
+        // long body twice. After a turn that was used up before, those left over come first, or they would never come.
+        let mut left_over = self.again.len();
+        if std::mem::take(&mut self.behind) {
+            self.read_on_in_turn(std::mem::take(&mut left_over));
+        }
         let mut happened = 0;
         for event in events {
             match Key::of_word(event.token) {
@@ -77,7 +80,7 @@ impl Worker {
         self.expire();
         self.run_checks();
         self.accept_on();
-        self.read_on_in_turn();
+        self.read_on_in_turn(left_over);
         self.send_gathered();
         // What one connection asked for is soon done: not worth another look at the clock.
         if happened != 1 {
@@ -99,6 +102,7 @@ impl Worker {
         self.read_in_turn = 0;
         self.handshakes_in_turn = 0;
         self.passed_before = self.exchanges.passed();
+        self.pace.turn(now, self.passed_before);
     }
 
     fn end_turn(&mut self) {
@@ -121,10 +125,10 @@ impl Worker {
         }
         if self.sockets.may_read(key, event.hung_up) {
             // Handshakes are dear: those of one turn are counted, first come, first served.
-            if handshaking || self.turn_is_used_up() {
+            if handshaking || self.turn_is_used_up() || self.sockets.is_queued(key) {
                 self.read_later(key);
             } else {
-                self.readable(key);
+                self.readable(key, Stops::default());
             }
         } else if self.sockets.is_offered(key) {
             self.offered_event(key);
@@ -138,26 +142,30 @@ impl Worker {
 
     /// The connection has something to read, and others come first.
     pub(crate) fn read_later(&mut self, key: Key) {
+        self.read_on_later(key, Stops::default());
+    }
+
+    fn read_on_later(&mut self, key: Key, stops: Stops) {
         if self.sockets.queue(key) {
-            self.again.push_back(key);
+            self.again.push_back((key, stops));
         }
     }
 
-    /// Connections that were stopped before their end, in the order in which they were: those stopped now are not among
-    /// them.
-    fn read_on_in_turn(&mut self) {
-        for _ in 0..self.again.len() {
+    /// So many connections that were stopped before their end, in the order in which they were.
+    fn read_on_in_turn(&mut self, left_over: usize) {
+        for _ in 0..left_over {
             if self.turn_is_used_up() {
+                self.behind = true;
                 return;
             }
-            let Some(key) = self.again.pop_front() else { return };
+            let Some((key, stops)) = self.again.pop_front() else { return };
             self.sockets.unqueue(key);
             self.kept_bytes(key);
             if self.turn_is_used_up() {
                 // No more is read while some is kept.
-                self.read_later(key);
+                self.read_on_later(key, stops);
             } else if self.sockets.may_read(key, false) {
-                self.readable(key);
+                self.readable(key, stops);
             }
             self.settle();
         }
@@ -211,17 +219,17 @@ impl Worker {
     }
 
     /// Reads until a short read says that nothing is left, or others' turn comes.
-    pub(crate) fn readable(&mut self, key: Key) {
+    fn readable(&mut self, key: Key, stops: Stops) {
         if self.sockets.is_handshaking(key) && !self.handshake_on(key) {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut share = self.pace.share(stops);
         let length = match self.conns.get(key) {
-            Some(Conn::DownstreamH2(_) | Conn::UpstreamH2(_)) => SHARED_READ,
-            _ => READ_BUFFER,
+            Some(Conn::DownstreamH2(_) | Conn::UpstreamH2(_)) => SHARED_READ.min(share),
+            _ => READ_BUFFER.min(share),
         };
         let whole = buffer.get_mut(..length).unwrap_or_default();
-        let mut share = READ_SHARE;
         let mut done = false;
         while share > 0 && self.sockets.may_read(key, false) {
             match self.sockets.receive(key, whole) {
@@ -233,6 +241,7 @@ impl Worker {
                 Ok(read) => {
                     share = share.saturating_sub(read);
                     self.read_in_turn += read;
+                    self.budget.read += read;
                     self.bytes(key, whole.get(..read).unwrap_or_default());
                     if read < whole.len() && self.sockets.short_read_is_last(key) {
                         done = true;
@@ -256,7 +265,7 @@ impl Worker {
             if self.sockets.is_paused(key) {
                 self.sockets.note_readable(key);
             } else {
-                self.read_later(key);
+                self.read_on_later(key, stops.once_more());
             }
         }
     }

@@ -12,21 +12,13 @@ use std::time::{Duration, Instant};
 use proxy::{ProxyOptions, StaticProxy, start_static};
 use serde_json::{Value, json};
 
+use super::common::envoy::{self, Envoy};
 use super::common::{Client, Host, cluster, eventually, header, typed};
 
 /// Either proxy, from the same bootstrap.
 enum Side {
-    Envoy { child: Child, admin: SocketAddr, address: SocketAddr, _directory: tempfile::TempDir },
+    Envoy(Envoy),
     Ours { proxy: StaticProxy, address: SocketAddr },
-}
-
-impl Drop for Side {
-    fn drop(&mut self) {
-        if let Side::Envoy { child, .. } = self {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 fn bootstrap(routes: Value, clusters: &[Value]) -> Value {
@@ -49,16 +41,6 @@ fn bootstrap(routes: Value, clusters: &[Value]) -> Value {
     })
 }
 
-fn ask(address: SocketAddr, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").as_bytes())
-        .ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
 impl Side {
     fn ours(bootstrap: &Value) -> Side {
         let message = xds::json::from_json(bootstrap).unwrap();
@@ -68,62 +50,28 @@ impl Side {
         Side::Ours { proxy, address }
     }
 
-    #[allow(clippy::zombie_processes, reason = "its owner waits for it when it is dropped")]
     fn envoy(program: &Path, bootstrap: &Value) -> Side {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        std::fs::write(path("envoy.json"), bootstrap.to_string()).unwrap();
-        let mut child = Command::new(program)
-            .args(["--concurrency", "1", "--use-dynamic-base-id", "-c"])
-            .arg(path("envoy.json"))
-            .arg("--admin-address-path")
-            .arg(path("admin"))
-            .arg("--log-path")
-            .arg(path("log"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let until = Instant::now() + Duration::from_secs(30);
-        loop {
-            let found = || -> Option<(SocketAddr, SocketAddr)> {
-                let admin = std::fs::read_to_string(path("admin")).ok()?.trim().parse().ok()?;
-                let text = ask(admin, "/listeners")?;
-                let address: SocketAddr = text.split_once("main::")?.1.lines().next()?.trim().parse().ok()?;
-                // It listens once its clusters are ready.
-                TcpStream::connect(address).ok()?;
-                Some((admin, address))
-            };
-            if let Some((admin, address)) = found() {
-                return Side::Envoy { child, admin, address, _directory: directory };
-            }
-            if Instant::now() > until {
-                let _ = child.kill();
-                let _ = child.wait();
-                panic!("Envoy does not serve:\n{}", std::fs::read_to_string(path("log")).unwrap_or_default());
-            }
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
+        Side::Envoy(Envoy::start(program, bootstrap, 1, &["main"]))
     }
 
     fn client(&self) -> Client {
         match self {
-            Side::Envoy { address, .. } | Side::Ours { address, .. } => Client::connect(*address),
+            Side::Envoy(envoy) => Client::connect(envoy.listeners[0]),
+            Side::Ours { address, .. } => Client::connect(*address),
         }
     }
 
     /// A statistic by Envoy's dotted name.
     fn stat(&self, name: &str) -> u64 {
         let text = match self {
-            Side::Envoy { admin, .. } => ask(*admin, "/stats").unwrap(),
+            Side::Envoy(envoy) => envoy::ask(envoy.admin, "/stats").unwrap(),
             Side::Ours { proxy, .. } => {
                 let mut out = vec![];
                 telemetry::metrics::stats(proxy.runtime.handle().registry(), &Default::default(), &mut out);
                 String::from_utf8(out).unwrap()
             }
         };
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        line.map_or(0, |value| value.trim().parse().unwrap())
+        envoy::stat(&text, name)
     }
 }
 

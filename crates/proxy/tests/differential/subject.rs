@@ -4,12 +4,12 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proxy::{ProxyOptions, StaticProxy, start_static};
 use serde_json::{Value, json};
 
+use crate::common::envoy::Envoy;
 use crate::generate::Case;
 use crate::host::{Host, Seen};
 
@@ -46,22 +46,8 @@ pub struct Subject {
 
 #[expect(dead_code, reason = "held until the end")]
 enum Running {
-    Envoy(Peer),
+    Envoy(Envoy),
     Ours(StaticProxy),
-}
-
-/// A child that is ended with the test.
-struct Peer {
-    child: Child,
-    #[expect(dead_code, reason = "its files live as long")]
-    directory: tempfile::TempDir,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn bootstrap(hosts: &[Host]) -> Value {
@@ -130,32 +116,10 @@ impl Subject {
 
     pub fn envoy(program: &Path) -> Subject {
         let hosts: Vec<Host> = (0..LANES).map(|_| Host::start()).collect();
-        let directory = tempfile::tempdir().unwrap();
-        let (file, admin) = (directory.path().join("envoy.json"), directory.path().join("admin"));
-        std::fs::write(&file, bootstrap(&hosts).to_string()).unwrap();
-        let child = Command::new(program)
-            .args(["--concurrency", "1", "--use-dynamic-base-id", "-c"])
-            .arg(&file)
-            .arg("--admin-address-path")
-            .arg(&admin)
-            .arg("--log-path")
-            .arg(directory.path().join("log"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let log = directory.path().join("log");
-        let peer = Peer { child, directory };
-        let until = Instant::now() + Duration::from_secs(30);
-        loop {
-            let lanes = listeners(&admin);
-            if lanes.len() == LANES {
-                return Subject { lanes, hosts, _running: Running::Envoy(peer) };
-            }
-            let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(Instant::now() < until, "Envoy does not serve:\n{}", said());
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
+        let names: Vec<String> = (0..LANES).map(|lane| format!("lane-{lane}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let envoy = Envoy::start(program, &bootstrap(&hosts), 1, &names);
+        Subject { lanes: envoy.listeners.clone(), hosts, _running: Running::Envoy(envoy) }
     }
 
     /// Sends a case and waits for all that comes of it: until the proxy closes, or has said nothing for so long.
@@ -194,24 +158,6 @@ impl Subject {
             statuses(&bytes).into_iter().partition(|status| (102..200).contains(status) || *status == 100);
         Outcome { statuses, interim, closed, requests: self.hosts[lane].take() }
     }
-}
-
-/// Addresses of all listeners in their order, asked of Envoy's admin.
-fn listeners(admin: &Path) -> Vec<SocketAddr> {
-    let ask = || -> Option<Vec<SocketAddr>> {
-        let address = std::fs::read_to_string(admin).ok()?;
-        let mut stream = TcpStream::connect(address.trim()).ok()?;
-        stream.write_all(b"GET /listeners HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        (0..LANES)
-            .map(|lane| {
-                let (_, rest) = text.split_once(&format!("lane-{lane}::"))?;
-                rest.lines().next()?.trim().parse::<SocketAddr>().ok().filter(|address| address.port() != 0)
-            })
-            .collect()
-    };
-    ask().unwrap_or_default()
 }
 
 /// The statuses of the responses in these bytes; 0 for what is no response, 400 for a refusal told as gRPC (the host
