@@ -1,10 +1,8 @@
 //! Requests of the proxy's own, beside a real Envoy's: what copies of requests say, and when hosts leave by their health
 //! checks.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 use std::time::{Duration, Instant};
