@@ -3,7 +3,9 @@
 //! A call is an exchange whose client is [`ClientSide::Nobody`] (what is written to it is dropped, nothing is read from it, and
 //! it never leaves), so that hosts, pools, breakers, outlier detection and timeouts serve calls as they serve
 //! requests. Its request is given as HTTP/1 has it, head and body; what the host speaks is found out as for any other.
-//! Its end is [`CallEnd`]. The types are in `state.rs`, those of checks in `checks.rs`.
+//! Its end is [`CallEnd`]. The types are in `state.rs`. Who makes calls: `mirror.rs` (copies of requests) and
+//! `health_check.rs` (with `checks.rs`, whose health and when; `check_request.rs`, what is said and heard; `tcp_check.rs`, by a
+//! connection alone).
 
 pub mod check_request;
 pub mod checks;

@@ -10,7 +10,7 @@ use telemetry::Flags;
 use wire::h1::Version;
 use wire::sniff::{Sniff, Tls, inspect_http, inspect_tls};
 
-use crate::client::origin::Origin;
+use crate::client::origin::{Inspected, Origin};
 use crate::net::sockets::Key;
 use crate::request::chain::Handler;
 use crate::worker::Worker;
@@ -84,8 +84,7 @@ impl Worker {
         let seen = seen.unwrap_or_default();
         let protocols: Vec<&str> = seen.protocols.iter().map(String::as_str).collect();
         if seen.transport == TransportProtocol::RawBuffer {
-            origin.protocol =
-                ["http/1.0", "http/1.1", "h2c"].into_iter().find(|known| protocols.contains(known));
+            origin.protocol = Inspected::ALL.into_iter().find(|known| protocols.contains(&known.name()));
         }
         let view = ConnectionView {
             destination: origin.local,
@@ -160,17 +159,14 @@ impl Worker {
             client.last = true;
             return;
         }
-        let protocols: &[&str] = match &client.origin.protocol {
-            Some(protocol) => &[protocol],
-            None => &[],
-        };
+        let protocols: Vec<&str> = client.origin.protocol.iter().map(|found| found.name()).collect();
         let view = ConnectionView {
             destination: client.origin.local,
             source: client.origin.remote,
             direct_source: client.origin.remote,
             transport: TransportProtocol::RawBuffer,
             server_name: "",
-            application_protocols: protocols,
+            application_protocols: &protocols,
         };
         let chain = listener.and_then(|listener| listener.filter_chain(&view).chain());
         let Some((listener, chain)) = listener.zip(chain) else {

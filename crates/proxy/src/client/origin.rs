@@ -8,6 +8,27 @@ use wire::h1::Scheme;
 use crate::clock::Time;
 use crate::net::layer::{Agreed, Identity};
 
+/// What the HTTP inspector finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inspected {
+    Http10,
+    Http11,
+    H2c,
+}
+
+impl Inspected {
+    pub const ALL: [Inspected; 3] = [Inspected::Http10, Inspected::Http11, Inspected::H2c];
+
+    /// As filter chains match it (Envoy: `application_protocols`).
+    pub fn name(self) -> &'static str {
+        match self {
+            Inspected::Http10 => "http/1.0",
+            Inspected::Http11 => "http/1.1",
+            Inspected::H2c => "h2c",
+        }
+    }
+}
+
 /// Where a connection came from and whom it is for.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -21,8 +42,8 @@ pub struct Origin {
     pub remote: SocketAddr,
     /// As sniffed from a TLS hello, lower case; empty if none.
     pub server_name: Box<str>,
-    /// What the HTTP inspector found, in its words.
-    pub protocol: Option<&'static str>,
+    /// What the HTTP inspector found.
+    pub protocol: Option<Inspected>,
     pub started: Time,
     /// What the handshake of its TLS has brought; `None`: the connection is plaintext.
     pub secure: Option<Arc<Agreed>>,

@@ -4,7 +4,8 @@
 //! A filter looks at the request and takes a [`Step`]. One that waits is asked again when its wait is over, by `wake`, with
 //! what it left in its [`FilterState`]; the body that comes meanwhile is kept for replay. What a filter knows of a request
 //! lies in one box that most requests never have; a body that is transformed has a box of its own
-//! ([`crate::filters::grpc_web_codec::GrpcWeb`]).
+//! ([`crate::filters::grpc_web_codec::GrpcWeb`]). The filters there are: `cors`, `fault`, `grpc_web` (with its bodies and
+//! codec), `peer_metadata`.
 
 mod cors;
 mod fault;

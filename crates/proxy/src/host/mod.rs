@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `attempt.rs` | one try: cluster, host, breakers, then a connection |
 //! | `pool.rs` | connections of HTTP/1 taken, given back, and whoever waits for one |
+//! | `lend.rs` | an idle connection of another worker, borrowed |
 //! | `undecided.rs` | connections whose protocol is known only after the handshake |
 //! | `send_request.rs` | the request on its way |
 //! | `http1.rs`, `http2.rs` | the host's bytes cut into responses |

@@ -18,7 +18,9 @@
 //! Beside the way, here: `turn` and `run` (the loop), `dispatch` (which event is whose), `connection` (the state of each
 //! socket), `flush` (HTTP/2 connections sent once a turn), `memory` (what may be held), `linger` (connections that only
 //! deliver), `command` (what it does when told something from outside), `mailbox` (how it is told), `budget` (memory in numbers),
-//! `rest` (what is given back when nothing is to do).
+//! `room` (whether the kernel gives any more), `rest` (what is given back when nothing is to do), `share` (how much of one
+//! connection is read in a turn), `inbox` (bytes before their turn), `h2_timers` (what a connection of HTTP/2 waits for),
+//! `census` (all of it counted, for simulations).
 
 pub mod budget;
 pub mod census;
