@@ -40,8 +40,8 @@ const TURN_STEPS: usize = 512;
 
 /// Somebody who has something to read and waits.
 struct Waiting {
-    /// Bytes read of it when it began to, and how many of them were not looked at yet.
-    read: (u64, usize),
+    /// Reads of it when it began to, and how many bytes were kept and not looked at yet.
+    progress: (u64, usize),
     turns: u64,
     most: u64,
     /// Who was read of meanwhile, in how many turns.
@@ -430,11 +430,11 @@ impl World {
         waiting.retain(|token, _| census.waiting.iter().any(|(waits, _)| waits == token));
         let most = WAITS + census.waiting.len() as u64;
         for (token, kept) in &census.waiting {
-            let Some(read) = net.read_of(index, *token) else { continue };
-            let read = (read, *kept);
-            let begins = || Waiting { read, turns: 0, most, passed: BTreeMap::new() };
+            let Some(asked) = net.asked_of(index, *token) else { continue };
+            let progress = (asked, *kept);
+            let begins = || Waiting { progress, turns: 0, most, passed: BTreeMap::new() };
             let wait = waiting.entry(*token).or_insert_with(begins);
-            if wait.read != read {
+            if wait.progress != progress {
                 *wait = begins();
             }
             wait.turns += 1;

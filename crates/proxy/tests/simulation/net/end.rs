@@ -41,6 +41,7 @@ impl State {
     /// How much may be read now; 0: the end.
     fn readable(&mut self, end: EndId, most: usize) -> io::Result<usize> {
         let faulty = self.is_workers(end);
+        self.ends[end].asked += 1;
         if faulty && self.dice.one_in(self.faults.would_block) {
             self.signal_later(end);
             return Err(io::ErrorKind::WouldBlock.into());
@@ -218,10 +219,11 @@ impl State {
         self.ends[end].dead
     }
 
-    /// Bytes a worker has read of the end with this token.
-    pub fn read_of(&self, worker: usize, token: u64) -> Option<u64> {
+    /// How often a worker has read of the end with this token, whatever came of it: a read that falsely would have blocked is
+    /// the turn of the connection too.
+    pub fn asked_of(&self, worker: usize, token: u64) -> Option<u64> {
         let end = &self.ends[*self.watched.get(&(worker, token))?];
-        (!end.closed).then_some(end.read)
+        (!end.closed).then_some(end.asked)
     }
 
     /// Ends a worker holds.

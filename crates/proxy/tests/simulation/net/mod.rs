@@ -86,6 +86,8 @@ struct End {
     signalled: bool,
     /// The owner's worker took so many turns since this became readable and was not read.
     pub read: u64,
+    /// Reads, whatever came of them.
+    asked: u64,
     pub written: u64,
     /// What the peer's system has got of what was written, and one for the SYN.
     pub acknowledged: u64,
@@ -442,6 +444,7 @@ impl State {
             token: None,
             signalled: false,
             read: 0,
+            asked: 0,
             written: 0,
             acknowledged: 1,
         };
