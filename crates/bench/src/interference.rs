@@ -6,8 +6,8 @@
 //! each round a window with nothing else is compared with one with everything.
 //!
 //! What is measured is the proxy and not the scheduler: whoever asks and answers small requests comes before everybody
-//! else on the load's core; what answers uploads and slow readers comes after them, and those themselves have what is left. Two hops are two
-//! machines: the client's proxy has the load's core, the server's the other.
+//! else on the load's core; what answers uploads and slow readers comes after them, and those themselves have what is
+//! left. Two hops are two machines: the client's proxy has the load's core, the server's the other.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
