@@ -122,7 +122,7 @@ const UNREAD: &[(&str, &str, Unread)] = &[
     ("UpstreamTls", "common sni auto_host_sni auto_sni_san_validation", TLS),
     ("CommonTls", "certificates trusted_ca subject_names min_version max_version cipher_suites", TLS),
     ("RouteUpgrade", "enabled terminate", Decided("HttpConnection::upgrade")),
-    ("ConnectionView", "direct_source application_protocols", Decided("given to the model")),
+    ("ConnectionView", "destination direct_source application_protocols", Decided("given to the model")),
     ("VirtualHost", "require_tls domains provenance", Decided("RouteTable::decide")),
     ("Filter", "disabled id", Decided("Filter::on")),
     ("Told", "disabled settings", Decided("Filter::on")),
