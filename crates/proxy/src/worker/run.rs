@@ -6,6 +6,7 @@ use mio::{Events, Poll};
 
 use crate::net::network::Event;
 use crate::worker::Worker;
+use crate::worker::connection::Conn;
 
 /// Events taken at once: enough that asking for them costs little, few enough that timers are not far.
 const EVENTS: usize = 256;
@@ -29,8 +30,18 @@ impl Worker {
         self.end();
     }
 
-    /// What a driver does last, when the worker [is stopping](Worker::is_stopping).
+    /// What a driver does last, when the worker [is stopping](Worker::is_stopping). What is still under way then, as it
+    /// began after nothing was or is cut at the end of the time to drain, ends as when its client goes: each has its line.
     pub fn end(&mut self) {
+        for key in self.conns.keys() {
+            let client = self.conns.get(key).is_some_and(|conn| {
+                matches!(conn, Conn::Downstream(_) | Conn::DownstreamH2(_) | Conn::TcpDownstream(_))
+            });
+            if client {
+                self.broken(key, io::ErrorKind::ConnectionAborted);
+                self.settle();
+            }
+        }
         self.telemetry.close();
     }
 }
