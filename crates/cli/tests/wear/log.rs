@@ -20,7 +20,7 @@ const LINE: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:
 const CLIENTS: usize = 16;
 /// Requests of each client in a round.
 const TIMES: usize = 1000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 
 fn pipe(path: &Path) -> File {
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();

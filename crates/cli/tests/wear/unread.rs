@@ -18,7 +18,7 @@ const MOST: usize = 4 * MIB;
 /// A proxy that takes nothing for so long has stopped reading, as it should.
 const STOPPED: Duration = Duration::from_secs(1);
 /// One that takes everything, but slowly, has shown by then what it holds.
-const PUSHING: Duration = Duration::from_secs(5);
+const PUSHING: Duration = Duration::from_secs(15);
 
 /// Every kind of answer, at a path of its own.
 fn routes() -> Value {

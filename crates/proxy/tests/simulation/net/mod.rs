@@ -84,7 +84,7 @@ struct End {
     wants_room: bool,
     token: Option<u64>,
     signalled: bool,
-    /// The owner's worker took so many turns since this became readable and was not read.
+    /// Bytes.
     pub read: u64,
     /// Reads, whatever came of them.
     asked: u64,
