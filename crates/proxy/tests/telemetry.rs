@@ -1,5 +1,10 @@
 //! What is logged and counted.
 mod common;
+#[path = "catalogue/frames.rs"]
+mod frames;
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use common::*;
 use proxy::{NodeIdentity, ProxyOptions};
@@ -85,6 +90,29 @@ fn a_log_that_can_not_be_written_stops_nothing() {
         proxy.handle().flush_logs();
     }
     assert_eq!(proxy.handle().lost_log_lines(), 3);
+}
+
+/// What the end of the time to drain cuts has been asked for all the same.
+#[test]
+fn requests_that_a_stop_cuts_have_their_lines() {
+    let host = Host::start(|connection| while !connection.read_some().is_empty() {});
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut manager = http(to("up"));
+    let format =
+        json!({ "text_format_source": { "inline_string": "%PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS%\n" } });
+    manager["access_log"] = file_log(file.path(), format);
+    let options = ProxyOptions { drain: Duration::ZERO, ..ProxyOptions::default() };
+    let proxy = Proxy::with(http_listener(manager), &[cluster("up", &[host.address])], options);
+    let mut first = proxy.client();
+    first.say("GET / HTTP/1.1\r\nhost: test.local\r\n\r\n");
+    let mut second = frames::Peer::client(proxy.address, &[]);
+    second.say(frames::get(1, &[]));
+    eventually("both are under way", || proxy.handle().active() >= 2 && host.connections.load(SeqCst) == 2);
+    proxy.proxy.runtime.stop();
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["HTTP/1.1 0 DC", "HTTP/2 0 DC"]);
 }
 
 #[test]

@@ -82,12 +82,9 @@ impl Envoy {
             };
             Some((admin, listeners.iter().map(of).collect::<Option<_>>()?))
         };
-        let found = found();
-        if let Some((admin, listeners)) = found {
-            (self.admin, self.listeners) = (admin, listeners);
-            return true;
-        }
-        false
+        let Some(found) = found() else { return false };
+        (self.admin, self.listeners) = found;
+        true
     }
 
     pub fn pid(&self) -> u32 {

@@ -42,6 +42,14 @@ impl Cx<'_> {
         self.wrong.push(what);
     }
 
+    /// A host has the whole request, of which it got so many bytes.
+    pub fn request_ended(&mut self, id: Id, got: u64) {
+        let plan = &self.plans[id];
+        if plan.post && got != plan.request {
+            self.wrong(format!("the request of {id} ended after {got} of {}", plan.request));
+        }
+    }
+
     /// Another actor, for a connection that was accepted.
     pub fn spawn(&mut self, end: EndId, actor: Box<dyn Actor>) {
         let number = self.next_actor + self.born.len();

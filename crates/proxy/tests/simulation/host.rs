@@ -149,13 +149,7 @@ impl Served {
                 Part::End => {
                     let Some(serving) = &mut self.serving else { continue };
                     serving.whole = true;
-                    let plan = &cx.plans[serving.id];
-                    if plan.post && serving.got != plan.request {
-                        cx.wrong.push(format!(
-                            "the request of {} ended after {} of {}",
-                            serving.id, serving.got, plan.request
-                        ));
-                    }
+                    cx.request_ended(serving.id, serving.got);
                     // One that answered before the request had ended has answered.
                     if serving.answers_at.is_none() && serving.sent.is_none() {
                         self.answer(cx);

@@ -29,7 +29,7 @@ const IDLE_TURNS: u64 = 60;
 const LATE: Nanos = 10 * MILLI;
 /// Turns somebody readable may wait, beside one for each of those who waited before. One of them is a turn in which what was
 /// new came first and used it up: the next begins with those left over.
-const WAITS: u64 = 5;
+const WAITS: u64 = 4;
 /// Turns in which one and the same other connection may be read of meanwhile: in the one in which the wait began, once
 /// more if the other one was before; and as often again after a read that falsely would have blocked.
 const PASSED: u64 = 4;

@@ -106,14 +106,8 @@ impl Served {
     fn whole(&mut self, cx: &mut Cx<'_>, stream: Stream) {
         let Some(serving) = self.serving.iter_mut().find(|s| s.stream == stream) else { return };
         serving.whole = true;
-        let plan = &cx.plans[serving.id];
-        if plan.post && serving.got != plan.request {
-            cx.wrong.push(format!(
-                "the request of {} ended after {} of {}",
-                serving.id, serving.got, plan.request
-            ));
-        }
-        serving.answers_at.get_or_insert(cx.now + plan.thinks);
+        cx.request_ended(serving.id, serving.got);
+        serving.answers_at.get_or_insert(cx.now + cx.plans[serving.id].thinks);
     }
 
     /// Sends answers on; when to come back.
