@@ -40,6 +40,6 @@ mod validate;
 pub mod yaml;
 
 pub use mesh_config::MeshConfig;
-pub use object::{Meta, Object, SourceRef, Spec};
+pub use object::{Meta, Object, ObjectId, SourceRef, Spec};
 pub use parse::{Options, Parsed, parse_documents, parse_mesh_config};
 pub use problem::{Problem, Severity};

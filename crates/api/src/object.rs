@@ -1,5 +1,6 @@
 //! One object as users wrote it: what it says, where it stands.
 
+mod identity;
 mod positions;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::networking::{
 use crate::security::PeerAuthentication;
 use crate::yaml::{Key, Node, Position, Value};
 
+pub use identity::ObjectId;
 pub(crate) use positions::{Positions, push_field, push_index};
 
 /// An accepted object. Cloned by its `Arc`; two are equal when they say the same, wherever they were written.
@@ -22,6 +24,7 @@ pub struct Object {
     pub meta: Meta,
     pub spec: Spec,
     pub source: SourceRef,
+    pub(crate) identity: Arc<ObjectId>,
     pub(crate) positions: Positions,
     pub(crate) content_hash: u64,
 }
@@ -73,16 +76,32 @@ pub enum Spec {
     Unsupported,
 }
 
-impl Object {
-    /// The namespace it is in: the one written, else `default`; empty for kinds that are in none.
-    pub fn namespace(&self) -> &str {
-        if crate::kinds::is_cluster_scoped(&self.meta.api_version, &self.meta.kind) {
-            return "";
-        }
-        match self.meta.namespace.as_deref() {
+impl Meta {
+    /// Who an object with this head is. Without a namespace it is in `default`, unless its kind is in none.
+    pub fn identity(&self) -> ObjectId {
+        let namespace = match self.namespace.as_deref() {
+            _ if crate::kinds::is_cluster_scoped(&self.api_version, &self.kind) => "",
             None | Some("") => "default",
             Some(namespace) => namespace,
+        };
+        ObjectId {
+            group: crate::kinds::split(&self.api_version).0.to_owned(),
+            kind: self.kind.clone(),
+            namespace: namespace.to_owned(),
+            name: self.name.clone(),
         }
+    }
+}
+
+impl Object {
+    /// Who it is.
+    pub fn identity(&self) -> &Arc<ObjectId> {
+        &self.identity
+    }
+
+    /// The namespace it is in: the one written, else `default`; empty for kinds that are in none.
+    pub fn namespace(&self) -> &str {
+        &self.identity.namespace
     }
 
     pub fn name(&self) -> &str {
@@ -101,7 +120,7 @@ impl Object {
 
     /// `kind/namespace/name`, as findings name it.
     pub fn id(&self) -> String {
-        object_id(&self.meta.kind, self.namespace(), &self.meta.name)
+        self.identity.to_string()
     }
 }
 
@@ -115,10 +134,6 @@ impl fmt::Display for SourceRef {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}:{}:{}", self.file, self.line, self.column)
     }
-}
-
-pub(crate) fn object_id(kind: &str, namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { format!("{kind}/{name}") } else { format!("{kind}/{namespace}/{name}") }
 }
 
 /// Of everything a user says in an object: what servers fill in (status, managed fields, resource versions) is left out.

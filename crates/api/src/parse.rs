@@ -6,7 +6,7 @@ use crate::decode::{Context, Decode, Finding, closest, partial};
 use crate::kinds::{self, Known};
 use crate::kubernetes::{EndpointSlice, Pod};
 use crate::mesh_config::MeshConfig;
-use crate::object::{Meta, Object, Positions, SourceRef, Spec, content_hash, object_id};
+use crate::object::{Meta, Object, Positions, SourceRef, Spec, content_hash};
 use crate::problem::{Problem, Severity};
 use crate::yaml::{self, Limits, Node, Position, shorten};
 
@@ -119,6 +119,7 @@ impl Reader<'_> {
             positions: Positions::default(),
             content_hash: 0,
             spec: Spec::Unsupported,
+            identity: Arc::new(meta.identity()),
             meta,
         };
         let spec = self.spec(&object.meta, node, &mut context);
@@ -132,7 +133,7 @@ impl Reader<'_> {
             crate::validate::object(&object, node, &mut judged);
             context.adopt_unrelated(judged);
         }
-        let id = object_id(&object.meta.kind, object.namespace(), &object.meta.name);
+        let id = object.id();
         if !context.has_errors() || (self.options.keep_invalid && readable) {
             object.positions = Positions::of(node);
             object.content_hash = content_hash(node);

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use api::{MeshConfig, Object, Problem, Severity, Spec};
+use api::{MeshConfig, Object, ObjectId, Problem, Severity, Spec};
 use xds::delta_server::{Layer, ResourceSet};
 
 use super::Shared;
 use super::encode::Interner;
 use super::event::Event;
 use super::peer::Peer;
-use super::published::{ObjectKey, Published, object_key};
+use super::published::Published;
 use crate::mesh_file::MeshFile;
 use crate::registrations::{Registrations, StreamId};
 use crate::source::Reading;
@@ -61,7 +61,7 @@ struct State {
     classes: HashMap<Class, Arc<Layer>>,
     own: HashMap<StreamId, Arc<Layer>>,
     notes: BTreeSet<Note>,
-    objects: Arc<HashMap<ObjectKey, (u64, u64)>>,
+    objects: Arc<HashMap<Arc<ObjectId>, (u64, u64)>>,
 }
 
 /// Proxies of a class share their resources.
@@ -304,7 +304,7 @@ impl Engine {
         let generation = self.state.generation;
         let mut dated = HashMap::with_capacity(self.inputs.reading.objects.len());
         for loaded in &self.inputs.reading.objects {
-            let (key, hash) = (object_key(&loaded.object), loaded.object.content_hash());
+            let (key, hash) = (loaded.object.identity().clone(), loaded.object.content_hash());
             let since = match self.state.objects.get(&key) {
                 Some((known, since)) if *known == hash => *since,
                 _ => generation,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::{Object, Problem, Spec};
+use api::{Object, ObjectId, Problem, Spec};
 
 use crate::source::Loaded;
 use crate::status::shapes::{ObjectState, ObjectStatus, Place, WorkloadStatus};
@@ -20,15 +20,8 @@ pub(crate) struct Published {
     /// Of the source, and what translation does not honour.
     pub(crate) problems: Arc<Vec<Problem>>,
     /// In which generation each object got its present content.
-    pub(crate) since: Arc<HashMap<ObjectKey, (u64, u64)>>,
+    pub(crate) since: Arc<HashMap<Arc<ObjectId>, (u64, u64)>>,
     pub(crate) workloads: Vec<WorkloadStatus>,
-}
-
-/// `kind/namespace/name` and the group.
-pub(crate) type ObjectKey = (String, String);
-
-pub(crate) fn object_key(object: &Object) -> ObjectKey {
-    (object.id(), crate::source::key(object).0.to_owned())
 }
 
 impl Published {
@@ -62,7 +55,7 @@ impl Published {
     }
 
     pub(crate) fn generation_of(&self, object: &Object) -> u64 {
-        self.since.get(&object_key(object)).map_or(0, |(_, generation)| *generation)
+        self.since.get(object.identity()).map_or(0, |(_, generation)| *generation)
     }
 
     /// Where a field of an object is written.

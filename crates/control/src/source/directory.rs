@@ -3,12 +3,13 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::{Problem, Severity, Spec};
+use api::{ObjectId, Problem, Severity, Spec};
 
 use super::file::{SourceFile, whole_file};
-use super::{Loaded, Reading, key, tree};
+use super::{Loaded, Reading, tree};
 
 /// A file that was there must be missing for so long to be gone.
 const GONE_AFTER: Duration = Duration::from_millis(40);
@@ -202,14 +203,12 @@ impl Root {
 struct Merged {
     objects: Vec<Loaded>,
     problems: Vec<Problem>,
-    by_key: HashMap<(String, String, String, String), usize>,
+    by_key: HashMap<Arc<ObjectId>, usize>,
 }
 
 impl Merged {
     fn add(&mut self, loaded: &Loaded) {
-        let (group, kind, namespace, name) = key(&loaded.object);
-        let key = (group.to_owned(), kind.to_owned(), namespace.to_owned(), name.to_owned());
-        match self.by_key.get(&key).and_then(|&at| self.objects.get(at)) {
+        match self.by_key.get(loaded.object.identity()).and_then(|&at| self.objects.get(at)) {
             Some(first) => {
                 let source = &loaded.object.source;
                 self.problems.push(Problem {
@@ -223,7 +222,7 @@ impl Merged {
                 });
             }
             None => {
-                self.by_key.insert(key, self.objects.len());
+                self.by_key.insert(loaded.object.identity().clone(), self.objects.len());
                 self.objects.push(loaded.clone());
             }
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use api::{Problem, Severity};
 
 use super::tree::{self, Stamp};
-use super::{Loaded, key};
+use super::Loaded;
 
 /// A configuration file may hold this much. Ten thousand services are about 5 MB.
 const FILE_BYTES: u64 = 64 << 20;
@@ -105,7 +105,7 @@ impl SourceFile {
         self.objects = fresh;
         for mut old in last_good {
             let kept = keep_all || refused.contains(old.object.id().as_str());
-            if kept && !self.objects.iter().any(|new| key(&new.object) == key(&old.object)) {
+            if kept && !self.objects.iter().any(|new| new.object.identity() == old.object.identity()) {
                 old.stale = true;
                 self.objects.push(old);
             }

@@ -64,14 +64,8 @@ impl Reading {
         self.objects.len() == other.objects.len()
             && self.objects.iter().zip(&other.objects).all(|(a, b)| {
                 Arc::ptr_eq(&a.object, &b.object)
-                    || (key(&a.object) == key(&b.object)
+                    || (a.object.identity() == b.object.identity()
                         && a.object.content_hash() == b.object.content_hash())
             })
     }
-}
-
-/// What makes two objects the same one: group, kind, namespace, name. Versions of a kind are one kind.
-pub(crate) fn key(object: &Object) -> (&str, &str, &str, &str) {
-    let group = object.meta.api_version.split_once('/').map_or("", |(group, _)| group);
-    (group, &object.meta.kind, object.namespace(), object.name())
 }
