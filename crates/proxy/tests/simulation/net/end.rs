@@ -121,6 +121,8 @@ impl State {
             return Ok(total);
         }
         if faulty && self.dice.one_in(self.faults.would_block) {
+            // As after any EAGAIN, room is told of when there is some: the later signal finds none if there is none yet.
+            self.ends[end].wants_room = true;
             self.signal_later(end);
             return Err(io::ErrorKind::WouldBlock.into());
         }
