@@ -7,6 +7,10 @@ const MUCH: usize = 1024 * 1024;
 /// What a connection of a client takes and leaves, roughly.
 const CONNECTION: usize = 1024;
 
+/// Bounds of what is read before it is counted what is held.
+const COUNT_AFTER_LEAST: usize = 64 * 1024;
+const COUNT_AFTER_MOST: usize = 1024 * 1024;
+
 /// A worker's budget, as it was counted last.
 pub struct Budget {
     /// Bytes.
@@ -23,6 +27,13 @@ pub struct Budget {
 impl Budget {
     pub fn new(limit: usize) -> Budget {
         Budget { limit, held: 0, read: 0, next: Time::default(), no_room: false }
+    }
+
+    /// How much may be read before it is counted again: what is read may be held for a replay and for the host, each in a
+    /// buffer that has doubled. So no more than a quarter of what is left, and seldom where much is.
+    #[inline]
+    pub(super) fn count_after(&self) -> usize {
+        (self.limit.saturating_sub(self.held) / 4).clamp(COUNT_AFTER_LEAST, COUNT_AFTER_MOST)
     }
 
     /// More is kept than when it was counted: what comes faster than that is known at once.

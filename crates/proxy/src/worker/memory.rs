@@ -8,10 +8,9 @@ use crate::worker::Worker;
 use crate::worker::connection::Conn;
 use crate::worker::room;
 
-/// How often all that is held is counted while anything happens, and after how many bytes read: in between, what is held
-/// grows by no more than that.
+/// How often all that is held is counted while anything happens, unless so much is read before that what is held may have
+/// grown past the budget.
 const COUNT_EVERY: Duration = Duration::from_millis(10);
-const COUNT_AFTER: usize = 1024 * 1024;
 /// For each connection, of which there may be many: counting takes no more than one percent of the time.
 const COUNT_EVERY_EACH: Duration = Duration::from_micros(10);
 const COUNT_AFTER_EACH: usize = 4096;
@@ -25,7 +24,7 @@ impl Worker {
     pub(crate) fn count_memory(&mut self) {
         let connections = self.conns.len();
         let is_time = self.now >= self.budget.next;
-        if is_time || self.budget.read >= COUNT_AFTER + COUNT_AFTER_EACH * connections {
+        if is_time || self.budget.read >= self.budget.count_after() + COUNT_AFTER_EACH * connections {
             self.budget.held = self.count_held();
             self.budget.read = 0;
         }
