@@ -13,13 +13,15 @@
 //! | [`world`] | everything known at one moment, indexed: services with their endpoints, rules, policies |
 //! | [`scope`] | what of it one proxy may see |
 //! | [`translate`] | that as Envoy resources under Istio's names |
-//! | `push` | what every stream is to hold, made once per class of proxies |
+//! | [`classes`] | what every proxy is to hold, made once for all that get the same |
+//! | `push` | the thread that takes changes in and hands every stream what it is to hold |
 //! | `ads` | the gRPC service |
 //! | [`status`] | HTTP: health, metrics, Istio's debug pages, the JSON of the command line |
 //! | `lock` | locks that outlive a panic |
 //! | `metrics` | istiod's metric names |
 
 mod ads;
+pub mod classes;
 #[doc(hidden)]
 pub mod fuzzing;
 mod lock;

@@ -1,10 +1,9 @@
 //! Which workloads there are: registered by their sidecars' streams, kept for a grace when a stream is lost, and
 //! over restarts of the control plane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::store::write_and_rename;
 use crate::status::shapes::WorkloadStatus;
-use crate::workload::Workload;
+use crate::workload::{Workload, WorkloadKey};
 
 /// A stream that is lost without goodbye takes its workload with it after this.
 const LOST: Duration = Duration::from_secs(10);
@@ -29,14 +28,13 @@ pub type StreamId = u64;
 /// The registered workloads. Time is given, except that processes of this machine are looked up.
 #[derive(Debug)]
 pub struct Registrations {
-    known: BTreeMap<Key, Registration>,
+    known: BTreeMap<WorkloadKey, Registration>,
+    /// Workloads that came, changed or went since somebody last asked.
+    changed: BTreeSet<WorkloadKey>,
     file: PathBuf,
     dirty: bool,
     failing: bool,
 }
-
-/// Namespace, name, address: two instances of one name are two workloads.
-type Key = (String, String, IpAddr);
 
 #[derive(Debug)]
 struct Registration {
@@ -78,7 +76,7 @@ impl Registrations {
                         let Kept { workload, registered_at } = kept;
                         let until = Some(now + RESTARTED);
                         let entry = Registration { workload, registered_at, stream: None, until };
-                        known.insert(key(&entry.workload), entry);
+                        known.insert(entry.workload.key(), entry);
                     }
                 }
                 Err(error) => log(&format!("{} is ignored: {error}", file.display())),
@@ -86,15 +84,16 @@ impl Registrations {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { known, file, dirty: false, failing: false })
+        let changed = known.keys().cloned().collect();
+        Ok(Self { known, changed, file, dirty: false, failing: false })
     }
 
     /// A stream registers its workload. Whether anything that others see has changed.
     pub fn connect(&mut self, stream: StreamId, workload: Workload) -> bool {
-        let key = key(&workload);
+        let key = workload.key();
         // An address is one workload's: whoever had it before is gone.
-        let taken = |other: &Key| other.2 == key.2 && *other != key;
-        let ousted: Vec<Key> = self.known.keys().filter(|k| taken(k)).cloned().collect();
+        let taken = |other: &WorkloadKey| other.2 == key.2 && *other != key;
+        let ousted: Vec<WorkloadKey> = self.known.keys().filter(|k| taken(k)).cloned().collect();
         for other in &ousted {
             self.known.remove(other);
         }
@@ -102,6 +101,10 @@ impl Registrations {
         let changed = known.is_none_or(|k| k.workload != workload) || !ousted.is_empty();
         let registered_at = known.map_or_else(millis_now, |k| k.registered_at);
         self.dirty |= changed;
+        if changed {
+            self.changed.extend(ousted);
+            self.changed.insert(key.clone());
+        }
         self.known.insert(key, Registration { workload, registered_at, stream: Some(stream), until: None });
         changed
     }
@@ -134,6 +137,13 @@ impl Registrations {
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let lost = self.known.values().filter(|r| r.stream.is_none());
         lost.filter_map(|r| if r.is_local() { Some(now + PROCESS) } else { r.until }).min()
+    }
+
+    /// Those that came, changed or (`None`) went since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<(WorkloadKey, Option<Workload>)> {
+        let changed = std::mem::take(&mut self.changed);
+        let now = |key: &WorkloadKey| self.known.get(key).map(|known| known.workload.clone());
+        changed.into_iter().map(|key| (key.clone(), now(&key))).collect()
     }
 
     pub fn workloads(&self) -> Vec<Workload> {
@@ -175,7 +185,14 @@ impl Registrations {
 
     fn remove_where(&mut self, gone: impl Fn(&Registration) -> bool) -> usize {
         let before = self.known.len();
-        self.known.retain(|_, registration| !gone(registration));
+        let changed = &mut self.changed;
+        self.known.retain(|key, registration| {
+            let gone = gone(registration);
+            if gone {
+                changed.insert(key.clone());
+            }
+            !gone
+        });
         let removed = before - self.known.len();
         self.dirty |= removed > 0;
         removed
@@ -192,10 +209,6 @@ impl Registration {
         let process = self.workload.proxy_pid.filter(|_| self.workload.address.is_loopback());
         process.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
     }
-}
-
-fn key(workload: &Workload) -> Key {
-    (workload.namespace.clone(), workload.name.clone(), workload.address)
 }
 
 pub(crate) fn millis_now() -> u64 {

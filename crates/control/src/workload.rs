@@ -35,6 +35,15 @@ pub struct Workload {
     pub hop: bool,
 }
 
+/// Namespace, name, address: two instances of one name are two workloads.
+pub type WorkloadKey = (String, String, IpAddr);
+
+impl Workload {
+    pub fn key(&self) -> WorkloadKey {
+        (self.namespace.clone(), self.name.clone(), self.address)
+    }
+}
+
 /// A port the application serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

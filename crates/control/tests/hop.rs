@@ -2,9 +2,11 @@
 //! who is told, that what is sent to anybody else does not change, and what an HTTP/2 connection meets at the far side.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::{MeshConfig, parse_documents};
-use control::translate::{Options, Profile, Proxy, ProxyKind, Resources, class_key, resources};
+use control::classes::Classes;
+use control::translate::{Options, Profile, Proxy, ProxyKind, Resources, resources};
 use control::workload::{Workload, WorkloadPort};
 use control::world::{Settings, World};
 use model::simulate::{Call, Simulation};
@@ -175,6 +177,10 @@ fn only_proxies_that_send_it_are_told() {
         }
     }
     let options = options(Profile::Mesh, false);
-    let class = |says| class_key(&with, &proxy("127.77.0.2", says), &options);
-    assert_ne!(class(true), class(false));
+    let mut classes = Classes::new(with, options);
+    for (id, says) in [(1, true), (2, false), (3, true)] {
+        classes.join(id, Arc::new(proxy("127.77.0.2", says)), Profile::Mesh);
+    }
+    let outbound = |id| classes.layers(id).expect("it has joined").outbound;
+    assert!(!outbound(1).is(&outbound(2)) && Arc::ptr_eq(&outbound(1), &outbound(3)));
 }

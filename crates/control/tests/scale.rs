@@ -3,11 +3,13 @@
 //! thread, so that a busy machine does not count.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{MeshConfig, parse_documents};
-use control::translate::{Options, Profile, Proxy, ProxyKind, shared, shared_of_hosts};
-use control::world::{Moved, Settings, World, is_slice};
+use control::classes::Classes;
+use control::translate::{Options, Profile, Proxy, ProxyKind, resources};
+use control::world::{Delta, Settings, World};
 
 /// Services with two endpoints each, every fifth one with a rule and a DestinationRule.
 fn objects(services: usize) -> Vec<std::sync::Arc<api::Object>> {
@@ -67,7 +69,7 @@ fn measure(services: usize) -> (Duration, Duration) {
         let world = World::build(given, Vec::new(), MeshConfig::istio_default(), Settings::default());
         let built = cpu() - start;
         let start = cpu();
-        let made = shared(&world, &proxy, &options);
+        let made = resources(&world, &proxy, &options);
         let translated = cpu() - start;
         assert_eq!(made.endpoints.len(), services * 2 + services / 5 * 2);
         best = (best.0.min(built), best.1.min(translated));
@@ -75,30 +77,20 @@ fn measure(services: usize) -> (Duration, Duration) {
     best
 }
 
-/// Time to move one service's endpoints: the world's, and one class's resources; the best of three.
-fn measure_move(services: usize) -> (Duration, Duration) {
+/// Time to take in that one service has one endpoint more, or one less, until what a class gets is made; the best of four.
+fn measure_move(services: usize) -> Duration {
     let objects = objects(services);
-    let (slices, rules): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| is_slice(object));
-    let (first, rest) = slices.split_first().expect("there are slices");
-    let proxy = proxy();
-    let options = Options { profile: Profile::Mesh, ..Default::default() };
-    let all = rules.iter().chain(&slices).cloned().collect();
-    let mut world = World::build(all, Vec::new(), MeshConfig::istio_default(), Settings::default());
-    let without: Vec<_> = rest.to_vec();
-    let with: Vec<_> = std::iter::once(first).chain(rest).cloned().collect();
-    let mut best = (Duration::MAX, Duration::MAX);
-    for slices in [&without, &with, &without, &with] {
+    let world = World::build(objects.clone(), Vec::new(), MeshConfig::istio_default(), Settings::default());
+    let mut classes = Classes::new(world, Options { profile: Profile::Mesh, ..Default::default() });
+    classes.join(1, Arc::new(proxy()), Profile::Mesh);
+    let slice = objects.iter().find(|object| object.meta.kind == "EndpointSlice").expect("there are slices");
+    let mut best = Duration::MAX;
+    for there in [false, true, false, true] {
         let start = cpu();
-        let Moved::Endpoints(moved) = world.move_endpoints(slices.clone(), Vec::new()) else {
-            panic!("all of it moved")
-        };
-        let built = cpu() - start;
-        assert_eq!(moved.hosts.len(), 1);
-        let start = cpu();
-        let made = shared_of_hosts(&world, &proxy, &options, &moved.hosts).expect("it can be said");
-        let translated = cpu() - start;
-        assert!(!made.endpoints.is_empty() && made.endpoints.len() < 5);
-        best = (best.0.min(built), best.1.min(translated));
+        let objects = vec![(slice.identity().clone(), there.then(|| slice.clone()))];
+        let concerned = classes.change(Delta { objects, ..Default::default() });
+        best = best.min(cpu() - start);
+        assert_eq!(concerned.into_iter().collect::<Vec<_>>(), [1]);
     }
     best
 }
@@ -120,12 +112,11 @@ fn a_bigger_mesh_takes_longer_in_proportion() {
     // Four times the services; sixteen times the time would be the square.
     assert!(big.1 < small.1 * 12, "resources: {:?} for 250, {:?} for 1000", small.1, big.1);
     assert!(big.0 < small.0 * 12, "world: {:?} for 250, {:?} for 1000", small.0, big.0);
-    let moved = measure_move(1000);
-    eprintln!("1000 services, endpoints of one moved: world {:?}, resources {:?}", moved.0, moved.1);
-    assert!(moved.1 * 4 < big.1, "what did not move is made again: {:?} of {:?}", moved.1, big.1);
+    let (few, moved) = (measure_move(250), measure_move(1000));
+    eprintln!("endpoints of one moved: {few:?} of 250 services, {moved:?} of 1000");
+    assert!(moved * 20 < big.1, "what did not move is made again: {moved:?} of {:?}", big.1);
     if std::env::var_os("FILAMESH_BUDGETS").is_some() {
-        let moved = measure_move(4000);
-        eprintln!("4000 services, endpoints of one moved: world {:?}, resources {:?}", moved.0, moved.1);
+        eprintln!("endpoints of one of 4000 services moved: {:?}", measure_move(4000));
         assert!(big.1 < Duration::from_millis(60), "resources of 1000 services: {:?}", big.1);
         let (world, _) = measure(4000);
         eprintln!("4000 services (9600 objects): world {world:?}");

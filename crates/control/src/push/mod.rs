@@ -1,18 +1,16 @@
 //! From a change to what every stream is to hold.
 //!
-//! One thread takes changes in (objects, registrations, streams that come and go), makes the world of the moment, makes
-//! the resources of each class of proxies once, and hands every stream its set. A stream takes the newest when it can
+//! One thread takes changes in (objects, registrations, streams that come and go), has [`crate::classes`] make what depends on
+//! them, and hands the streams concerned their sets. A stream takes the newest when it can
 //! be written to; nothing waits for a debounce, changes that came meanwhile are taken together.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`encode`] | resources as shared bytes, equal ones once |
 //! | [`engine`] | the thread |
 //! | `event` | what it is told |
 //! | [`peer`] | one stream: what it is to hold, how far it is |
 //! | [`published`] | what the status pages show |
 
-mod encode;
 pub(crate) mod engine;
 mod event;
 pub(crate) mod peer;
@@ -47,6 +45,8 @@ pub(crate) struct Shared {
     /// Counts whatever may end a wait: a set that went live, a stream that came or went, a new state.
     progress: watch::Sender<u64>,
     next_stream: AtomicU64,
+    /// Of the newest state whose sets were all offered.
+    generation: AtomicU64,
 }
 
 impl Shared {
@@ -59,6 +59,7 @@ impl Shared {
             events: Mutex::new(events),
             progress: watch::Sender::new(0),
             next_stream: AtomicU64::new(1),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -98,6 +99,19 @@ impl Shared {
     /// The streams, oldest first.
     pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
         lock(&self.peers).values().cloned().collect()
+    }
+
+    pub(crate) fn peer(&self, id: StreamId) -> Option<Arc<Peer>> {
+        lock(&self.peers).get(&id).cloned()
+    }
+
+    /// The newest state whose sets were all offered to those they are for.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn all_offered(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
     }
 
     pub(crate) fn progressed(&self) {

@@ -1,5 +1,6 @@
 //! One stream: what it is to hold, how far it is.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 
@@ -18,6 +19,8 @@ pub(crate) struct Peer {
     pub(crate) node: Node,
     pub(crate) connected_at: u64,
     slot: Mutex<Slot>,
+    /// The generation of the newest set it was offered.
+    offered: AtomicU64,
     /// Absent until the first set is there.
     pub(crate) connection: Mutex<Option<Connection>>,
 }
@@ -31,7 +34,14 @@ struct Slot {
 
 impl Peer {
     pub(crate) fn new(id: StreamId, node: Node) -> Self {
-        Self { id, node, connected_at: millis_now(), slot: Mutex::default(), connection: Mutex::new(None) }
+        Self {
+            id,
+            node,
+            connected_at: millis_now(),
+            slot: Mutex::default(),
+            offered: AtomicU64::new(0),
+            connection: Mutex::new(None),
+        }
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -43,6 +53,7 @@ impl Peer {
 
     /// Replaces what it is to hold and wakes its task.
     pub(crate) fn offer(&self, set: Arc<ResourceSet>) {
+        self.offered.store(set.generation, Ordering::Release);
         let waker = {
             let mut slot = lock(&self.slot);
             slot.newest = Some(set);
@@ -63,9 +74,16 @@ impl Peer {
         newest
     }
 
-    /// The newest generation that is live on it; 0: none yet.
-    pub(crate) fn live_generation(&self) -> u64 {
-        lock(&self.connection).as_ref().map_or(0, Connection::live_generation)
+    /// The newest generation that is live on it; 0: none yet. Whoever has acknowledged the newest set there was for it has
+    /// `newest`, too: nothing in what came since was for it.
+    pub(crate) fn live_generation(&self, newest: u64) -> u64 {
+        // Before its connection is looked at: a set that comes in between only makes it look behind.
+        let offered = self.offered.load(Ordering::Acquire);
+        match lock(&self.connection).as_ref().map(Connection::live_generation) {
+            None => 0,
+            Some(live) if live >= offered => live.max(newest),
+            Some(live) => live,
+        }
     }
 
     pub(crate) fn current(&self) -> Option<Arc<ResourceSet>> {
@@ -77,11 +95,11 @@ impl Peer {
         refused.unwrap_or_default().into_iter().map(shape).collect()
     }
 
-    pub(crate) fn status(&self) -> ProxyStatus {
+    pub(crate) fn status(&self, newest: u64) -> ProxyStatus {
+        let generation = self.live_generation(newest);
         let connection = lock(&self.connection);
         let lanes = connection.as_ref().map(Connection::status);
         let refused = connection.as_ref().map(Connection::refused).unwrap_or_default();
-        let generation = connection.as_ref().map_or(0, Connection::live_generation);
         drop(connection);
         ProxyStatus {
             proxy: self.node.id.clone(),

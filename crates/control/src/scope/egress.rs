@@ -6,10 +6,12 @@ use std::sync::Arc;
 use api::hosts::{is_subset, is_wildcard, matches};
 use api::networking::{CaptureMode, IstioEgressListener, SidecarPort};
 
-use super::{limit, mesh_rules};
+use super::{limit, same};
 use crate::world::service::{Registry, Service};
-use crate::world::{HostIndex, VirtualService, World};
+use crate::world::virtual_services::MESH;
+use crate::world::{HostIndex, Owners, View, VirtualService};
 
+#[derive(Debug)]
 pub struct EgressListener {
     /// `spec.egress[2]`; empty if no Sidecar wrote it.
     pub path: String,
@@ -26,12 +28,12 @@ pub struct EgressListener {
 
 impl EgressListener {
     /// What a proxy without a Sidecar has.
-    pub fn everything(world: &World, namespace: &str) -> Self {
+    pub fn everything(view: View<'_>, namespace: &str) -> Self {
         let listener = IstioEgressListener { hosts: vec!["*/*".into()], ..Default::default() };
-        Self { path: String::new(), ..Self::written(world, namespace, &listener, 0) }
+        Self { path: String::new(), ..Self::written(view, namespace, &listener, 0) }
     }
 
-    pub fn written(world: &World, namespace: &str, listener: &IstioEgressListener, at: usize) -> Self {
+    pub fn written(view: View<'_>, namespace: &str, listener: &IstioEgressListener, at: usize) -> Self {
         let imports = Imports::new(&listener.hosts, namespace);
         let mut made = Self {
             path: format!("spec.egress[{at}]"),
@@ -39,13 +41,15 @@ impl EgressListener {
             bind: listener.bind.clone(),
             capture_mode: listener.capture_mode,
             services: Vec::new(),
-            virtual_services: mesh_rules(world, namespace)
+            virtual_services: view
+                .rules(MESH, namespace, imports.owners())
+                .into_iter()
                 .filter(|rule| imports.takes_rule(rule))
                 .cloned()
                 .collect(),
             best: HashMap::new(),
         };
-        made.services = select_services(world, namespace, &imports, made.only_port());
+        made.services = select_services(view, namespace, &imports, made.only_port());
         made.best = best_rules(&made.virtual_services, &made.services);
         made
     }
@@ -61,6 +65,13 @@ impl EgressListener {
         self.port.as_ref().is_some_and(|port| port.protocol.eq_ignore_ascii_case("HTTP_PROXY"))
     }
 
+    /// Whether everything but the services is the same.
+    pub fn is_otherwise(&self, other: &Self) -> bool {
+        same(&self.virtual_services, &other.virtual_services)
+            && (&self.path, &self.port, &self.bind) == (&other.path, &other.port, &other.bind)
+            && self.capture_mode == other.capture_mode
+    }
+
     /// Whether this rule is the most specific one for the service.
     pub fn is_best(&self, rule: &VirtualService, host: &str) -> bool {
         self.best
@@ -74,11 +85,14 @@ impl EgressListener {
 struct Imports {
     by_namespace: HashMap<String, Vec<String>>,
     excluded: HashMap<String, Vec<String>>,
+    /// The namespaces something is imported from; `None`: all.
+    owners: Option<BTreeSet<String>>,
 }
 
 impl Imports {
     fn new(hosts: &[String], namespace: &str) -> Self {
-        let mut imports = Self { by_namespace: HashMap::new(), excluded: HashMap::new() };
+        let mut imports =
+            Self { by_namespace: HashMap::new(), excluded: HashMap::new(), owners: None };
         for written in hosts {
             let Some((owner, host)) = written.split_once('/') else { continue };
             let (map, owner) = match owner.strip_prefix('~') {
@@ -89,7 +103,13 @@ impl Imports {
             let owner = if owner == "." { namespace } else { owner };
             map.entry(owner.to_owned()).or_default().push(host.to_owned());
         }
+        let some = !imports.by_namespace.contains_key("*");
+        imports.owners = some.then(|| imports.by_namespace.keys().cloned().collect());
         imports
+    }
+
+    fn owners(&self) -> Owners<'_> {
+        self.owners.as_ref().map_or(Owners::All, Owners::These)
     }
 
     fn hosts<'i>(
@@ -121,14 +141,14 @@ impl Imports {
 
 /// A host is imported from one namespace only: the proxy's own, else that of a Kubernetes service, else the first.
 fn select_services(
-    world: &World,
+    view: View<'_>,
     namespace: &str,
     imports: &Imports,
     port: Option<u32>,
 ) -> Vec<Arc<Service>> {
     let ports = port.map(|port| BTreeSet::from([port]));
     let mut imported: Vec<Arc<Service>> = Vec::new();
-    for service in world.services.seen_from(namespace) {
+    for service in view.services_seen_from(namespace, imports.owners()) {
         if !imports.takes_service(service) {
             continue;
         }

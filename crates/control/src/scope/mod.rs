@@ -12,15 +12,15 @@ use api::networking::Destination;
 use api::networking::{OutboundTrafficPolicyMode, Sidecar};
 use api::{Object, Spec};
 
-use crate::world::service::{Port, Registry, Service};
-use crate::world::virtual_services::MESH;
-use crate::world::{DestinationRule, World};
+use crate::translate::Facts;
+use crate::world::{Owners, View};
+use crate::world::service::{EndpointsOf, Port, Registry, Service};
 
 pub use egress::EgressListener;
 
 /// What one proxy sees.
-pub struct Scope<'w> {
-    pub world: &'w World,
+#[derive(Debug)]
+pub struct Scope {
     pub namespace: String,
     pub sidecar: Option<Arc<Object>>,
     /// In the order written; the one without a port, if any, comes last.
@@ -28,8 +28,6 @@ pub struct Scope<'w> {
     /// Everything imported by any listener, one service per host.
     pub services: Vec<Arc<Service>>,
     by_host: HashMap<String, usize>,
-    rules: HashMap<String, Vec<&'w DestinationRule>>,
-    labels: BTreeMap<String, String>,
     pub unmatched: Unmatched,
 }
 
@@ -45,46 +43,43 @@ pub enum Unmatched {
     Proxy(Destination),
 }
 
-impl<'w> Scope<'w> {
-    pub fn of_sidecar(world: &'w World, namespace: &str, labels: &BTreeMap<String, String>) -> Self {
-        let sidecar = sidecar_of(world, namespace, labels);
+impl Scope {
+    pub fn of_sidecar(view: View<'_>, facts: &Facts<'_>) -> Self {
+        let namespace = facts.namespace();
+        let sidecar = sidecar_of(view, namespace, |labels| facts.has_labels(labels));
         let spec = sidecar.as_ref().and_then(spec_of);
-        let mut scope = Self::empty(world, namespace, labels);
-        scope.unmatched = unmatched(world, spec);
+        let mut scope = Self::empty(view, namespace);
+        scope.unmatched = unmatched(view, spec);
         scope.egress = match spec.map(|spec| spec.egress.as_slice()) {
-            None | Some([]) => vec![EgressListener::everything(world, namespace)],
+            None | Some([]) => vec![EgressListener::everything(view, namespace)],
             Some(listeners) => listeners
                 .iter()
                 .enumerate()
-                .map(|(at, listener)| EgressListener::written(world, namespace, listener, at))
+                .map(|(at, listener)| EgressListener::written(view, namespace, listener, at))
                 .collect(),
         };
         scope.sidecar = sidecar;
-        scope.import();
+        scope.import(view);
         scope
     }
 
     /// A gateway sees whatever is exported to its namespace.
-    pub fn of_gateway(world: &'w World, namespace: &str, labels: &BTreeMap<String, String>) -> Self {
-        let mut scope = Self::empty(world, namespace, labels);
-        for service in world.services.seen_from(namespace) {
+    pub fn of_gateway(view: View<'_>, facts: &Facts<'_>) -> Self {
+        let mut scope = Self::empty(view, facts.namespace());
+        for service in view.services_seen_from(facts.namespace(), Owners::All) {
             scope.add(service.clone());
         }
-        scope.find_rules();
         scope
     }
 
-    fn empty(world: &'w World, namespace: &str, labels: &BTreeMap<String, String>) -> Self {
+    fn empty(view: View<'_>, namespace: &str) -> Self {
         Self {
-            world,
             namespace: namespace.to_owned(),
             sidecar: None,
             egress: Vec::new(),
             services: Vec::new(),
             by_host: HashMap::new(),
-            rules: HashMap::new(),
-            labels: labels.clone(),
-            unmatched: unmatched(world, None),
+            unmatched: unmatched(view, None),
         }
     }
 
@@ -92,14 +87,32 @@ impl<'w> Scope<'w> {
         self.by_host.get(host).and_then(|at| self.services.get(*at))
     }
 
-    /// The rule for a host: one that selects this proxy, else one for everybody.
-    pub fn destination_rule(&self, host: &str) -> Option<&'w DestinationRule> {
-        let rules = self.rules.get(host)?;
-        let selecting = rules.iter().find(|rule| {
-            rule.namespace == self.namespace
-                && rule.selector.as_ref().is_some_and(|selector| selector.selects(&self.labels))
-        });
-        selecting.or_else(|| rules.iter().rev().find(|rule| rule.selector.is_none())).copied()
+    /// Puts a known service in the place of one that says the same, wherever it stands.
+    pub fn take_over<'s>(&mut self, known: impl Fn(&Service) -> Option<&'s Arc<Service>>) {
+        let of_listeners = self.egress.iter_mut().flat_map(|listener| &mut listener.services);
+        for service in self.services.iter_mut().chain(of_listeners) {
+            if let Some(known) = known(service)
+                && !Arc::ptr_eq(known, service)
+                && **known == **service
+            {
+                *service = known.clone();
+            }
+        }
+    }
+
+    /// Whether it has the same services as another, whoever imports them.
+    pub fn has_services_of(&self, other: &Self) -> bool {
+        same(&self.services, &other.services)
+            && self.egress.len() == other.egress.len()
+            && self.egress.iter().zip(&other.egress).all(|(own, other)| same(&own.services, &other.services))
+    }
+
+    /// Whether everything but the services is the same.
+    pub fn is_otherwise(&self, other: &Self) -> bool {
+        self.sidecar == other.sidecar
+            && self.unmatched == other.unmatched
+            && self.egress.len() == other.egress.len()
+            && self.egress.iter().zip(&other.egress).all(|(own, other)| own.is_otherwise(other))
     }
 
     /// The listener whose routes a port's are.
@@ -111,7 +124,7 @@ impl<'w> Scope<'w> {
         })
     }
 
-    fn import(&mut self) {
+    fn import(&mut self, view: View<'_>) {
         let listeners = std::mem::take(&mut self.egress);
         for listener in &listeners {
             for service in &listener.services {
@@ -120,23 +133,23 @@ impl<'w> Scope<'w> {
             // What rules send traffic to must be reachable too.
             for virtual_service in &listener.virtual_services {
                 for (host, ports) in virtual_service.destinations(&self.namespace) {
-                    if let Some(service) = self.destination_service(host, &ports, listener) {
+                    if let Some(service) = self.destination_service(view, host, &ports, listener) {
                         self.add(service);
                     }
                 }
             }
         }
         self.egress = listeners;
-        self.find_rules();
     }
 
     fn destination_service(
         &self,
+        view: View<'_>,
         host: &str,
         ports: &BTreeSet<u32>,
         listener: &EgressListener,
     ) -> Option<Arc<Service>> {
-        let candidates = self.world.services.of_host(host)?;
+        let candidates = view.services_of_host(host)?;
         let own = candidates.get(&self.namespace);
         let service =
             own.or_else(|| candidates.values().find(|service| service.visibility.reaches(&self.namespace)))?;
@@ -169,43 +182,33 @@ impl<'w> Scope<'w> {
         if existing.ports == service.ports || !is_mergeable(existing, &service) {
             return;
         }
-        let mut ports = existing.ports.clone();
-        let missing = |port: &&Port| existing.port(port.number).is_none();
-        ports.extend(service.ports.iter().filter(missing).cloned());
-        let mut merged = existing.with_ports(ports);
-        if !Arc::ptr_eq(&existing.endpoints, &service.endpoints) {
-            let mut endpoints = (*existing.endpoints).clone();
-            let new =
-                service.endpoints.iter().filter(|endpoint| existing.port(endpoint.service_port).is_none());
-            endpoints.extend(new.cloned());
-            merged.endpoints = Arc::new(endpoints);
-        }
+        let missing: Vec<Port> =
+            service.ports.iter().filter(|port| existing.port(port.number).is_none()).cloned().collect();
+        let numbers: Vec<u32> = missing.iter().map(|port| port.number).collect();
+        let mut merged = existing.with_ports(existing.ports.iter().cloned().chain(missing).collect());
+        let own: Vec<&EndpointsOf> = existing.endpoints.iter().collect();
+        let new = service.endpoints.iter().filter(|part| own.iter().all(|own| own.key != part.key));
+        let new = new.map(|part| EndpointsOf { key: part.key.clone(), ports: Some(numbers.clone()) });
+        merged.endpoints.extend(new);
         *existing = Arc::new(merged);
-    }
-
-    fn find_rules(&mut self) {
-        for service in &self.services {
-            let rules =
-                self.world.destination_rules.for_service(&self.namespace, &service.host, &service.namespace);
-            if !rules.is_empty() {
-                self.rules.insert(service.host.clone(), rules);
-            }
-        }
     }
 }
 
 /// The Sidecar of a workload: one that selects it, else its namespace's, else the root namespace's
 /// (`istio-behaviour` rule 27).
-pub fn sidecar_of(world: &World, namespace: &str, labels: &BTreeMap<String, String>) -> Option<Arc<Object>> {
-    let of = |namespace: &str| world.sidecars.get(namespace).into_iter().flatten();
-    let selecting = of(namespace).find(|object| {
+pub fn sidecar_of(
+    view: View<'_>,
+    namespace: &str,
+    has_labels: impl Fn(&BTreeMap<String, String>) -> bool,
+) -> Option<Arc<Object>> {
+    let selecting = view.sidecars(namespace).find(|object| {
         let selector = spec_of(object).and_then(|spec| spec.workload_selector.as_ref());
-        selector.is_some_and(|selector| selector.selects(labels))
+        selector.is_some_and(|selector| has_labels(&selector.labels))
     });
     let plain = |object: &&Arc<Object>| spec_of(object).is_some_and(|spec| spec.workload_selector.is_none());
     selecting
-        .or_else(|| of(namespace).find(plain))
-        .or_else(|| of(&world.mesh.root_namespace).find(plain))
+        .or_else(|| view.sidecars(namespace).find(plain))
+        .or_else(|| view.sidecars(&view.mesh().root_namespace).find(plain))
         .cloned()
 }
 
@@ -216,16 +219,21 @@ pub(crate) fn spec_of(object: &Arc<Object>) -> Option<&Sidecar> {
     }
 }
 
-fn unmatched(world: &World, sidecar: Option<&Sidecar>) -> Unmatched {
+fn unmatched(view: View<'_>, sidecar: Option<&Sidecar>) -> Unmatched {
     match sidecar.and_then(|spec| spec.outbound_traffic_policy.as_ref()) {
         Some(policy) if policy.mode == OutboundTrafficPolicyMode::RegistryOnly => Unmatched::Refuse,
         Some(policy) => policy.egress_proxy.clone().map_or(Unmatched::Allow, Unmatched::Proxy),
-        None => match world.mesh.outbound_traffic_policy.mode {
+        None => match view.mesh().outbound_traffic_policy.mode {
             MeshOutboundMode::RegistryOnly => Unmatched::Refuse,
             MeshOutboundMode::AllowAny => Unmatched::Allow,
             MeshOutboundMode::AllowAnyDynamicDns => Unmatched::AllowByHost,
         },
     }
+}
+
+/// Whether two lists are of the same things, most of which are the very same.
+fn same<T: PartialEq>(one: &[Arc<T>], other: &[Arc<T>]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b) || a == b)
 }
 
 fn is_mergeable(left: &Service, right: &Service) -> bool {
@@ -244,12 +252,4 @@ fn limit(service: &Arc<Service>, ports: &BTreeSet<u32>) -> Option<Arc<Service>> 
         all if all == service.ports.len() => Some(service.clone()),
         _ => Some(Arc::new(service.with_ports(kept))),
     }
-}
-
-/// VirtualServices of the mesh a namespace sees.
-fn mesh_rules<'w>(
-    world: &'w World,
-    namespace: &'w str,
-) -> impl Iterator<Item = &'w Arc<crate::world::VirtualService>> {
-    world.virtual_services.bound(MESH, namespace)
 }

@@ -19,11 +19,12 @@ mod tests;
 mod tree;
 mod watch;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::{Object, Problem};
+use api::{Object, ObjectId, Problem};
 
 pub use directory::Directory;
 pub use watch::Watch;
@@ -50,22 +51,22 @@ pub struct Loaded {
 }
 
 impl Reading {
-    /// Whether both are the same but for EndpointSlices.
-    pub fn differs_in_slices_only(&self, other: &Self) -> bool {
-        fn rest(reading: &Reading) -> impl Iterator<Item = *const Object> {
-            let objects = reading.objects.iter().map(|loaded| &loaded.object);
-            objects.filter(|object| !crate::world::is_slice(object)).map(Arc::as_ptr)
+    /// What changed from another reading to this: objects that say something else, came or went. Where an object is written
+    /// does not count.
+    pub fn since(&self, older: &Self) -> Vec<(Arc<ObjectId>, Option<Arc<Object>>)> {
+        let mut before: HashMap<&ObjectId, &Arc<Object>> =
+            older.objects.iter().map(|loaded| (&**loaded.object.identity(), &loaded.object)).collect();
+        let mut changed = Vec::new();
+        for Loaded { object, .. } in &self.objects {
+            let known = before.remove(&**object.identity());
+            let same = known.is_some_and(|known| {
+                Arc::ptr_eq(known, object) || known.content_hash() == object.content_hash()
+            });
+            if !same {
+                changed.push((object.identity().clone(), Some(object.clone())));
+            }
         }
-        rest(self).eq(rest(other))
-    }
-
-    /// Whether both say the same, wherever it is written.
-    pub fn says_the_same(&self, other: &Self) -> bool {
-        self.objects.len() == other.objects.len()
-            && self.objects.iter().zip(&other.objects).all(|(a, b)| {
-                Arc::ptr_eq(&a.object, &b.object)
-                    || (a.object.identity() == b.object.identity()
-                        && a.object.content_hash() == b.object.content_hash())
-            })
+        changed.extend(before.into_values().map(|gone| (gone.identity().clone(), None)));
+        changed
     }
 }

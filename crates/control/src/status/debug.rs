@@ -16,7 +16,10 @@ use crate::push::peer::Peer;
 
 pub(super) fn get(page: &str, query: &Query, shared: &Shared) -> Answer {
     match page {
-        "syncz" => answer(&shared.peers().iter().map(|p| sync(p)).collect::<Vec<_>>()),
+        "syncz" => {
+            let newest = shared.generation();
+            answer(&shared.peers().iter().map(|peer| sync(peer, newest)).collect::<Vec<_>>())
+        }
         "registryz" => answer(&registry(shared)),
         "endpointz" => answer(&endpoints(shared)),
         "configz" => answer(&configuration(shared)),
@@ -26,8 +29,8 @@ pub(super) fn get(page: &str, query: &Query, shared: &Shared) -> Answer {
     }
 }
 
-fn sync(peer: &Peer) -> Value {
-    let status = peer.status();
+fn sync(peer: &Peer, newest: u64) -> Value {
+    let status = peer.status(newest);
     let mut line = json!({
         "proxy": format!("{}.{}", status.name, status.namespace),
         "id": status.proxy,

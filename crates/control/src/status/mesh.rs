@@ -14,7 +14,10 @@ pub(super) fn get(path: &str, query: &Query, shared: &Shared) -> Answer {
     let published = shared.published.load();
     match path {
         "workloads" => json(&published.workloads),
-        "proxies" => json(&shared.peers().iter().map(|p| p.status()).collect::<Vec<_>>()),
+        "proxies" => {
+            let newest = shared.generation();
+            json(&shared.peers().iter().map(|peer| peer.status(newest)).collect::<Vec<_>>())
+        }
         "objects" => objects(query, &published),
         "problems" => json(&*published.problems),
         "resolve" => resolve(query, &published),

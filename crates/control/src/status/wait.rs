@@ -102,7 +102,8 @@ fn known(wanted: &Wanted<'_>, published: &Published, settled: bool) -> Known {
 
 fn live(shared: &Shared, published: &Published, wanted: &Wanted<'_>, generation: u64) -> Live {
     let peers = shared.peers();
-    let pending = peers.iter().filter(|p| p.live_generation() < generation);
+    let newest = shared.generation();
+    let pending = peers.iter().filter(|p| p.live_generation(newest) < generation);
     let pending: Vec<String> = pending.map(|p| p.node.id.clone()).collect();
     let problems = match wanted {
         Wanted::Content { object, .. } | Wanted::Absent { object } => published.problems_of(object),

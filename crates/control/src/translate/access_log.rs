@@ -54,7 +54,7 @@ const JSON: &[(&str, &str)] = &[
 
 /// The logs of HTTP and TCP traffic.
 pub fn logs(context: &Context<'_>) -> Vec<AccessLog> {
-    let path = context.world.mesh.access_log_file.as_str();
+    let path = context.mesh().access_log_file.as_str();
     if path.is_empty() {
         return Vec::new();
     }
@@ -63,8 +63,8 @@ pub fn logs(context: &Context<'_>) -> Vec<AccessLog> {
 
 /// The log of connections that met no filter chain.
 pub fn listener_logs(context: &Context<'_>) -> Vec<AccessLog> {
-    let path = context.world.mesh.access_log_file.as_str();
-    if path.is_empty() || context.world.mesh.disable_envoy_listener_log {
+    let path = context.mesh().access_log_file.as_str();
+    if path.is_empty() || context.mesh().disable_envoy_listener_log {
         return Vec::new();
     }
     let filter = access_log_filter::FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
@@ -86,7 +86,7 @@ fn log(context: &Context<'_>, path: &str) -> AccessLog {
 }
 
 fn format(context: &Context<'_>) -> SubstitutionFormatString {
-    let mesh = &context.world.mesh;
+    let mesh = context.mesh();
     let written = mesh.access_log_format.as_str();
     let format = format_of(context, written);
     let format = match (context.options.profile == Profile::Mesh).then(|| refusal(&format)).flatten() {
@@ -132,7 +132,7 @@ fn template(value: &xds::Value) -> JsonTemplate {
 }
 
 fn format_of(context: &Context<'_>, written: &str) -> substitution_format_string::Format {
-    match context.world.mesh.access_log_encoding {
+    match context.mesh().access_log_encoding {
         AccessLogEncoding::Json => {
             let fields = json_fields(context, written).unwrap_or_else(|| {
                 JSON.iter().map(|(key, value)| ((*key).to_owned(), text(*value))).collect()

@@ -75,7 +75,7 @@ fn manager(context: &Context<'_>, http: Http) -> HttpConnectionManager {
         }
         Routes::Inline(routes) => RouteSpecifier::RouteConfig(*routes),
     });
-    match context.world.mesh.path_normalization.normalization {
+    match context.mesh().path_normalization.normalization {
         PathNormalization::None => manager.normalize_path = Some(false),
         PathNormalization::Default | PathNormalization::Base => manager.normalize_path = Some(true),
         PathNormalization::MergeSlashes => {
@@ -117,7 +117,7 @@ fn identity_headers(context: &Context<'_>, manager: &mut HttpConnectionManager, 
             SetCurrentClientCertDetails { subject: Some(true), uri: true, dns: true, ..Default::default() }
         }
         Class::Gateway => {
-            let topology = context.world.mesh.default_config.gateway_topology.as_ref();
+            let topology = context.mesh().default_config.gateway_topology.as_ref();
             manager.xff_num_trusted_hops = topology.map_or(0, |topology| topology.num_trusted_proxies);
             manager.forward_client_cert_details = ForwardClientCertDetails::SanitizeSet as i32;
             SetCurrentClientCertDetails {

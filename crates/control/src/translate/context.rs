@@ -1,35 +1,73 @@
 //! What every step of a translation looks at.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use api::MeshConfig;
 use api::mesh_config::InterceptionMode;
 use api::networking::Destination;
 
-use super::{Options, Profile, Proxy, ProxyKind, names};
-use crate::scope::{Scope, Unmatched};
+use super::facts::Facts;
+use super::{Options, Profile, ProxyKind, names};
+use crate::scope::{self, Scope, Unmatched};
 use crate::world::service::Service;
-use crate::world::{Note, World};
+use crate::world::{Connections, DestinationRule, Hashing, Note, View};
 
 pub struct Context<'a> {
-    pub world: &'a World,
-    pub proxy: &'a Proxy,
+    /// The world; what is read of it is noted.
+    pub view: View<'a>,
+    /// The proxy; what is asked of it is noted.
+    pub facts: &'a Facts<'a>,
     pub options: &'a Options,
-    /// The proxy's labels as they count for selectors.
-    pub labels: BTreeMap<String, String>,
     notes: RefCell<BTreeSet<Note>>,
 }
 
 impl<'a> Context<'a> {
-    pub fn new(world: &'a World, proxy: &'a Proxy, options: &'a Options) -> Self {
-        Self { world, proxy, options, labels: labels(world, proxy), notes: RefCell::default() }
+    pub fn new(view: View<'a>, facts: &'a Facts<'a>, options: &'a Options) -> Self {
+        Self { view, facts, options, notes: RefCell::default() }
     }
 
-    pub fn scope(&self) -> Scope<'a> {
-        match self.proxy.kind {
-            ProxyKind::Sidecar => Scope::of_sidecar(self.world, &self.proxy.namespace, &self.labels),
-            ProxyKind::Gateway => Scope::of_gateway(self.world, &self.proxy.namespace, &self.labels),
+    pub fn mesh(&self) -> &'a MeshConfig {
+        self.view.mesh()
+    }
+
+    pub fn scope(&self) -> Scope {
+        match self.facts.kind() {
+            ProxyKind::Sidecar => Scope::of_sidecar(self.view, self.facts),
+            ProxyKind::Gateway => Scope::of_gateway(self.view, self.facts),
         }
+    }
+
+    /// The Sidecar of this proxy.
+    pub fn sidecar(&self) -> Option<std::sync::Arc<api::Object>> {
+        let namespace = self.facts.namespace();
+        scope::sidecar_of(self.view, namespace, |labels| self.facts.has_labels(labels))
+    }
+
+    /// The rule for a host in scope: one that selects this proxy, else one for everybody.
+    pub fn destination_rule(&self, scope: &Scope, host: &str) -> Option<&'a DestinationRule> {
+        let service = scope.service(host)?;
+        self.choose(&self.view.policies(self.facts.namespace(), service))
+    }
+
+    /// What requests to a host in scope are hashed by.
+    pub fn hashing(&self, scope: &Scope, host: &str) -> Option<&'a Hashing> {
+        let service = scope.service(host)?;
+        self.view.hashing(self.facts.namespace(), service, |rules| self.choose(rules))
+    }
+
+    /// What is said of connections to a host in scope that are forwarded whole.
+    pub fn connections(&self, scope: &Scope, host: &str) -> Option<&'a Connections> {
+        let service = scope.service(host)?;
+        self.view.connections(self.facts.namespace(), service, |rules| self.choose(rules))
+    }
+
+    fn choose<'r>(&self, rules: &[&'r DestinationRule]) -> Option<&'r DestinationRule> {
+        let selecting = rules.iter().find(|rule| {
+            rule.namespace == self.facts.namespace()
+                && rule.selector.as_ref().is_some_and(|own| self.facts.has_labels(&own.match_labels))
+        });
+        selecting.or_else(|| rules.iter().rev().find(|rule| rule.selector.is_none())).copied()
     }
 
     pub fn note(&self, note: Note) {
@@ -52,19 +90,16 @@ impl<'a> Context<'a> {
 
     /// Whether this is for a proxy of ours that sends the multiplexed hop.
     pub fn sends_hops(&self) -> bool {
-        self.options.profile == Profile::Mesh && self.proxy.meta(xds::node::HOP) == Some(xds::node::HOP_H2)
+        self.options.profile == Profile::Mesh && self.facts.metadata(xds::node::HOP).as_deref() == Some(xds::node::HOP_H2)
     }
 
     /// The `NS.svc.DOMAIN` short names are completed with at the client.
     pub fn dns_domain(&self) -> String {
-        format!("{}.svc.{}", self.proxy.namespace, self.world.settings.domain)
+        format!("{}.svc.{}", self.facts.namespace(), self.view.settings().domain)
     }
 
     pub fn is_ipv6(&self) -> bool {
-        let addresses =
-            || std::iter::once(self.proxy.address()).chain(self.proxy.ips.iter().map(String::as_str));
-        addresses().any(|address| !address.is_empty())
-            && addresses().filter(|address| !address.is_empty()).all(|address| address.contains(':'))
+        self.facts.is_ipv6()
     }
 
     pub fn wildcard(&self) -> &'static str {
@@ -76,12 +111,13 @@ impl<'a> Context<'a> {
     }
 
     pub fn interception(&self) -> InterceptionMode {
-        let written = self.proxy.meta("INTERCEPTION_MODE").and_then(InterceptionMode::parse);
-        written.unwrap_or(self.world.mesh.default_config.interception_mode)
+        let written = self.facts.metadata("INTERCEPTION_MODE");
+        let written = written.as_deref().and_then(InterceptionMode::parse);
+        written.unwrap_or(self.mesh().default_config.interception_mode)
     }
 
     pub fn idle_timeout(&self) -> Option<xds::Duration> {
-        let text = self.proxy.meta("IDLE_TIMEOUT")?;
+        let text = self.facts.metadata("IDLE_TIMEOUT")?;
         let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
         let number: i64 = number.parse().ok()?;
         let seconds = match unit {
@@ -94,7 +130,7 @@ impl<'a> Context<'a> {
     }
 
     pub fn http10(&self) -> bool {
-        self.proxy.meta("HTTP10") == Some("1")
+        self.facts.metadata("HTTP10").as_deref() == Some("1")
     }
 
     /// Whether automatic addresses are what the client's DNS answers with: always where we give them out, else if the
@@ -102,8 +138,11 @@ impl<'a> Context<'a> {
     pub fn uses_automatic_addresses(&self) -> bool {
         let by_istio =
             self.options.env.get("PILOT_ENABLE_IP_AUTOALLOCATE").is_some_and(|value| value == "false");
-        self.world.settings.assign_addresses
-            || (by_istio && self.proxy.meta_flag("DNS_CAPTURE") && self.proxy.meta_flag("DNS_AUTO_ALLOCATE"))
+        let by_proxy = || {
+            let flag = |name| self.facts.metadata_flag(name);
+            flag("DNS_CAPTURE") & flag("DNS_AUTO_ALLOCATE")
+        };
+        self.view.settings().assign_addresses || (by_istio && by_proxy())
     }
 
     pub fn address_of<'s>(&self, service: &'s Service) -> &'s str {
@@ -118,12 +157,6 @@ impl<'a> Context<'a> {
             Unmatched::Proxy(destination) => destination_cluster(destination, None, 0),
         }
     }
-}
-
-/// The labels a proxy has: what its workload registered, completed by its Deployment, else what it says.
-pub fn labels(world: &World, proxy: &Proxy) -> BTreeMap<String, String> {
-    let registered = world.registered_labels(&proxy.namespace, proxy.address());
-    registered.cloned().unwrap_or_else(|| proxy.labels.clone())
 }
 
 /// The cluster of a destination: its port, else the service's only one, else the listener's

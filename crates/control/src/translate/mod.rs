@@ -1,11 +1,12 @@
 //! A world as Envoy resources under Istio's names, for one proxy.
 //!
-//! Outbound resources are the same for every proxy of a class ([`class_key`]); what is a proxy's own (its inbound
-//! listener and clusters) is small and made apart. What the configuration asks for and does not get is among the notes.
+//! Everything is made from a [`Context`]: a view of the world and the facts of a proxy, both of which note what they are asked,
+//! so that `classes` knows who else gets the same and what it depends on. What the configuration asks for and does not get
+//! is among the notes.
 //!
 //! | module | makes |
 //! |---|---|
-//! | `proxy`, `context` | who asks, and what every step looks at |
+//! | `proxy`, `facts`, `context` | who asks, what was asked of it, and what every step looks at |
 //! | `sidecar`, `gateway` | listeners and virtual hosts |
 //! | `route` | VirtualService rules as routes |
 //! | `cluster` | services and DestinationRules as clusters and endpoints |
@@ -19,6 +20,7 @@ mod chain;
 mod cluster;
 mod connection_manager;
 mod context;
+mod facts;
 mod gateway;
 mod live;
 mod name_table;
@@ -30,16 +32,19 @@ mod sidecar;
 mod tls;
 mod values;
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
-
 use xds::route::RouteConfiguration;
 use xds::{cluster::Cluster, endpoint::ClusterLoadAssignment, listener::Listener, nds::NameTable};
 
-use crate::world::{Note, World};
-use context::Context;
+use crate::scope::Scope;
+use crate::world::{Note, Reads, World};
 
+pub use cluster::{Clusters, Mode, of_service as clusters_of_service};
+pub use context::Context;
+pub use facts::{Answer, Answers, Facts, Question};
+pub use gateway::Merged;
+pub use name_table::build as name_table;
 pub use proxy::{Options, Profile, Proxy, ProxyKind};
+pub use sidecar::outbound::{Wanted, routes};
 
 /// Everything one proxy is sent, in a stable order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -52,127 +57,82 @@ pub struct Resources {
     pub notes: Vec<Note>,
 }
 
-/// Proxies with equal keys have equal [`shared`] resources.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClassKey(String);
-
-/// All resources of a proxy: the shared ones and its own.
+/// All resources of a proxy, made at once.
 pub fn resources(world: &World, proxy: &Proxy, options: &Options) -> Resources {
-    let mut all = shared(world, proxy, options);
-    let own = own(world, proxy, options);
+    let reads = Reads::default();
+    let facts = Facts::new(proxy, world.view(&reads));
+    let context = Context::new(world.view(&reads), &facts, options);
+    let mut all = outbound(&context);
+    let own = inbound(&context);
     all.clusters.extend(own.clusters);
     all.listeners.extend(own.listeners);
-    all.notes.extend(own.notes);
-    all.notes.sort();
-    all.notes.dedup();
+    all.notes = context.take_notes();
     all
 }
 
-/// What every proxy of the class is sent; any of them may be given.
-pub fn shared(world: &World, proxy: &Proxy, options: &Options) -> Resources {
-    let context = Context::new(world, proxy, options);
+/// What a proxy is sent for what goes out from it; of a gateway, all.
+fn outbound(context: &Context<'_>) -> Resources {
     let scope = context.scope();
-    let mut made = cluster::outbound(&context, &scope, cluster::Mode::Default);
-    made.clusters.push(cluster::black_hole(&context));
-    let (listeners, routes, name_table) = match proxy.kind {
-        ProxyKind::Sidecar => {
-            made.clusters.push(cluster::passthrough(&context));
-            let (listeners, routes) = sidecar::outbound::build(&context, &scope);
-            (listeners, routes, Some(name_table::build(&context, &scope)))
+    let merged = (context.facts.kind() == ProxyKind::Gateway).then(|| Merged::of(context));
+    let mut made = cluster::outbound(context, &scope, Mode::Default);
+    made.clusters.extend(standing_clusters(context));
+    if merged.as_ref().is_some_and(|merged| passes_through(context, merged)) {
+        let through = cluster::outbound(context, &scope, Mode::SniPassthrough);
+        made.clusters.extend(through.clusters);
+        made.endpoints.extend(through.endpoints);
+    }
+    let (listeners, routes, name_table) = match &merged {
+        None => {
+            let (listeners, routes) = sidecar::outbound::build(context, &scope);
+            (listeners, routes, Some(name_table(context, &scope)))
         }
-        ProxyKind::Gateway => {
-            let merged = gateway::Merged::of(&context);
-            if merged.has_auto_passthrough() && options.identity {
-                let through = cluster::outbound(&context, &scope, cluster::Mode::SniPassthrough);
-                made.clusters.extend(through.clusters);
-                made.endpoints.extend(through.endpoints);
-            }
-            let (listeners, routes) = gateway::build(&context, &scope, &merged);
+        Some(merged) => {
+            let (listeners, routes) = gateway::build(context, &scope, merged);
             (listeners, routes, None)
         }
     };
-    Resources {
-        clusters: made.clusters,
-        endpoints: made.endpoints,
-        listeners,
-        routes,
-        name_table,
-        notes: context.take_notes(),
-    }
+    let Clusters { clusters, endpoints } = made;
+    Resources { clusters, endpoints, listeners, routes, name_table, notes: Vec::new() }
 }
 
-/// What of [`shared`] differs when the world has moved to this one in nothing but where these hosts are served: replaces
-/// resources of the same names. `None` if that cannot be said.
-pub fn shared_of_hosts(
-    world: &World,
-    proxy: &Proxy,
-    options: &Options,
-    hosts: &BTreeSet<String>,
-) -> Option<Resources> {
-    let context = Context::new(world, proxy, options);
-    // Clusters for passing TLS through leave out who takes none, and may vanish.
-    let passes = proxy.kind == ProxyKind::Gateway && options.identity;
-    if passes && gateway::Merged::of(&context).has_auto_passthrough() {
-        return None;
-    }
-    let wanted = |host: &str| hosts.contains(host);
-    let made = cluster::outbound_of(&context, &context.scope(), cluster::Mode::Default, wanted);
-    let (clusters, endpoints) = (made.clusters, made.endpoints);
-    Some(Resources { clusters, endpoints, notes: context.take_notes(), ..Default::default() })
-}
-
-/// What is this proxy's alone: clusters and listeners of a sidecar's inbound side.
-pub fn own(world: &World, proxy: &Proxy, options: &Options) -> Resources {
-    if proxy.kind == ProxyKind::Gateway {
+/// What a sidecar is sent for what comes in to it.
+pub fn inbound(context: &Context<'_>) -> Resources {
+    if context.facts.kind() == ProxyKind::Gateway {
         return Resources::default();
     }
-    let context = Context::new(world, proxy, options);
-    let inbound = sidecar::inbound::Inbound::of(&context);
+    let inbound = sidecar::inbound::Inbound::of(context);
     Resources {
-        clusters: cluster::inbound::clusters(&context, &inbound),
-        listeners: inbound.listeners(&context),
-        notes: context.take_notes(),
+        clusters: cluster::inbound::clusters(context, &inbound),
+        listeners: inbound.listeners(context),
         ..Default::default()
     }
 }
 
-/// The class a proxy belongs to: everything [`shared`] looks at.
-pub fn class_key(world: &World, proxy: &Proxy, options: &Options) -> ClassKey {
-    let context = Context::new(world, proxy, options);
-    let mut key = format!("{:?} {} {:?}", proxy.kind, proxy.namespace, options);
-    let mut say = |what: &str, value: &dyn std::fmt::Debug| {
-        // Writing to a text cannot fail.
-        let _ = write!(key, " {what}={value:?}");
-    };
-    // Labels nobody asks about do not matter.
-    let asked: Vec<_> =
-        context.labels.iter().filter(|(label, _)| world.selecting_labels.contains(*label)).collect();
-    say("labels", &asked);
-    say("locality", &proxy.locality);
-    const SHAPING: [&str; 8] = [
-        "CLUSTER_ID",
-        "DNS_CAPTURE",
-        "DNS_AUTO_ALLOCATE",
-        "HTTP10",
-        "HTTP_PROXY_PORT",
-        "IDLE_TIMEOUT",
-        "INTERCEPTION_MODE",
-        xds::node::HOP,
-    ];
-    let metadata: Vec<_> =
-        SHAPING.iter().filter_map(|name| Some((name, proxy.metadata.get(*name)?))).collect();
-    say("metadata", &metadata);
-    say("v6", &context.is_ipv6());
-    // Whoever stands behind a headless service has no listener for itself.
-    if world.services.is_headless_endpoint(proxy.address()) {
-        say("address", &proxy.address());
+/// Clusters that belong to no service.
+pub fn standing_clusters(context: &Context<'_>) -> Vec<Cluster> {
+    let mut clusters = vec![cluster::black_hole(context)];
+    if context.facts.kind() == ProxyKind::Sidecar {
+        clusters.push(cluster::passthrough(context));
     }
-    if proxy.kind == ProxyKind::Gateway {
-        let ports: Vec<_> = sidecar::inbound::targets(&context)
-            .iter()
-            .map(|target| (target.service.host.clone(), target.port.number, target.target_port))
-            .collect();
-        say("ports", &ports);
-    }
-    ClassKey(key)
+    clusters
+}
+
+/// Whether a gateway lets the mesh's own TLS through, for which it needs clusters of another kind.
+pub fn passes_through(context: &Context<'_>, merged: &Merged) -> bool {
+    merged.has_auto_passthrough() && context.options.identity
+}
+
+/// The listeners of a sidecar's outbound side, and the routes they ask for.
+pub fn listeners(context: &Context<'_>, scope: &Scope) -> (Vec<Listener>, Vec<Wanted>) {
+    let entries = sidecar::outbound::Entries::of(context, scope);
+    (entries.listeners(context, scope), entries.wanted())
+}
+
+/// A gateway's listeners and routes.
+pub fn gateway(
+    context: &Context<'_>,
+    scope: &Scope,
+    merged: &Merged,
+) -> (Vec<Listener>, Vec<RouteConfiguration>) {
+    gateway::build(context, scope, merged)
 }

@@ -11,7 +11,7 @@ use crate::world::service::{Registry, Resolution, Service, UNSPECIFIED};
 
 /// Keys: the full name of every service, and of a headless one's Pods. Short names are completed by the client; for
 /// Kubernetes services the table says of what.
-pub fn build(context: &Context<'_>, scope: &Scope<'_>) -> NameTable {
+pub fn build(context: &Context<'_>, scope: &Scope) -> NameTable {
     let mut table: BTreeMap<String, NameInfo> = BTreeMap::new();
     let services = scope.egress.iter().flat_map(|listener| &listener.services).chain(&scope.services);
     for service in services {
@@ -27,7 +27,7 @@ pub fn build(context: &Context<'_>, scope: &Scope<'_>) -> NameTable {
             }
         }
         if service.is_headless() {
-            pods(&mut table, service);
+            pods(context, &mut table, service);
         }
     }
     NameTable { table }
@@ -42,9 +42,9 @@ fn addresses(context: &Context<'_>, service: &Service) -> Vec<String> {
         own.filter(|address| !address.contains('/')).map(str::to_owned).collect();
     if addresses.is_empty() && service.is_headless() && service.address == UNSPECIFIED {
         // Without an address of its own, all of its Pods.
-        let mut pods: Vec<String> = service
-            .endpoints
-            .iter()
+        let mut pods: Vec<String> = context
+            .view
+            .endpoints(service)
             .filter(|endpoint| endpoint.address.parse::<std::net::IpAddr>().is_ok())
             .map(|endpoint| endpoint.address.clone())
             .collect();
@@ -55,8 +55,8 @@ fn addresses(context: &Context<'_>, service: &Service) -> Vec<String> {
     addresses
 }
 
-fn pods(table: &mut BTreeMap<String, NameInfo>, service: &Service) {
-    for endpoint in service.endpoints.iter() {
+fn pods(context: &Context<'_>, table: &mut BTreeMap<String, NameInfo>, service: &Service) {
+    for endpoint in context.view.endpoints(service) {
         // StatefulSets: the Pod's own name under the service's.
         let name = if endpoint.hostname.is_empty() { &endpoint.workload } else { &endpoint.hostname };
         if name.is_empty() {

@@ -12,7 +12,7 @@ use super::connection_manager::{Class, statistics};
 use super::context::{Context, destination_cluster};
 use super::values::{duration, network_filter};
 use crate::scope::Scope;
-use crate::world::{DestinationRule, Note, VirtualService};
+use crate::world::{Connections, Note, VirtualService};
 
 pub const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
@@ -41,7 +41,7 @@ pub fn black_hole(context: &Context<'_>, class: Class) -> Vec<Filter> {
 /// To a service nobody wrote a rule for.
 pub fn to_service(
     context: &Context<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     class: Class,
     host: &str,
     cluster: &str,
@@ -52,7 +52,7 @@ pub fn to_service(
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         ..Default::default()
     };
-    apply_rule(context, &mut proxy, scope.destination_rule(host), subset);
+    apply_rule(context, &mut proxy, context.connections(scope, host), subset);
     proxy.access_log = access_log::logs(context);
     finish(context, class, proxy)
 }
@@ -60,7 +60,7 @@ pub fn to_service(
 /// Where a rule's `route` sends a connection.
 pub fn to_destinations(
     context: &Context<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     class: Class,
     rule: &VirtualService,
     routes: &[RouteDestination],
@@ -68,7 +68,7 @@ pub fn to_destinations(
 ) -> Vec<Filter> {
     let Some(first) = routes.first() else { return black_hole(context, class) };
     let service = scope.service(&first.destination.host);
-    let policies = service.and_then(|service| scope.destination_rule(&service.host));
+    let policies = service.and_then(|service| context.connections(scope, &service.host));
     let mut proxy = TcpProxy::default();
     if routes.len() == 1 {
         let cluster = destination_cluster(&first.destination, service.map(|service| &**service), port);
@@ -101,33 +101,21 @@ fn finish(context: &Context<'_>, class: Class, proxy: TcpProxy) -> Vec<Filter> {
     filters
 }
 
-fn apply_rule(context: &Context<'_>, proxy: &mut TcpProxy, rule: Option<&DestinationRule>, subset: &str) {
-    let policy = rule.and_then(|rule| rule.traffic_policy.as_ref());
-    let tcp = policy.and_then(|policy| policy.connection_pool.as_ref()?.tcp.as_ref());
-    proxy.idle_timeout =
-        tcp.and_then(|tcp| tcp.idle_timeout).map(duration).or_else(|| context.idle_timeout());
-    proxy.max_downstream_connection_duration = tcp.and_then(|tcp| tcp.max_connection_duration).map(duration);
+fn apply_rule(context: &Context<'_>, proxy: &mut TcpProxy, rule: Option<&Connections>, subset: &str) {
+    let idle_timeout = rule.and_then(|rule| rule.idle_timeout);
+    proxy.idle_timeout = idle_timeout.map(duration).or_else(|| context.idle_timeout());
     let Some(rule) = rule else { return };
-    let of_subset =
-        rule.subsets.iter().find(|one| one.name == subset).and_then(|subset| subset.traffic_policy.as_ref());
+    proxy.max_downstream_connection_duration = rule.max_duration.map(duration);
+    let way = rule.to_subset(subset);
     // Of all keys a connection has only its source.
-    let balancer = of_subset
-        .and_then(|policy| policy.load_balancer.as_ref())
-        .or_else(|| policy.and_then(|policy| policy.load_balancer.as_ref()));
-    let by_source = balancer
-        .and_then(|balancer| balancer.consistent_hash.as_ref())
-        .is_some_and(|hash| hash.use_source_ip == Some(true));
-    if by_source && super::live::hashes_connections(context) {
+    if way.by_source && super::live::hashes_connections(context) {
         proxy.hash_policy = vec![HashPolicy {
             policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})),
         }];
     }
-    let tunnel = of_subset
-        .and_then(|policy| policy.tunnel.as_ref())
-        .or_else(|| policy.and_then(|policy| policy.tunnel.as_ref()));
-    if let Some(tunnel) = tunnel {
+    if let Some(tunnel) = &way.tunnel {
         proxy.tunneling_config = Some(tunneling(tunnel));
-        if let (true, Some(object)) = (context.is_live(), rule.objects.get(rule.policy_object)) {
+        if let (true, Some(object)) = (context.is_live(), &rule.tunnel_object) {
             context.note(Note::on(
                 object,
                 "spec.trafficPolicy.tunnel",

@@ -72,17 +72,28 @@ impl Proxy {
         if self.ip.is_empty() { self.ips.first().map(String::as_str).unwrap_or_default() } else { &self.ip }
     }
 
-    /// A node metadata value as text.
-    pub fn meta(&self, key: &str) -> Option<&str> {
-        self.metadata.get(key).and_then(serde_json::Value::as_str)
+    /// All of its addresses, the first one first.
+    pub fn addresses(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = self.ips.iter().map(String::as_str).collect();
+        if !self.ip.is_empty() && !all.contains(&self.ip.as_str()) {
+            all.insert(0, &self.ip);
+        }
+        all
     }
 
-    /// A node metadata value as a boolean, written `true` or `"true"`.
-    pub fn meta_flag(&self, key: &str) -> bool {
-        match self.metadata.get(key) {
-            Some(serde_json::Value::Bool(value)) => *value,
-            Some(serde_json::Value::String(text)) => matches!(text.as_str(), "true" | "1"),
-            _ => false,
-        }
+    /// Whether it has addresses, all of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        let addresses = std::iter::once(self.address()).chain(self.ips.iter().map(String::as_str));
+        let mut addresses = addresses.filter(|address| !address.is_empty()).peekable();
+        addresses.peek().is_some() && addresses.all(|address| address.contains(':'))
+    }
+}
+
+/// A boolean as Istio's metadata writes it: `true` or `"true"`.
+pub fn flag(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Bool(value) => *value,
+        serde_json::Value::String(text) => matches!(text.as_str(), "true" | "1"),
+        _ => false,
     }
 }

@@ -40,7 +40,7 @@ pub fn mesh_server(context: &Context<'_>, http: bool) -> DownstreamTlsContext {
 }
 
 fn trust_domain_matchers(context: &Context<'_>) -> Vec<StringMatcher> {
-    let mesh = &context.world.mesh;
+    let mesh = context.mesh();
     std::iter::once(&mesh.trust_domain)
         .chain(&mesh.trust_domain_aliases)
         .filter(|domain| !domain.is_empty())

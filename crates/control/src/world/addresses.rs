@@ -4,7 +4,7 @@
 //! collisions. Istio shifts every later address when a slot would end in `.0`; such slots are left out here, so that one
 //! new service never moves the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::service::{Resolution, Service, UNSPECIFIED};
 use api::hosts::is_wildcard;
@@ -14,36 +14,34 @@ const SLOTS: u32 = 256 * 254;
 const STEP_PRIME: u32 = 65_011;
 
 /// Whether a service gets one: it has no address, is one host, and its endpoints do not depend on the address called.
-pub(super) fn is_eligible(service: &Service) -> bool {
+fn is_eligible(service: &Service) -> bool {
     service.address == UNSPECIFIED
         && !is_wildcard(&service.host)
         && !matches!(service.resolution, Resolution::Passthrough | Resolution::Alias)
 }
 
-/// Gives every eligible service its address, in the order given.
-pub(super) fn assign(services: &mut [Service]) {
-    let mut taken: HashMap<u32, ()> = HashMap::new();
-    let mut by_host: HashMap<String, String> = HashMap::new();
-    for service in services.iter_mut().filter(|service| is_eligible(service)) {
-        if let Some(address) = by_host.get(&service.host) {
-            service.automatic_address = Some(address.clone());
-            continue;
-        }
-        let key = format!("{}/{}", service.namespace, service.host);
-        let Some(slot) = free_slot(fnv1a(key.as_bytes()), &taken) else { continue };
-        taken.insert(slot, ());
-        let number = slot + 1;
-        let address = format!("240.240.{}.{}", number / 255, number % 255);
-        by_host.insert(service.host.clone(), address.clone());
-        service.automatic_address = Some(address);
-    }
+/// The address of every eligible service, in the order given; those of one host share it.
+pub(super) fn assign<'s>(services: impl Iterator<Item = &'s Service>) -> Vec<Option<String>> {
+    let mut taken: HashSet<u32> = HashSet::new();
+    let mut by_host: HashMap<&str, Option<String>> = HashMap::new();
+    let mut address = |service: &'s Service| {
+        let known = by_host.entry(&service.host).or_insert_with(|| {
+            let key = format!("{}/{}", service.namespace, service.host);
+            let slot = free_slot(fnv1a(key.as_bytes()), &taken)?;
+            taken.insert(slot);
+            let number = slot + 1;
+            Some(format!("240.240.{}.{}", number / 255, number % 255))
+        });
+        known.clone()
+    };
+    services.map(|service| if is_eligible(service) { address(service) } else { None }).collect()
 }
 
-fn free_slot(hash: u32, taken: &HashMap<u32, ()>) -> Option<u32> {
+fn free_slot(hash: u32, taken: &HashSet<u32>) -> Option<u32> {
     let step = STEP_PRIME - hash % STEP_PRIME;
     (0..SLOTS)
         .map(|attempt| hash.wrapping_add(attempt.wrapping_mul(step)) % SLOTS)
-        .find(|slot| !taken.contains_key(slot) && (slot + 1) % 255 != 0)
+        .find(|slot| !taken.contains(slot) && (slot + 1) % 255 != 0)
 }
 
 fn fnv1a(bytes: &[u8]) -> u32 {

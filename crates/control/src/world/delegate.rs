@@ -4,6 +4,7 @@
 //! what the delegate's rule leaves open it takes from the root's; one level only.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use api::networking::{HttpMatchRequest, StringMatch};
 
@@ -11,38 +12,45 @@ use super::Note;
 use super::virtual_service::{HttpRule, VirtualService};
 
 /// Takes the delegates out and puts their rules into the roots. Roots come after all others, as in Istio.
-pub(super) fn merge(all: Vec<VirtualService>, notes: &mut Vec<Note>) -> Vec<VirtualService> {
-    let (delegates, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.hosts.is_empty());
-    let delegates: HashMap<(String, String), VirtualService> =
-        delegates.into_iter().map(|one| ((one.namespace().to_owned(), one.name().to_owned()), one)).collect();
-    let (mut roots, mut merged): (Vec<_>, Vec<_>) =
+pub(super) fn merge<'v>(
+    all: impl Iterator<Item = &'v Arc<VirtualService>>,
+    notes: &mut Vec<Note>,
+) -> Vec<Arc<VirtualService>> {
+    let (delegates, rest): (Vec<_>, Vec<_>) = all.partition(|one| one.hosts.is_empty());
+    let delegates: Delegates<'_> =
+        delegates.into_iter().map(|one| ((one.namespace(), one.name()), &**one)).collect();
+    let (roots, others): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|one| one.http.iter().any(|rule| rule.route.delegate.is_some()));
-    for root in &mut roots {
-        let rules = std::mem::take(&mut root.http);
-        for rule in rules {
-            match resolve(root, &rule, &delegates, notes) {
-                Some(delegate) => root.http.extend(merge_rules(&rule, delegate)),
+    let mut merged: Vec<Arc<VirtualService>> = others.into_iter().cloned().collect();
+    for written in roots {
+        let mut root = VirtualService { http: Vec::new(), ..(**written).clone() };
+        for rule in &written.http {
+            match resolve(written, rule, &delegates, notes) {
+                Some(delegate) => root.http.extend(merge_rules(rule, delegate)),
                 None if rule.route.delegate.is_some() => {}
-                None => root.http.push(rule),
+                None => root.http.push(rule.clone()),
             }
         }
+        merged.push(Arc::new(root));
     }
-    merged.extend(roots);
     merged
 }
+
+/// VirtualServices without hosts, by namespace and name.
+type Delegates<'d> = HashMap<(&'d str, &'d str), &'d VirtualService>;
 
 fn resolve<'d>(
     root: &VirtualService,
     rule: &HttpRule,
-    delegates: &'d HashMap<(String, String), VirtualService>,
+    delegates: &Delegates<'d>,
     notes: &mut Vec<Note>,
 ) -> Option<&'d VirtualService> {
     let named = rule.route.delegate.as_ref()?;
-    let namespace = if named.namespace.is_empty() { root.namespace() } else { &named.namespace };
+    let namespace = if named.namespace.is_empty() { root.namespace() } else { named.namespace.as_str() };
     let mut note = |message: String| {
         notes.push(Note::on(&root.object, format!("{}.delegate", rule.path), message));
     };
-    let Some(delegate) = delegates.get(&(namespace.to_owned(), named.name.clone())) else {
+    let Some(delegate) = delegates.get(&(namespace, named.name.as_str())) else {
         note(format!(
             "no VirtualService {namespace}/{} without hosts: this rule has no routes, the next one is tried",
             named.name

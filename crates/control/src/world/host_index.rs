@@ -24,6 +24,24 @@ impl<T> HostIndex<T> {
         map.entry(host.to_owned()).or_insert_with(make)
     }
 
+    /// The value of exactly this host or wildcard.
+    pub fn exactly(&self, host: &str) -> Option<&T> {
+        if is_wildcard(host) { self.wildcard.get(host) } else { self.exact.get(host) }
+    }
+
+    /// Puts a value in the place of that of exactly this host or wildcard.
+    pub fn set(&mut self, host: &str, value: Option<T>) {
+        let map = if is_wildcard(host) { &mut self.wildcard } else { &mut self.exact };
+        match value {
+            Some(value) => {
+                map.insert(host.to_owned(), value);
+            }
+            None => {
+                map.remove(host);
+            }
+        }
+    }
+
     /// The value of the most specific host or wildcard that covers `host` (itself possibly a wildcard).
     pub fn most_specific(&self, host: &str) -> Option<&T> {
         if let Some(rest) = host.strip_prefix('*') {

@@ -1,15 +1,16 @@
 //! What selectors choose from: Pods, WorkloadEntries and registered workloads of a namespace.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use api::kubernetes::PortReference;
 use api::networking::WorkloadEntry;
 use api::selector::matches;
-use api::{Object, Spec};
+use api::{Object, ObjectId, Spec};
 
 use super::Locality;
-use crate::workload::{Workload, WorkloadPort};
+use crate::workload::{Workload, WorkloadKey, WorkloadPort};
 
 const TLS_MODE: &str = "security.istio.io/tlsMode";
 const REGION: &str = "topology.kubernetes.io/region";
@@ -19,7 +20,7 @@ const SUBZONE: &str = "topology.istio.io/subzone";
 const ISTIO_LOCALITY: &str = "istio-locality";
 
 /// One running thing with an address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Instance {
     pub name: String,
     pub namespace: String,
@@ -37,7 +38,7 @@ pub struct Instance {
     ports: Ports,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 enum Ports {
     Pod(Arc<Object>),
     Entry(BTreeMap<String, u32>),
@@ -99,29 +100,75 @@ impl Instance {
     }
 }
 
+/// What an instance was made from: each gives at most one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Source {
+    Object(Arc<ObjectId>),
+    Workload(WorkloadKey),
+}
+
+/// Where an instance stands among the others. The order of what is read must not show in what is sent.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Place {
+    namespace: String,
+    name: String,
+    addresses: Vec<String>,
+    source: Source,
+}
+
 /// Instances by namespace and label, so that a selector looks at those with one of its labels only.
 #[derive(Debug, Default)]
-pub struct Instances {
-    all: Vec<Instance>,
-    by_namespace: HashMap<String, Vec<usize>>,
-    by_label: HashMap<(String, String, String), Vec<usize>>,
-    by_address: HashMap<String, Vec<usize>>,
+pub(super) struct Instances {
+    all: HashMap<Arc<Place>, Instance>,
+    by_source: HashMap<Source, Arc<Place>>,
+    by_namespace: HashMap<String, BTreeSet<Arc<Place>>>,
+    by_label: HashMap<(String, String, String), BTreeSet<Arc<Place>>>,
+    by_address: HashMap<String, BTreeSet<Arc<Place>>>,
 }
 
 impl Instances {
-    pub fn new(all: Vec<Instance>) -> Self {
-        let mut index = Self { all, ..Self::default() };
-        for (at, instance) in index.all.iter().enumerate() {
-            index.by_namespace.entry(instance.namespace.clone()).or_default().push(at);
-            for (key, value) in instance.labels.iter() {
-                let label = (instance.namespace.clone(), key.clone(), value.clone());
-                index.by_label.entry(label).or_default().push(at);
-            }
-            for address in &instance.addresses {
-                index.by_address.entry(address.clone()).or_default().push(at);
-            }
+    /// Puts what a source gives now in the place of what it gave; returns that.
+    pub fn set(&mut self, source: Source, instance: Option<Instance>) -> Option<Instance> {
+        let before = self.by_source.remove(&source).and_then(|place| self.take_out(&place));
+        if let Some(instance) = instance {
+            let place = Arc::new(Place {
+                namespace: instance.namespace.clone(),
+                name: instance.name.clone(),
+                addresses: instance.addresses.clone(),
+                source: source.clone(),
+            });
+            self.put_in(&place, &instance);
+            self.by_source.insert(source, place.clone());
+            self.all.insert(place, instance);
         }
-        index
+        before
+    }
+
+    pub fn of(&self, source: &Source) -> Option<&Instance> {
+        self.all.get(self.by_source.get(source)?)
+    }
+
+    fn put_in(&mut self, place: &Arc<Place>, instance: &Instance) {
+        self.by_namespace.entry(instance.namespace.clone()).or_default().insert(place.clone());
+        for (key, value) in instance.labels.iter() {
+            let label = (instance.namespace.clone(), key.clone(), value.clone());
+            self.by_label.entry(label).or_default().insert(place.clone());
+        }
+        for address in &instance.addresses {
+            self.by_address.entry(address.clone()).or_default().insert(place.clone());
+        }
+    }
+
+    fn take_out(&mut self, place: &Arc<Place>) -> Option<Instance> {
+        let instance = self.all.remove(place)?;
+        remove(&mut self.by_namespace, &instance.namespace, place);
+        for (key, value) in instance.labels.iter() {
+            remove(&mut self.by_label, &(instance.namespace.clone(), key.clone(), value.clone()), place);
+        }
+        for address in &instance.addresses {
+            remove(&mut self.by_address, address, place);
+        }
+        Some(instance)
     }
 
     /// Those of the namespace that have all labels of the selector; an empty one selects all.
@@ -134,26 +181,30 @@ impl Instances {
             Some((key, value)) => self.by_label.get(&(namespace.to_owned(), key.clone(), value.clone())),
             None => self.by_namespace.get(namespace),
         };
-        let found = candidates.into_iter().flatten().filter_map(|at| self.all.get(*at));
-        found.filter(move |instance| matches(selector, &instance.labels))
+        self.at(candidates).filter(move |instance| matches(selector, &instance.labels))
     }
 
     pub fn at_address<'i>(&'i self, address: &str) -> impl Iterator<Item = &'i Instance> {
-        self.by_address.get(address).into_iter().flatten().filter_map(|at| self.all.get(*at))
+        self.at(self.by_address.get(address))
     }
 
     pub fn pod(&self, name: &str, namespace: &str) -> Option<&Instance> {
-        let candidates = self.by_namespace.get(namespace).into_iter().flatten();
-        candidates
-            .filter_map(|at| self.all.get(*at))
-            .find(|instance| matches!(instance.ports, Ports::Pod(_)) && instance.name == name)
+        let of_namespace = self.by_namespace.get(namespace).into_iter().flatten();
+        let named = of_namespace.filter(|place| place.name == name);
+        named.filter_map(|place| self.all.get(place)).find(|instance| instance.is_pod())
     }
 
-    pub fn registered(&self, namespace: &str, name: &str) -> Option<&Instance> {
-        let candidates = self.by_namespace.get(namespace).into_iter().flatten();
-        candidates
-            .filter_map(|at| self.all.get(*at))
-            .find(|instance| matches!(instance.ports, Ports::Registered(_)) && instance.name == name)
+    fn at<'i>(&'i self, places: Option<&'i BTreeSet<Arc<Place>>>) -> impl Iterator<Item = &'i Instance> {
+        places.into_iter().flatten().filter_map(|place| self.all.get(place))
+    }
+}
+
+fn remove<K: Eq + Hash>(from: &mut HashMap<K, BTreeSet<Arc<Place>>>, key: &K, place: &Arc<Place>) {
+    if let Some(places) = from.get_mut(key) {
+        places.remove(place);
+        if places.is_empty() {
+            from.remove(key);
+        }
     }
 }
 

@@ -1,89 +1,156 @@
 //! Kubernetes Services and the endpoints behind them, and the services that registered workloads imply.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use api::kubernetes::{EndpointSlice, PortReference, ServiceType, TransportProtocol};
 use api::protocol::{Protocol, kubernetes_port};
 use api::{Object, Spec, kubernetes};
 
-use super::instances::{Instance, Instances};
-use super::service::{Endpoint, Port, Registry, Resolution, Service, UNSPECIFIED};
+use super::instances::{Instance, Instances, Source};
+use super::service::{
+    Endpoint, EndpointsKey, EndpointsOf, Port, Registry, Resolution, Service, UNSPECIFIED,
+};
 use super::{Age, Visibility};
-use crate::workload::Workload;
+use crate::workload::{Workload, WorkloadKey};
 
 /// Istio's annotation for what Services have no field for.
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
 
-/// Slices by the service they belong to: `(namespace, name)`.
-pub(super) type Slices = HashMap<(String, String), Vec<Arc<Object>>>;
-
-/// Names of the workloads that name their service, by the service's `(namespace, name)`.
-pub(super) type Named = HashMap<(String, String), Vec<String>>;
-
-pub(super) struct Registrar<'a> {
-    pub domain: &'a str,
-    pub export_to: &'a [String],
-    pub slices: &'a Slices,
-    pub instances: &'a Instances,
-    pub named: &'a Named,
+/// What a Kubernetes Service says of itself; `None` if the object is none.
+pub(super) fn service(object: &Object, domain: &str, export_to: &[String]) -> Option<Service> {
+    let Spec::Service(spec) = &object.spec else { return None };
+    let (name, namespace) = (object.name(), object.namespace());
+    let written: Vec<String> = match object.meta.annotations.get(EXPORT_TO) {
+        Some(list) => list.split(',').map(|entry| entry.trim().to_owned()).collect(),
+        None => Vec::new(),
+    };
+    let external = is_external(spec);
+    let resolution = match () {
+        () if external => Resolution::Alias,
+        () if spec.is_headless() => Resolution::Passthrough,
+        () => Resolution::Endpoints,
+    };
+    let mut addresses = spec.cluster_ips.iter().filter(|ip| !ip.is_empty() && *ip != "None").cloned();
+    let address = addresses.next().unwrap_or_else(|| UNSPECIFIED.to_owned());
+    let endpoints = if external { Vec::new() } else { all_of(name, namespace) };
+    Some(Service {
+        host: host(name, namespace, domain),
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        object: Some(object.identity().clone()),
+        registry: Registry::Kubernetes,
+        age: Age::of_kubernetes(object),
+        visibility: Visibility::new(&written, export_to, namespace),
+        address,
+        more_addresses: addresses.collect(),
+        automatic_address: None,
+        ports: ports_of(spec),
+        resolution,
+        mesh_external: false,
+        labels: object.meta.labels.clone(),
+        selector: spec.selector.clone(),
+        external_name: external.then(|| spec.external_name.clone()),
+        aliases: Vec::new(),
+        subject_alt_names: Vec::new(),
+        publish_not_ready: spec.publish_not_ready_addresses,
+        traffic_distribution: spec.traffic_distribution.clone(),
+        endpoints,
+    })
 }
 
-impl Registrar<'_> {
-    pub fn service(&self, object: &Arc<Object>) -> Option<Service> {
-        let Spec::Service(spec) = &object.spec else { return None };
-        let (name, namespace) = (object.name(), object.namespace());
-        let export_to: Vec<String> = match object.meta.annotations.get(EXPORT_TO) {
-            Some(list) => list.split(',').map(|entry| entry.trim().to_owned()).collect(),
-            None => Vec::new(),
-        };
-        let external = spec.type_ == ServiceType::ExternalName && !spec.external_name.is_empty();
-        let resolution = match () {
-            () if external => Resolution::Alias,
-            () if spec.is_headless() => Resolution::Passthrough,
-            () => Resolution::Endpoints,
-        };
-        let mut addresses = spec.cluster_ips.iter().filter(|ip| !ip.is_empty() && *ip != "None").cloned();
-        let address = addresses.next().unwrap_or_else(|| UNSPECIFIED.to_owned());
-        let ports = spec.ports.iter().map(|port| Port {
-            name: port.name.clone(),
-            number: port.port.into(),
-            protocol: protocol_of(port),
-        });
-        let mut service = Service {
-            host: format!("{name}.{namespace}.svc.{}", self.domain),
-            name: name.to_owned(),
-            namespace: namespace.to_owned(),
-            object: Some(object.clone()),
-            registry: Registry::Kubernetes,
-            age: Age::of_kubernetes(object),
-            visibility: Visibility::new(&export_to, self.export_to, namespace),
-            address,
-            more_addresses: addresses.collect(),
-            automatic_address: None,
-            ports: ports.collect(),
-            resolution,
-            mesh_external: false,
-            labels: object.meta.labels.clone(),
-            selector: spec.selector.clone(),
-            external_name: external.then(|| spec.external_name.clone()),
-            aliases: Vec::new(),
-            subject_alt_names: Vec::new(),
-            publish_not_ready: spec.publish_not_ready_addresses,
-            traffic_distribution: spec.traffic_distribution.clone(),
-            endpoints: Arc::default(),
-        };
-        if !external {
-            service.endpoints = Arc::new(self.endpoints(spec, name, namespace));
+/// The service that these workloads name and no object says anything of: its ports are theirs.
+pub(super) fn implied(members: &[&Workload]) -> kubernetes::Service {
+    let mut ports: BTreeMap<u16, String> = BTreeMap::new();
+    for port in members.iter().flat_map(|member| &member.ports) {
+        let known = ports.entry(port.port).or_default();
+        if known.is_empty() {
+            known.clone_from(&port.name);
         }
-        Some(service)
     }
+    let ports = ports.into_iter().map(|(number, name)| kubernetes::ServicePort {
+        name,
+        port: number,
+        target_port: PortReference::Number(number),
+        ..Default::default()
+    });
+    kubernetes::Service { ports: ports.collect(), ..Default::default() }
+}
 
+/// The same as a service.
+pub(super) fn implied_service(
+    name: &str,
+    namespace: &str,
+    spec: &kubernetes::Service,
+    domain: &str,
+    export_to: &[String],
+) -> Service {
+    Service {
+        host: host(name, namespace, domain),
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        object: None,
+        registry: Registry::Kubernetes,
+        age: Age::Last,
+        visibility: Visibility::new(&[], export_to, namespace),
+        address: UNSPECIFIED.to_owned(),
+        more_addresses: Vec::new(),
+        automatic_address: None,
+        ports: ports_of(spec),
+        resolution: Resolution::Endpoints,
+        mesh_external: false,
+        labels: BTreeMap::new(),
+        selector: BTreeMap::new(),
+        external_name: None,
+        aliases: Vec::new(),
+        subject_alt_names: Vec::new(),
+        publish_not_ready: false,
+        traffic_distribution: String::new(),
+        endpoints: all_of(name, namespace),
+    }
+}
+
+/// Whether it is another name of a host.
+pub(super) fn is_external(spec: &kubernetes::Service) -> bool {
+    spec.type_ == ServiceType::ExternalName && !spec.external_name.is_empty()
+}
+
+pub(super) fn host(name: &str, namespace: &str, domain: &str) -> String {
+    format!("{name}.{namespace}.svc.{domain}")
+}
+
+pub(super) fn key(name: &str, namespace: &str) -> EndpointsKey {
+    format!("k8s/{namespace}/{name}").into()
+}
+
+fn all_of(name: &str, namespace: &str) -> Vec<EndpointsOf> {
+    vec![EndpointsOf { key: key(name, namespace), ports: None }]
+}
+
+pub(super) fn ports_of(spec: &kubernetes::Service) -> Vec<Port> {
+    let port = |port: &kubernetes::ServicePort| Port {
+        name: port.name.clone(),
+        number: port.port.into(),
+        protocol: protocol_of(port),
+        target: Some(port.target_port.clone()),
+    };
+    spec.ports.iter().map(port).collect()
+}
+
+/// What endpoints of Kubernetes Services are made from.
+pub(super) struct Served<'a> {
+    pub instances: &'a Instances,
+    /// The service's EndpointSlices, in the order of their names.
+    pub slices: Option<&'a BTreeMap<String, Arc<Object>>>,
+    /// The workloads that name the service.
+    pub named: Option<&'a BTreeSet<WorkloadKey>>,
+}
+
+impl Served<'_> {
     /// What the slices say; without any, what the selector finds. Registered workloads count either way.
-    pub fn endpoints(&self, spec: &kubernetes::Service, name: &str, namespace: &str) -> Vec<Endpoint> {
+    pub fn endpoints(&self, spec: &kubernetes::Service, namespace: &str) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
-        let slices = self.slices.get(&(namespace.to_owned(), name.to_owned()));
-        for object in slices.into_iter().flatten() {
+        for object in self.slices.iter().flat_map(|slices| slices.values()) {
             if let Spec::EndpointSlice(slice) = &object.spec {
                 self.of_slice(spec, slice, &mut endpoints);
             }
@@ -91,16 +158,14 @@ impl Registrar<'_> {
         if !spec.selector.is_empty() {
             for instance in self.instances.select(namespace, &spec.selector) {
                 // The slices are about Pods; whoever is no Pod is in none of them.
-                if slices.is_none() || !instance.is_pod() {
+                if self.slices.is_none() || !instance.is_pod() {
                     self.of_instance(spec, instance, &mut endpoints);
                 }
             }
         }
-        let named = self.named.get(&(namespace.to_owned(), name.to_owned()));
-        for workload in named.into_iter().flatten() {
-            if let Some(instance) = self.instances.registered(namespace, workload) {
-                self.of_instance(spec, instance, &mut endpoints);
-            }
+        for workload in self.named.into_iter().flatten() {
+            let instance = self.instances.of(&Source::Workload(workload.clone()));
+            instance.iter().for_each(|instance| self.of_instance(spec, instance, &mut endpoints));
         }
         deduplicate(endpoints)
     }
@@ -152,75 +217,6 @@ impl Registrar<'_> {
             if let Some(number) = instance.kubernetes_port(port.port, &port.name, &port.target_port) {
                 endpoints.push(instance.endpoint(number, port.port.into()));
             }
-        }
-    }
-
-    /// The services named by workloads for which there is no Service: its ports are those of its workloads.
-    pub fn implied(&self, workloads: &[Workload], exists: impl Fn(&str) -> bool) -> Vec<Service> {
-        let mut by_service: BTreeMap<(&str, &str), Vec<&Workload>> = BTreeMap::new();
-        for workload in workloads {
-            if let Some(service) = workload.service.as_deref().filter(|name| !name.is_empty()) {
-                by_service.entry((workload.namespace.as_str(), service)).or_default().push(workload);
-            }
-        }
-        let mut services = Vec::new();
-        for ((namespace, name), members) in by_service {
-            let host = format!("{name}.{namespace}.svc.{}", self.domain);
-            if !exists(&host) {
-                services.push(self.implied_service(host, name, namespace, &members));
-            }
-        }
-        services
-    }
-
-    fn implied_service(&self, host: String, name: &str, namespace: &str, members: &[&Workload]) -> Service {
-        let mut ports: BTreeMap<u16, String> = BTreeMap::new();
-        for port in members.iter().flat_map(|member| &member.ports) {
-            let known = ports.entry(port.port).or_default();
-            if known.is_empty() {
-                known.clone_from(&port.name);
-            }
-        }
-        let spec_ports: Vec<kubernetes::ServicePort> = ports
-            .iter()
-            .map(|(number, name)| kubernetes::ServicePort {
-                name: name.clone(),
-                port: *number,
-                target_port: PortReference::Number(*number),
-                ..Default::default()
-            })
-            .collect();
-        let spec = kubernetes::Service { ports: spec_ports, ..Default::default() };
-        Service {
-            host,
-            name: name.to_owned(),
-            namespace: namespace.to_owned(),
-            object: None,
-            registry: Registry::Kubernetes,
-            age: Age::Last,
-            visibility: Visibility::new(&[], self.export_to, namespace),
-            address: UNSPECIFIED.to_owned(),
-            more_addresses: Vec::new(),
-            automatic_address: None,
-            ports: spec
-                .ports
-                .iter()
-                .map(|port| Port {
-                    name: port.name.clone(),
-                    number: port.port.into(),
-                    protocol: protocol_of(port),
-                })
-                .collect(),
-            resolution: Resolution::Endpoints,
-            mesh_external: false,
-            labels: BTreeMap::new(),
-            selector: BTreeMap::new(),
-            external_name: None,
-            aliases: Vec::new(),
-            subject_alt_names: Vec::new(),
-            publish_not_ready: false,
-            traffic_distribution: String::new(),
-            endpoints: Arc::new(self.endpoints(&spec, name, namespace)),
         }
     }
 }

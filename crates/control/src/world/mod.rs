@@ -1,57 +1,74 @@
-//! Everything known at one moment, indexed for translation. A [`World`] never changes; a new state is a new world.
+//! Everything known at one moment, indexed for translation. A [`World`] is changed by what changed, and says which questions
+//! to it answer differently then ([`Changes`]); it is asked through a [`View`] only, which notes what was asked.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `service` | a service, its ports and endpoints, whichever registry it comes from |
-//! | `registry` | all services, indexed; `kubernetes` and `service_entry` make them, `addresses` gives automatic ones |
+//! | `reads`, `view` | what was asked, and the accessors that note it |
+//! | `service`, `services` | what services say of themselves, whichever registry they come from; all of them, indexed |
+//! | `endpoints` | where they are served |
+//! | `kubernetes`, `service_entry` | make both; `addresses` gives automatic addresses |
 //! | `instances` | what selectors choose from: Pods, WorkloadEntries, registered workloads |
+//! | `served` | which services something changed behind |
 //! | `targets` | which services a workload stands behind |
 //! | `virtual_service`, `virtual_services`, `delegate` | rules with names completed and delegates merged |
-//! | `destination_rules`, `peer_authentication` | policies and who they are for |
-//! | `hop` | which ports of workloads take the multiplexed hop |
-//! | `visibility`, `host_index`, `age`, `locality` | `exportTo`, hosts and wildcards, who was first, where |
-//! | `moves` | the next world when only endpoints have changed |
+//! | `destination_rules`, `policy_parts`, `peer_authentication` | policies and who they are for |
+//! | `visibility`, `host_index`, `by_namespace`, `order`, `age`, `locality` | `exportTo`, hosts and wildcards, who was first, where |
 //! | `note` | what is not done as written |
 
 mod addresses;
 mod age;
+mod by_namespace;
 mod delegate;
 mod destination_rules;
-mod hop;
+mod endpoints;
 mod host_index;
 mod instances;
 mod kubernetes;
 mod locality;
-mod moves;
 mod note;
+mod order;
 mod peer_authentication;
-mod registry;
+mod policy_parts;
+mod reads;
+mod served;
 pub mod service;
 mod service_entry;
+mod services;
 mod targets;
+mod view;
 pub mod virtual_service;
 pub mod virtual_services;
 mod visibility;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{MeshConfig, Object, Spec};
+use api::{MeshConfig, Object, ObjectId, Spec};
 
 pub use age::Age;
-pub use destination_rules::{DestinationRule, DestinationRules};
+pub use destination_rules::DestinationRule;
 pub use host_index::HostIndex;
 pub use locality::Locality;
-pub use moves::{Moved, MovedEndpoints};
 pub use note::Note;
-pub use peer_authentication::{MutualTls, PeerAuthentications};
-pub use registry::Services;
-pub use targets::{Asker, Target};
+pub use peer_authentication::MutualTls;
+pub use policy_parts::{Connections, Hashing};
+pub use reads::{Changes, Read, Reads};
+pub use targets::{Asker, Target, targets};
+pub use view::{Owners, View};
 pub use virtual_service::{HttpRule, VirtualService};
-pub use virtual_services::VirtualServices;
 pub use visibility::{Visibility, Visible};
 
-use crate::workload::Workload;
+use crate::workload::{Workload, WorkloadKey};
+use by_namespace::ByNamespace;
+use destination_rules::DestinationRules;
+use endpoints::Endpoints;
+use instances::Instances;
+use order::Order;
+use peer_authentication::PeerAuthentications;
+use reads::Topic;
+use served::Served;
+use services::Services;
+use virtual_services::VirtualServices;
 
 /// What a world is built under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,145 +85,170 @@ impl Default for Settings {
     }
 }
 
+/// What changed of what a world is made from.
+#[derive(Debug, Default)]
+pub struct Delta {
+    /// Objects that came, changed or (`None`) went.
+    pub objects: Vec<(Arc<ObjectId>, Option<Arc<Object>>)>,
+    /// Registered workloads that came, changed or went.
+    pub workloads: Vec<(WorkloadKey, Option<Workload>)>,
+    /// The mesh configuration, if it changed.
+    pub mesh: Option<MeshConfig>,
+}
+
+impl Delta {
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.workloads.is_empty() && self.mesh.is_none()
+    }
+}
+
 pub struct World {
-    pub mesh: Arc<MeshConfig>,
-    pub settings: Settings,
-    pub services: Services,
-    pub virtual_services: VirtualServices,
-    pub destination_rules: DestinationRules,
-    pub peer_authentications: PeerAuthentications,
-    /// Oldest first.
-    pub gateways: Vec<Arc<Object>>,
-    /// Oldest first, by namespace.
-    pub sidecars: HashMap<String, Vec<Arc<Object>>>,
-    /// Every label key some rule asks proxies about.
-    pub selecting_labels: BTreeSet<String>,
-    instances: instances::Instances,
-    notes: Vec<Note>,
-    /// What it was built from but for EndpointSlices, oldest first.
-    objects: Vec<Arc<Object>>,
-    slices: Vec<Arc<Object>>,
-    workloads: Vec<Workload>,
+    mesh: MeshConfig,
+    settings: Settings,
+    /// Whatever it was made from.
+    objects: BTreeMap<Arc<ObjectId>, Arc<Object>>,
+    workloads: BTreeMap<WorkloadKey, Workload>,
+    services: Services,
+    endpoints: Endpoints,
+    instances: Instances,
+    served: Served,
+    virtual_services: VirtualServices,
+    destination_rules: DestinationRules,
+    peer_authentications: PeerAuthentications,
+    sidecars: ByNamespace,
+    gateways: BTreeMap<Order, Arc<Object>>,
+    /// Of objects that nothing is done about.
+    not_acted_on: BTreeMap<Arc<ObjectId>, Note>,
 }
 
 impl World {
-    /// Indexes the objects and workloads of one moment; their order does not matter.
+    /// The world of these objects and workloads; their order does not matter.
     pub fn build(
-        mut objects: Vec<Arc<Object>>,
+        objects: Vec<Arc<Object>>,
         workloads: Vec<Workload>,
         mesh: MeshConfig,
         settings: Settings,
     ) -> Self {
-        let mut notes = Vec::new();
-        // By creation, then name: the order every rule of precedence wants.
-        let slices: Vec<Arc<Object>> = objects.extract_if(.., |object| is_slice(object)).collect();
-        age::sort_istio(&mut objects);
-        let instances = registry::instances(&objects, &workloads);
-        let services = registry::services(&objects, &slices, &workloads, &instances, &mesh, &settings);
-        let domain = settings.domain.as_str();
-        let virtual_services =
-            VirtualServices::new(domain, &mesh.default_virtual_service_export_to, &objects, &mut notes);
-        let destination_rules = DestinationRules::new(
-            &mesh.root_namespace,
-            domain,
-            &mesh.default_destination_rule_export_to,
-            &objects,
-        );
-        let policies = objects.iter().filter(|object| matches!(object.spec, Spec::PeerAuthentication(_)));
-        let peer_authentications = PeerAuthentications::new(&mesh.root_namespace, policies.cloned());
-        let mut sidecars: HashMap<String, Vec<Arc<Object>>> = HashMap::new();
-        let mut gateways = Vec::new();
-        for object in &objects {
-            match &object.spec {
-                Spec::Sidecar(_) => {
-                    sidecars.entry(object.namespace().to_owned()).or_default().push(object.clone());
-                }
-                Spec::Gateway(_) => gateways.push(object.clone()),
-                Spec::Unsupported if steers_traffic(object) => {
-                    notes.push(Note::on(object, "", format!("{} is not acted on yet", object.meta.kind)));
-                }
-                _ => {}
+        let mut world = Self::empty(mesh, settings);
+        world.change(Delta {
+            objects: objects.into_iter().map(|object| (object.identity().clone(), Some(object))).collect(),
+            workloads: workloads.into_iter().map(|workload| (workload.key(), Some(workload))).collect(),
+            mesh: None,
+        });
+        world
+    }
+
+    pub fn empty(mesh: MeshConfig, settings: Settings) -> Self {
+        Self {
+            mesh,
+            settings,
+            objects: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            services: Services::default(),
+            endpoints: Endpoints::default(),
+            instances: Instances::default(),
+            served: Served::default(),
+            virtual_services: VirtualServices::default(),
+            destination_rules: DestinationRules::default(),
+            peer_authentications: PeerAuthentications::default(),
+            sidecars: ByNamespace::default(),
+            gateways: BTreeMap::new(),
+            not_acted_on: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a change in. What it costs depends on the change, not on how much there is, but where services come, go or say
+    /// something else of themselves: those are indexed anew.
+    pub fn change(&mut self, delta: Delta) -> Changes {
+        let mut changes = Changes::default();
+        let Delta { objects, workloads, mesh } = delta;
+        if let Some(mesh) = mesh.filter(|mesh| *mesh != self.mesh) {
+            // Defaults of visibility, the root namespace: all that is derived may depend on it.
+            let settings = self.settings.clone();
+            let older = std::mem::replace(self, Self::empty(mesh, settings));
+            let workloads = older.workloads.into_iter().map(|(key, workload)| (key, Some(workload)));
+            let objects = older.objects.into_iter().map(|(id, object)| (id, Some(object)));
+            self.change(Delta { objects: objects.collect(), workloads: workloads.collect(), mesh: None });
+            changes.everything();
+        }
+        for (id, object) in objects {
+            let before = match &object {
+                Some(object) => self.objects.insert(id.clone(), object.clone()),
+                None => self.objects.remove(&id),
+            };
+            if before.is_some() || object.is_some() {
+                self.write(&id, before.as_ref(), object.as_ref(), &mut changes);
             }
         }
-        let selecting_labels = selecting_labels(&objects, &mesh);
-        notes.sort();
-        notes.dedup();
-        Self {
-            mesh: Arc::new(mesh),
-            settings,
-            services,
-            virtual_services,
-            destination_rules,
-            peer_authentications,
-            gateways,
-            sidecars,
-            selecting_labels,
-            instances,
-            notes,
-            objects,
-            slices,
-            workloads,
+        for (key, workload) in workloads {
+            self.register(&key, workload, &mut changes);
+        }
+        self.imply_services();
+        self.services.settle(&self.settings, &mut changes);
+        self.serve(&mut changes);
+        self.virtual_services.settle(&mut changes);
+        changes
+    }
+
+    fn write(
+        &mut self,
+        id: &Arc<ObjectId>,
+        before: Option<&Arc<Object>>,
+        object: Option<&Arc<Object>>,
+        changes: &mut Changes,
+    ) {
+        let Self { mesh, settings: Settings { domain, .. }, .. } = self;
+        // An object of a kind is one always, but for a kind that is not read.
+        let Some(spec) = object.or(before).map(|object| &object.spec) else { return };
+        match spec {
+            Spec::Service(_) | Spec::ServiceEntry(_) => {
+                self.services.write(id, object, mesh, domain);
+                self.served.written(id, before, object, domain);
+            }
+            Spec::EndpointSlice(_) => self.served.slice(before, object),
+            Spec::Pod(_) | Spec::WorkloadEntry(_) => self.instance_of(id, object, changes),
+            Spec::Deployment(_) => self.complete_workloads(id, changes),
+            Spec::VirtualService(_) => {
+                let export_to = &mesh.default_virtual_service_export_to;
+                self.virtual_services.write(id, object, domain, export_to);
+            }
+            Spec::DestinationRule(_) => {
+                self.destination_rules.write(id, object, mesh, domain, changes);
+            }
+            Spec::PeerAuthentication(_) => {
+                self.peer_authentications.write(id, object);
+                changes.of(Topic::PeerAuthentications, &[&id.namespace]);
+            }
+            Spec::Sidecar(_) => {
+                self.sidecars.write(id, object);
+                changes.of(Topic::Sidecars, &[&id.namespace]);
+            }
+            Spec::Gateway(_) => {
+                before.iter().for_each(|before| drop(self.gateways.remove(&Order::of_istio(before))));
+                object.iter().for_each(|object| {
+                    self.gateways.insert(Order::of_istio(object), Arc::clone(object));
+                });
+                changes.of(Topic::Gateways, &[]);
+            }
+            Spec::Unsupported => {
+                self.not_acted_on.remove(id);
+                if let Some(object) = object.filter(|object| steers_traffic(object)) {
+                    let note = Note::on(object, "", format!("{} is not acted on yet", object.meta.kind));
+                    self.not_acted_on.insert(id.clone(), note);
+                }
+            }
+            Spec::WorkloadGroup(_) | Spec::Namespace(_) | Spec::MeshConfig(_) => {}
         }
     }
 
     /// What is wrong or not honoured whichever proxy asks.
-    pub fn notes(&self) -> &[Note] {
-        &self.notes
+    pub fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.not_acted_on.values().chain(self.virtual_services.notes())
     }
-
-    /// The labels of the workload at this address: as registered, completed by its Deployment; `None` if nobody
-    /// registered from there.
-    pub fn registered_labels(&self, namespace: &str, address: &str) -> Option<&BTreeMap<String, String>> {
-        let mut candidates = self.instances.at_address(address);
-        let found =
-            candidates.find(|instance| instance.is_registered() && instance.namespace == namespace)?;
-        Some(&found.labels)
-    }
-}
-
-/// Whether an object only says where a service is served.
-pub fn is_slice(object: &Object) -> bool {
-    matches!(object.spec, Spec::EndpointSlice(_))
 }
 
 /// Whether a kind nothing is done about was meant for the mesh; a ServiceAccount or a ConfigMap was not.
 fn steers_traffic(object: &Object) -> bool {
-    let group = object.meta.api_version.split('/').next().unwrap_or_default();
+    let group = &object.identity().group;
     group.ends_with(".istio.io") || group == "gateway.networking.k8s.io" || object.meta.kind == "Ingress"
-}
-
-fn selecting_labels(objects: &[Arc<Object>], mesh: &MeshConfig) -> BTreeSet<String> {
-    let mut keys = BTreeSet::new();
-    let mut failover: Vec<_> = mesh.locality_lb_setting.iter().collect();
-    let mut add = |labels: &BTreeMap<String, String>| keys.extend(labels.keys().cloned());
-    for object in objects {
-        match &object.spec {
-            Spec::VirtualService(spec) => {
-                let http = spec.http.iter().flat_map(|rule| &rule.matches);
-                http.for_each(|matched| add(&matched.source_labels));
-                let tls = spec.tls.iter().flat_map(|rule| &rule.matches);
-                tls.for_each(|matched| add(&matched.source_labels));
-                let tcp = spec.tcp.iter().flat_map(|rule| &rule.matches);
-                tcp.for_each(|matched| add(&matched.source_labels));
-            }
-            Spec::DestinationRule(spec) => {
-                spec.workload_selector.iter().for_each(|selector| add(&selector.match_labels));
-                let policies = spec.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
-                for policy in spec.traffic_policy.iter().chain(policies) {
-                    let of_ports = policy.port_level_settings.iter().map(|port| &port.load_balancer);
-                    let settings = std::iter::once(&policy.load_balancer).chain(of_ports).flatten();
-                    failover.extend(settings.filter_map(|one| one.locality_lb_setting.as_ref()));
-                }
-            }
-            Spec::Sidecar(spec) => {
-                spec.workload_selector.iter().for_each(|selector| add(&selector.labels));
-            }
-            Spec::Gateway(spec) => add(&spec.selector),
-            _ => {}
-        }
-    }
-    // `key` compares the client's own label, `key=value` asks about none of the client's.
-    let asked = failover.iter().flat_map(|setting| &setting.failover_priority);
-    keys.extend(asked.filter(|label| !label.contains('=')).cloned());
-    keys
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use api::Object;
+use api::{Object, ObjectId};
 use serde::Serialize;
 
 /// One thing that is not done as written. There is at most one per object and feature.
@@ -19,6 +19,10 @@ pub struct Note {
 impl Note {
     pub fn on(object: &Object, path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { object: object.id(), path: path.into(), message: message.into() }
+    }
+
+    pub fn about(object: &ObjectId, path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { object: object.to_string(), path: path.into(), message: message.into() }
     }
 
     pub fn on_mesh(path: impl Into<String>, message: impl Into<String>) -> Self {

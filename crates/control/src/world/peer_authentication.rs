@@ -1,10 +1,12 @@
 //! Which mutual TLS a workload demands on each of its ports.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::security::{MutualTlsMode, PeerAuthentication};
-use api::{Object, Spec};
+use api::{Object, ObjectId, Spec};
+
+use super::by_namespace::ByNamespace;
 
 /// Never `Unset`.
 #[derive(Debug, Clone)]
@@ -24,40 +26,40 @@ impl MutualTls {
 
 /// Policies by namespace, oldest first.
 #[derive(Debug, Default)]
-pub struct PeerAuthentications {
-    root: String,
-    by_namespace: HashMap<String, Vec<Arc<Object>>>,
+pub(super) struct PeerAuthentications {
+    by_namespace: ByNamespace,
 }
 
 impl PeerAuthentications {
-    /// `policies` must be oldest first.
-    pub(super) fn new(root: &str, policies: impl IntoIterator<Item = Arc<Object>>) -> Self {
-        let mut all = Self { root: root.to_owned(), by_namespace: HashMap::new() };
-        for object in policies {
-            all.by_namespace.entry(object.namespace().to_owned()).or_default().push(object);
-        }
-        all
+    /// Takes what an object says in the place of what the object of this name said.
+    pub fn write(&mut self, id: &Arc<ObjectId>, object: Option<&Arc<Object>>) {
+        self.by_namespace.write(id, object);
     }
 
     /// Workload over namespace over root; what is unset is inherited; the oldest of a scope decides
     /// (`istio-behaviour` §1.4). A selector in the root namespace is no mesh policy and selects nothing.
-    pub fn of_workload(&self, namespace: &str, labels: &BTreeMap<String, String>) -> MutualTls {
+    pub fn of_workload(
+        &self,
+        root: &str,
+        namespace: &str,
+        has_labels: impl Fn(&BTreeMap<String, String>) -> bool,
+    ) -> MutualTls {
         let mut result =
             MutualTls { mode: MutualTlsMode::Permissive, ports: BTreeMap::new(), policies: Vec::new() };
         let wide = |namespace: &str| self.first(namespace, |policy| selector_of(policy).is_none());
-        let mesh = wide(&self.root);
-        let own = if namespace == self.root { None } else { wide(namespace) };
+        let mesh = wide(root);
+        let own = if namespace == root { None } else { wide(namespace) };
         for object in [mesh, own].into_iter().flatten() {
             if let Some(mode) = spec_of(object).and_then(mode_of) {
                 result.mode = mode;
                 result.policies.push(object.clone());
             }
         }
-        if namespace == self.root {
+        if namespace == root {
             return result;
         }
         let narrow = self.first(namespace, |policy| {
-            selector_of(policy).is_some_and(|selector| api::selector::matches(selector, labels))
+            selector_of(policy).is_some_and(&has_labels)
         });
         let Some(object) = narrow else { return result };
         let Some(policy) = spec_of(object) else { return result };
@@ -73,8 +75,7 @@ impl PeerAuthentications {
     }
 
     fn first(&self, namespace: &str, wanted: impl Fn(&PeerAuthentication) -> bool) -> Option<&Arc<Object>> {
-        let policies = self.by_namespace.get(namespace)?;
-        policies.iter().find(|object| spec_of(object).is_some_and(&wanted))
+        self.by_namespace.of(namespace).find(|object| spec_of(object).is_some_and(&wanted))
     }
 }
 

@@ -1,9 +1,11 @@
-//! A service as the mesh knows it, whichever registry it comes from.
+//! A service as the mesh knows it, whichever registry it comes from: what it says of itself, apart from where it is served,
+//! which changes far more often.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::Object;
+use api::ObjectId;
+use api::kubernetes::PortReference;
 use api::protocol::Protocol;
 
 use super::{Age, Locality, Visibility};
@@ -11,14 +13,14 @@ use super::{Age, Locality, Visibility};
 /// What stands for "no address of its own".
 pub const UNSPECIFIED: &str = "0.0.0.0";
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Service {
     /// Fully qualified, or a wildcard.
     pub host: String,
     pub name: String,
     pub namespace: String,
     /// What says so; `None` if it is implied by its workloads.
-    pub object: Option<Arc<Object>>,
+    pub object: Option<Arc<ObjectId>>,
     pub registry: Registry,
     pub age: Age,
     pub visibility: Visibility,
@@ -43,8 +45,20 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// `PreferClose`, `PreferSameZone`, `PreferSameNode` or empty.
     pub traffic_distribution: String,
-    pub endpoints: Arc<Vec<Endpoint>>,
+    /// Under which keys its endpoints are found: one, but for services of one host that pool their ports.
+    pub endpoints: Vec<EndpointsOf>,
 }
+
+/// Some of a service's endpoints, by their key in the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointsOf {
+    pub key: EndpointsKey,
+    /// Only those of these ports of the service; `None`: all.
+    pub ports: Option<Vec<u32>>,
+}
+
+/// `k8s/namespace/name`, or `entry/namespace/name/host`.
+pub type EndpointsKey = Arc<str>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registry {
@@ -74,6 +88,8 @@ pub struct Port {
     /// 0 for a Unix socket.
     pub number: u32,
     pub protocol: Protocol,
+    /// Of a Kubernetes Service: where its Pods serve it.
+    pub target: Option<PortReference>,
 }
 
 /// One address of one port of a service.
@@ -94,7 +110,7 @@ pub struct Endpoint {
     pub weight: u32,
     /// Whether a proxy there takes mutual TLS.
     pub mutual_tls: bool,
-    /// Whether a sidecar of ours there takes all HTTP requests of this port over shared HTTP/2 connections.
+    /// Whether a sidecar of ours there takes all HTTP requests over shared HTTP/2 connections, on ports that speak HTTP.
     pub hop: bool,
     pub healthy: bool,
     /// The Pod's host name, for headless services.
@@ -107,25 +123,6 @@ impl Service {
         self.resolution == Resolution::Passthrough && self.registry == Registry::Kubernetes
     }
 
-    /// Whether both say the same of everything but where the service is served.
-    pub(super) fn is_same_but_for_endpoints(&self, other: &Self) -> bool {
-        let same_object = match (&self.object, &other.object) {
-            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
-            (None, None) => true,
-            _ => false,
-        };
-        // What else there is comes from the object, or from the names.
-        same_object
-            && self.host == other.host
-            && self.name == other.name
-            && self.namespace == other.namespace
-            && self.ports == other.ports
-            && self.address == other.address
-            && self.automatic_address == other.automatic_address
-            && self.resolution == other.resolution
-            && self.aliases == other.aliases
-    }
-
     pub fn port(&self, number: u32) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number)
     }
@@ -133,10 +130,6 @@ impl Service {
     /// This service with no other ports than these; shares everything else.
     pub fn with_ports(&self, ports: Vec<Port>) -> Self {
         Self { ports, ..self.clone() }
-    }
-
-    pub fn endpoints_of(&self, port: u32) -> impl Iterator<Item = &Endpoint> {
-        self.endpoints.iter().filter(move |endpoint| endpoint.service_port == port)
     }
 
     /// The address clients of this proxy call it by: [`UNSPECIFIED`] if it has none.

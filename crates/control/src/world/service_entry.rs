@@ -1,18 +1,19 @@
 //! ServiceEntries as services: one for each host and address.
 
-use std::sync::Arc;
-
 use api::networking::{Location, Resolution as Written, ServiceEntry};
 use api::protocol::istio_port;
 use api::{Object, Spec};
 
 use super::instances::{self, Instances};
-use super::service::{Endpoint, Port, Registry, Resolution, Service, UNSPECIFIED};
+use super::service::{
+    Endpoint, EndpointsKey, EndpointsOf, Port, Registry, Resolution, Service, UNSPECIFIED,
+};
 use super::{Age, Visibility};
 
 const UNIX: &str = "unix://";
 
-pub(super) fn services(object: &Arc<Object>, export_to: &[String], instances: &Instances) -> Vec<Service> {
+/// The services of a ServiceEntry, in the order written.
+pub(super) fn services(object: &Object, export_to: &[String]) -> Vec<Service> {
     let Spec::ServiceEntry(entry) = &object.spec else { return Vec::new() };
     let namespace = object.namespace();
     let ports: Vec<Port> = entry
@@ -22,18 +23,19 @@ pub(super) fn services(object: &Arc<Object>, export_to: &[String], instances: &I
             name: port.name.clone(),
             number: port.number,
             protocol: istio_port(&port.protocol, &port.name),
+            target: None,
         })
         .collect();
     let addresses = addresses(entry);
     let mut services = Vec::new();
     for host in &entry.hosts {
-        let endpoints = Arc::new(endpoints(entry, host, namespace, instances));
+        let endpoints = vec![EndpointsOf { key: key(object, host), ports: None }];
         for address in &addresses {
             services.push(Service {
                 host: host.to_lowercase(),
                 name: host.clone(),
                 namespace: namespace.to_owned(),
-                object: Some(object.clone()),
+                object: Some(object.identity().clone()),
                 registry: Registry::ServiceEntry,
                 age: Age::of_istio(object),
                 visibility: Visibility::new(&entry.export_to, export_to, namespace),
@@ -67,6 +69,18 @@ pub(super) fn services(object: &Arc<Object>, export_to: &[String], instances: &I
     services
 }
 
+/// The endpoints of all hosts of a ServiceEntry by their keys.
+pub(super) fn endpoints(object: &Object, instances: &Instances) -> Vec<(EndpointsKey, Vec<Endpoint>)> {
+    let Spec::ServiceEntry(entry) = &object.spec else { return Vec::new() };
+    let of_host =
+        |host: &String| (key(object, host), endpoints_of_host(entry, host, object.namespace(), instances));
+    entry.hosts.iter().map(of_host).collect()
+}
+
+fn key(object: &Object, host: &str) -> EndpointsKey {
+    format!("entry/{}/{}/{host}", object.namespace(), object.name()).into()
+}
+
 /// Addresses and networks as they are bound: a network of one address is that address.
 fn addresses(entry: &ServiceEntry) -> Vec<String> {
     let mut addresses = Vec::new();
@@ -93,7 +107,12 @@ fn addresses(entry: &ServiceEntry) -> Vec<String> {
     addresses
 }
 
-fn endpoints(entry: &ServiceEntry, host: &str, namespace: &str, known: &Instances) -> Vec<Endpoint> {
+fn endpoints_of_host(
+    entry: &ServiceEntry,
+    host: &str,
+    namespace: &str,
+    known: &Instances,
+) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     let by_dns = matches!(entry.resolution, Written::Dns | Written::DnsRoundRobin);
     for port in &entry.ports {

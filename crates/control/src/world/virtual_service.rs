@@ -9,7 +9,7 @@ use api::networking::{Destination, HttpRoute, TcpRoute, TlsRoute};
 use super::Visibility;
 
 /// A VirtualService as meant: hosts and destinations fully qualified, gateways as `namespace/name`.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VirtualService {
     pub object: Arc<Object>,
     pub hosts: Vec<String>,
@@ -21,7 +21,7 @@ pub struct VirtualService {
 }
 
 /// One entry of `http`, and where it was written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpRule {
     pub route: HttpRoute,
     /// `spec.http[2]` of the VirtualService.

@@ -1,13 +1,15 @@
 //! VirtualServices with their short names completed and their delegates merged in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use api::hosts::resolve_shortname;
 use api::networking::RouteDestination;
-use api::{Object, Spec, networking};
+use api::{Object, ObjectId, Spec, networking};
 
 use super::delegate;
+use super::order::Order;
+use super::reads::{Changes, Topic};
 use super::virtual_service::{HttpRule, VirtualService};
 use super::{Note, Visibility, Visible};
 
@@ -16,41 +18,87 @@ pub const MESH: &str = "mesh";
 
 /// VirtualServices by the gateway they are bound to and who sees them.
 #[derive(Debug, Default)]
-pub struct VirtualServices {
+pub(super) struct VirtualServices {
+    /// As written, with names completed.
+    written: BTreeMap<Order, Arc<VirtualService>>,
+    orders: HashMap<Arc<ObjectId>, Order>,
+    /// With delegates merged in, by their objects.
+    merged: HashMap<Arc<ObjectId>, Arc<VirtualService>>,
     by_gateway: HashMap<String, Visible<Arc<VirtualService>>>,
+    stale: bool,
+    notes: Vec<Note>,
 }
 
 impl VirtualServices {
-    /// `objects` must be oldest first.
-    pub(super) fn new(
+    /// Takes what an object says in the place of what the object of this name said.
+    pub fn write(
+        &mut self,
+        id: &Arc<ObjectId>,
+        object: Option<&Arc<Object>>,
         domain: &str,
-        default: &[String],
-        objects: &[Arc<Object>],
-        notes: &mut Vec<Note>,
-    ) -> Self {
-        let resolved: Vec<VirtualService> =
-            objects.iter().filter_map(|object| resolve(object, domain, default)).collect();
-        let mut all = Self::default();
-        for virtual_service in delegate::merge(resolved, notes) {
-            let virtual_service = Arc::new(virtual_service);
+        export_to: &[String],
+    ) {
+        self.stale = true;
+        if let Some(before) = self.orders.remove(id) {
+            self.written.remove(&before);
+        }
+        let made = object.and_then(|object| Some((object, resolve(object, domain, export_to)?)));
+        if let Some((object, made)) = made {
+            let order = Order::of_istio(object);
+            self.orders.insert(id.clone(), order.clone());
+            self.written.insert(order, Arc::new(made));
+        }
+    }
+
+    /// Merges delegates and indexes anew; says what differs.
+    pub fn settle(&mut self, changes: &mut Changes) {
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        self.notes.clear();
+        self.by_gateway.clear();
+        let mut older = std::mem::take(&mut self.merged);
+        for made in delegate::merge(self.written.values(), &mut self.notes) {
+            let id = made.object.identity().clone();
+            let virtual_service = match older.remove(&id) {
+                Some(known) if Arc::ptr_eq(&known, &made) || (known == made && same_places(&known, &made)) => known,
+                before => {
+                    before.iter().for_each(|before| differs(before, changes));
+                    differs(&made, changes);
+                    made
+                }
+            };
             for gateway in &virtual_service.gateways {
-                all.by_gateway.entry(gateway.clone()).or_default().push(
+                self.by_gateway.entry(gateway.clone()).or_default().push(
                     virtual_service.namespace(),
                     &virtual_service.visibility,
                     virtual_service.clone(),
                 );
             }
+            self.merged.insert(id, virtual_service);
         }
-        all
+        older.values().for_each(|gone| differs(gone, changes));
     }
 
-    /// Those bound to `gateway` (or [`MESH`]) that a proxy of the namespace sees, in the order that decides.
-    pub fn bound<'v>(
-        &'v self,
-        gateway: &str,
-        namespace: &'v str,
-    ) -> impl Iterator<Item = &'v Arc<VirtualService>> {
-        self.by_gateway.get(gateway).into_iter().flat_map(|visible| visible.seen_from(namespace))
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Those bound to `gateway` (or [`MESH`]), by who sees them.
+    pub fn bound(&self, gateway: &str) -> Option<&Visible<Arc<VirtualService>>> {
+        self.by_gateway.get(gateway)
+    }
+}
+
+/// Whether both are made of the same versions of their objects, so that what is said about them is said of the right place.
+fn same_places(known: &VirtualService, made: &VirtualService) -> bool {
+    Arc::ptr_eq(&known.object, &made.object)
+}
+
+fn differs(virtual_service: &VirtualService, changes: &mut Changes) {
+    for gateway in &virtual_service.gateways {
+        changes.of(Topic::Rules, &[gateway]);
+        changes.of(Topic::RulesOf, &[gateway, virtual_service.namespace()]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `exportTo`: from which namespaces something can be seen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// An `exportTo` list with the namespace it was written in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,41 +35,65 @@ impl Visibility {
     }
 }
 
-/// Things by who sees them. What a namespace sees comes in Istio's order: its own, then what is exported to it by name,
-/// then what is public, each in the order added.
+/// Things by who sees them, and by the namespace that owns them. What a namespace sees comes in Istio's order: its own,
+/// then what is exported to it by name, then what is public, each in the order added.
 #[derive(Debug)]
 pub struct Visible<T> {
-    own: HashMap<String, Vec<T>>,
-    exported: HashMap<String, Vec<T>>,
-    public: Vec<T>,
+    own: HashMap<String, Vec<Owned<T>>>,
+    exported: HashMap<String, Vec<Owned<T>>>,
+    public: Vec<Owned<T>>,
+    /// Places in `public` by owner.
+    public_of: HashMap<String, Vec<usize>>,
+}
+
+#[derive(Debug, Clone)]
+struct Owned<T> {
+    owner: String,
+    value: T,
 }
 
 impl<T> Default for Visible<T> {
     fn default() -> Self {
-        Self { own: HashMap::new(), exported: HashMap::new(), public: Vec::new() }
+        Self {
+            own: HashMap::new(),
+            exported: HashMap::new(),
+            public: Vec::new(),
+            public_of: HashMap::new(),
+        }
     }
 }
 
 impl<T: Clone> Visible<T> {
     pub fn push(&mut self, namespace: &str, visibility: &Visibility, value: T) {
+        let owned = Owned { owner: namespace.to_owned(), value };
         if visibility.public {
-            self.public.push(value);
+            self.public_of.entry(namespace.to_owned()).or_default().push(self.public.len());
+            self.public.push(owned);
             return;
         }
         for entry in &visibility.namespaces {
             let list = if entry == namespace { &mut self.own } else { &mut self.exported };
-            list.entry(entry.clone()).or_default().push(value.clone());
+            list.entry(entry.clone()).or_default().push(owned.clone());
         }
     }
 
-    /// Every list there is.
-    pub fn lists_mut(&mut self) -> impl Iterator<Item = &mut Vec<T>> {
-        self.own.values_mut().chain(self.exported.values_mut()).chain([&mut self.public])
+    pub fn seen_from(&self, namespace: &str) -> impl Iterator<Item = &T> {
+        self.private_to(namespace).chain(&self.public).map(|owned| &owned.value)
     }
 
-    pub fn seen_from(&self, namespace: &str) -> impl Iterator<Item = &T> {
+    /// The same of what these namespaces own.
+    pub fn seen_from_of<'t>(&'t self, namespace: &str, owners: &BTreeSet<String>) -> Vec<&'t T> {
+        let private = self.private_to(namespace).filter(|owned| owners.contains(&owned.owner));
+        let mut public: Vec<usize> =
+            owners.iter().filter_map(|owner| self.public_of.get(owner)).flatten().copied().collect();
+        public.sort_unstable();
+        let public = public.into_iter().filter_map(|at| self.public.get(at));
+        private.chain(public).map(|owned| &owned.value).collect()
+    }
+
+    fn private_to(&self, namespace: &str) -> impl Iterator<Item = &Owned<T>> {
         let own = self.own.get(namespace).into_iter().flatten();
-        own.chain(self.exported.get(namespace).into_iter().flatten()).chain(&self.public)
+        own.chain(self.exported.get(namespace).into_iter().flatten())
     }
 }
 
@@ -109,5 +133,15 @@ mod tests {
         visible.push("a", &Visibility::new(&list(&["."]), &[], "a"), "own");
         let seen: Vec<_> = visible.seen_from("a").copied().collect();
         assert_eq!(seen, ["own", "exported", "public"]);
+        for (owners, seen) in [
+            (&["a"][..], &["own", "public"][..]),
+            (&["b"], &["exported"]),
+            (&["a", "b"], &["own", "exported", "public"]),
+            (&["c"], &[]),
+        ] {
+            let owners = owners.iter().map(ToString::to_string).collect();
+            let of: Vec<_> = visible.seen_from_of("a", &owners).into_iter().copied().collect();
+            assert_eq!(of, seen, "{owners:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! DestinationRules and endpoints.
 
-use control::world::{Settings, World};
+use control::world::{Owners, Reads, Settings, World};
 use serde_json::json;
 
 use super::*;
@@ -240,7 +240,9 @@ fn automatic_addresses_stay_when_services_come() {
         let objects = parse_documents("test", &text, &Default::default()).objects;
         let settings = Settings { assign_addresses: true, ..Default::default() };
         let world = World::build(objects, Vec::new(), MeshConfig::istio_default(), settings);
-        let all = world.services.all().iter().map(|service| (service.name.clone(), service.address.clone()));
+        let reads = Reads::default();
+        let all = world.view(&reads).services_seen_from("default", Owners::All);
+        let all = all.into_iter().map(|service| (service.name.clone(), service.address.clone()));
         all.collect::<std::collections::BTreeMap<_, _>>()
     };
     let few = build(&["a", "b"]);

@@ -181,8 +181,42 @@ impl TypeSet {
                 .all(|(a, b)| a.version == b.version && a.name == b.name)
     }
 
+    /// Another set, or this one if it says the same.
+    #[must_use]
+    pub fn reusing(self: &Arc<Self>, newer: Self) -> Arc<Self> {
+        if newer.same_as(self) { self.clone() } else { Arc::new(newer) }
+    }
+
+    /// The same without these names, and with these entries in their places; this very one if it says the same.
+    #[must_use]
+    pub fn replacing(self: &Arc<Self>, gone: &[&str], come: Vec<Arc<Entry>>) -> Arc<Self> {
+        if gone.is_empty() && come.is_empty() {
+            return self.clone();
+        }
+        let come = Self::new(come);
+        let mut without: Vec<&str> = gone.to_vec();
+        without.sort_unstable();
+        let stays = |entry: &&Arc<Entry>| without.binary_search(&entry.name.as_ref()).is_err();
+        let (mut old, mut new) = (self.entries.iter().filter(stays).peekable(), come.entries.iter().peekable());
+        let mut entries = Vec::with_capacity(self.entries.len() + come.entries.len());
+        loop {
+            let next = match (old.peek(), new.peek()) {
+                (Some(a), Some(b)) if a.name == b.name => {
+                    old.next();
+                    new.next()
+                }
+                (Some(a), Some(b)) if a.name < b.name => old.next(),
+                (Some(_), None) => old.next(),
+                (_, Some(_)) => new.next(),
+                (None, None) => break,
+            };
+            entries.extend(next.cloned());
+        }
+        self.reusing(Self { entries })
+    }
+
     /// The names whose entries differ, either way.
-    pub(crate) fn changed_names<'a>(&'a self, newer: &'a Self) -> Vec<&'a str> {
+    pub fn changed_names<'a>(&'a self, newer: &'a Self) -> Vec<&'a str> {
         let (mut old, mut new) = (self.entries.iter().peekable(), newer.entries.iter().peekable());
         let mut names = Vec::new();
         loop {
@@ -233,27 +267,22 @@ impl Layer {
     }
 
     /// Keeps the older set of every type that says the same, so that comparing again costs nothing.
-    pub fn reusing(mut self, older: &Self) -> Self {
-        for (new, old) in self.types.iter_mut().zip(&older.types) {
-            if new.same_as(old) {
-                *new = old.clone();
-            }
-        }
-        self
+    #[must_use]
+    pub fn reusing(&self, older: &Self) -> Self {
+        let same = |kind: usize| {
+            let (new, old): (&Arc<TypeSet>, &Arc<TypeSet>) = (&self.types[kind], &older.types[kind]);
+            if new.same_as(old) { old.clone() } else { new.clone() }
+        };
+        Self { types: std::array::from_fn(same) }
     }
 
-    /// The same with these entries in place of those of their names, or beside them.
-    #[must_use]
-    pub fn replacing(&self, newer: &Self) -> Self {
-        let types = std::array::from_fn(|kind| {
-            let (old, new) = (&self.types[kind], &newer.types[kind]);
-            if new.entries.is_empty() {
-                return old.clone();
-            }
-            let kept = old.entries.iter().filter(|entry| new.get(&entry.name).is_none());
-            Arc::new(TypeSet::new(new.entries.iter().chain(kept).cloned().collect()))
-        });
-        Self { types }
+    pub fn types(&self) -> &[Arc<TypeSet>; Kind::COUNT] {
+        &self.types
+    }
+
+    /// Whether both hold the same versions of the same names.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.types.iter().zip(&other.types).all(|(a, b)| Arc::ptr_eq(a, b) || a.same_as(b))
     }
 
     /// Whether every type is the very same set.

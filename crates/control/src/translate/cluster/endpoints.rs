@@ -28,8 +28,9 @@ pub fn assignment(
     mode: Mode,
     name: &str,
 ) -> ClusterLoadAssignment {
-    let chosen = service
-        .endpoints_of(port)
+    let chosen = context
+        .view
+        .endpoints_of(service, port)
         .filter(|endpoint| subset.is_none_or(|labels| api::selector::matches(labels, &endpoint.labels)));
     let mut known: Vec<(&Endpoint, LbEndpoint)> = Vec::new();
     for endpoint in chosen {
@@ -49,8 +50,8 @@ pub fn assignment(
 /// It has a proxy, and no policy of its own turns mutual TLS off (`istio-behaviour` rule 45).
 fn takes_mutual_tls(context: &Context<'_>, endpoint: &Endpoint) -> bool {
     context.options.identity && endpoint.mutual_tls && {
-        let policies = &context.world.peer_authentications;
-        let mode = policies.of_workload(&endpoint.namespace, &endpoint.labels).of_port(endpoint.port);
+        let has_labels = |labels: &BTreeMap<String, String>| api::selector::matches(labels, &endpoint.labels);
+        let mode = context.view.mutual_tls(&endpoint.namespace, has_labels).of_port(endpoint.port);
         mode != MutualTlsMode::Disable
     }
 }
@@ -59,10 +60,12 @@ fn takes_mutual_tls(context: &Context<'_>, endpoint: &Endpoint) -> bool {
 fn takes_hops(context: &Context<'_>, endpoint: &Endpoint) -> bool {
     endpoint.hop && context.sends_hops() && {
         // A Sidecar's own listeners, and none at all, are other than what the services say.
-        let sidecar = scope::sidecar_of(context.world, &endpoint.namespace, &endpoint.labels);
-        let mode = context.world.mesh.default_config.interception_mode;
+        let has_labels = |labels: &BTreeMap<String, String>| api::selector::matches(labels, &endpoint.labels);
+        let sidecar = scope::sidecar_of(context.view, &endpoint.namespace, has_labels);
+        let mode = context.mesh().default_config.interception_mode;
         mode != InterceptionMode::None
             && sidecar.as_ref().and_then(scope::spec_of).is_none_or(|spec| spec.ingress.is_empty())
+            && !context.view.is_not_http(&endpoint.address, endpoint.port)
     }
 }
 
@@ -72,7 +75,8 @@ fn lb_endpoint(context: &Context<'_>, endpoint: &Endpoint, mutual_tls: bool) -> 
     if !endpoint.workload.is_empty() {
         let name = label(&CANONICAL_NAME).unwrap_or_else(|| endpoint.workload.clone());
         let revision = label(&CANONICAL_REVISION).unwrap_or_else(|| "latest".into());
-        let cluster = context.proxy.meta("CLUSTER_ID").unwrap_or("Kubernetes");
+        let cluster = context.facts.metadata("CLUSTER_ID");
+        let cluster = cluster.as_deref().unwrap_or("Kubernetes");
         let workload = format!("{};{};{name};{revision};{cluster}", endpoint.workload, endpoint.namespace);
         filter_metadata.insert("istio".to_owned(), structure([("workload", text(workload))]));
     }

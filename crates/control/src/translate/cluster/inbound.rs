@@ -29,7 +29,7 @@ pub fn clusters(context: &Context<'_>, inbound: &Inbound) -> Vec<Cluster> {
 
 fn cluster(context: &Context<'_>, port: &ServedPort) -> Cluster {
     let name = names::inbound(port.target_port);
-    let localhost = context.world.mesh.inbound_traffic_policy.mode == InboundMode::Localhost;
+    let localhost = context.mesh().inbound_traffic_policy.mode == InboundMode::Localhost;
     let fixed = match port.default_endpoint.as_deref() {
         Some(endpoint) => endpoint_address(context, endpoint, port.target_port),
         None if localhost => Some(values::address(context.loopback(), port.target_port)),
@@ -86,7 +86,7 @@ fn cluster(context: &Context<'_>, port: &ServedPort) -> Cluster {
 
 /// What a Sidecar says about connections to the application on this port.
 fn connection_pool(context: &Context<'_>, port: u32) -> Option<api::networking::ConnectionPoolSettings> {
-    let sidecar = scope::sidecar_of(context.world, &context.proxy.namespace, &context.labels)?;
+    let sidecar = context.sidecar()?;
     let spec = scope::spec_of(&sidecar)?;
     let own = spec
         .ingress
@@ -107,10 +107,10 @@ fn endpoint_address(context: &Context<'_>, endpoint: &str, port: u32) -> Option<
     let (host, number) = endpoint.rsplit_once(':')?;
     let number = number.parse().unwrap_or(port);
     let host = match host.trim_matches(['[', ']']) {
-        "0.0.0.0" | "::" => context.proxy.address(),
-        host => host,
+        "0.0.0.0" | "::" => context.facts.address(),
+        host => host.to_owned(),
     };
-    Some(values::address(host, number))
+    Some(values::address(&host, number))
 }
 
 fn source(context: &Context<'_>) -> BindConfig {

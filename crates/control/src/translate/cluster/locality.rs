@@ -21,10 +21,10 @@ pub fn arrange(
     policy: &Policy<'_>,
     endpoints: Vec<(&Endpoint, LbEndpoint)>,
 ) -> Vec<LocalityLbEndpoints> {
-    let own = Locality::parse(&context.proxy.locality);
+    let own = Locality::parse(&context.facts.locality());
     let written = policy.balancer.and_then(|settings| settings.locality_lb_setting.as_ref());
     let setting = written
-        .or(context.world.mesh.locality_lb_setting.as_ref())
+        .or(context.mesh().locality_lb_setting.as_ref())
         .filter(|setting| setting.enabled != Some(false));
     // Failing over needs somebody to notice that hosts are bad, or a service that asks for nearness itself.
     let near = !service.traffic_distribution.is_empty() && written.is_none();
@@ -155,10 +155,10 @@ fn locality_priority(setting: &LocalityLoadBalancerSetting, own: &Locality, othe
 fn label_priority(context: &Context<'_>, labels: &[String], endpoint: &Endpoint) -> u32 {
     let matching = labels.iter().take_while(|label| {
         let (key, wanted) = match label.split_once('=') {
-            Some((key, value)) => (key, Some(value)),
-            None => (label.as_str(), context.labels.get(label.as_str()).map(String::as_str)),
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (label.as_str(), context.facts.label(label)),
         };
-        endpoint.labels.get(key).map(String::as_str) == wanted
+        endpoint.labels.get(key) == wanted.as_ref()
     });
     let matching = matching.count();
     u32::try_from(labels.len() - matching).unwrap_or(u32::MAX / STEPS)

@@ -52,47 +52,47 @@ pub struct Clusters {
 }
 
 /// How clusters are named and secured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     Default,
     /// For AUTO_PASSTHROUGH gateways: the client's TLS goes through, so only workloads with mutual TLS count.
     SniPassthrough,
 }
 
-pub fn outbound(context: &Context<'_>, scope: &Scope<'_>, mode: Mode) -> Clusters {
-    outbound_of(context, scope, mode, |_| true)
-}
-
-/// The same of some hosts.
-pub fn outbound_of(
-    context: &Context<'_>,
-    scope: &Scope<'_>,
-    mode: Mode,
-    wanted: impl Fn(&str) -> bool,
-) -> Clusters {
+pub fn outbound(context: &Context<'_>, scope: &Scope, mode: Mode) -> Clusters {
     let mut all = Clusters::default();
-    for service in scope.services.iter().filter(|service| wanted(&service.host)) {
-        if service.resolution == Resolution::Alias || (mode == Mode::SniPassthrough && service.mesh_external)
-        {
-            continue;
-        }
-        if service.resolution == Resolution::DynamicDns {
-            if let Some(object) = &service.object {
-                let message = "DYNAMIC_DNS: hosts of requests are not resolved yet, so requests to it fail";
-                context.note(Note::on(object, "spec.resolution", message));
-            }
-            continue;
-        }
-        let rule = scope.destination_rule(&service.host);
-        for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-            let maker = Maker { context, service, port, rule, mode };
-            maker.add(None, &mut all);
-            for at in 0..rule.map_or(0, |rule| rule.subsets.len()) {
-                maker.add(Some(at), &mut all);
-            }
-        }
+    for service in &scope.services {
+        of_service(context, scope, service, mode, &mut all);
     }
     all
+}
+
+/// The clusters of one service in scope.
+pub fn of_service(
+    context: &Context<'_>,
+    scope: &Scope,
+    service: &Arc<Service>,
+    mode: Mode,
+    all: &mut Clusters,
+) {
+    if service.resolution == Resolution::Alias || (mode == Mode::SniPassthrough && service.mesh_external) {
+        return;
+    }
+    if service.resolution == Resolution::DynamicDns {
+        if let Some(object) = &service.object {
+            let message = "DYNAMIC_DNS: hosts of requests are not resolved yet, so requests to it fail";
+            context.note(Note::about(object, "spec.resolution", message));
+        }
+        return;
+    }
+    let rule = context.destination_rule(scope, &service.host);
+    for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
+        let maker = Maker { context, service, port, rule, mode };
+        maker.add(None, all);
+        for at in 0..rule.map_or(0, |rule| rule.subsets.len()) {
+            maker.add(Some(at), all);
+        }
+    }
 }
 
 /// Where refused traffic goes.
@@ -212,7 +212,7 @@ impl Maker<'_> {
                     DnsLookupFamily::V4Only as i32
                 };
                 cluster.dns_refresh_rate =
-                    self.context.world.mesh.dns_refresh_rate.map(super::values::duration);
+                    self.context.mesh().dns_refresh_rate.map(super::values::duration);
                 cluster.respect_dns_ttl = true;
             }
             DiscoveryType::Static | DiscoveryType::OriginalDst => {}
@@ -238,7 +238,7 @@ impl Maker<'_> {
     }
 
     fn discovery(&self, policy: &Policy<'_>) -> Option<DiscoveryType> {
-        let is_gateway = self.context.proxy.kind == ProxyKind::Gateway;
+        let is_gateway = self.context.facts.kind() == ProxyKind::Gateway;
         Some(match self.service.resolution {
             // A gateway's clients do not know the addresses behind it.
             Resolution::Passthrough if is_gateway => DiscoveryType::Eds,
@@ -261,10 +261,10 @@ impl Maker<'_> {
             // Only where the port is known to speak HTTP (`istio-behaviour` rule 42).
             H2UpgradePolicy::Default => {
                 self.port.protocol.is_http()
-                    && self.context.world.mesh.h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade
+                    && self.context.mesh().h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade
             }
         };
-        let is_sidecar = self.context.proxy.kind == ProxyKind::Sidecar;
+        let is_sidecar = self.context.facts.kind() == ProxyKind::Sidecar;
         // Whoever asks for an upgrade knows that the port speaks HTTP, sniffed or not.
         let mut options = if client_decides || (self.port.protocol.is_unknown() && is_sidecar && !upgrade) {
             use_downstream()
@@ -296,7 +296,7 @@ impl Maker<'_> {
             cluster.transport_socket = tls::client(settings, &sni, &identities, http2);
             return;
         }
-        let automatic = self.context.world.mesh.enable_auto_mtls != Some(false);
+        let automatic = self.context.mesh().enable_auto_mtls != Some(false);
         let fixed = matches!(
             cluster.cluster_discovery_type,
             Some(ClusterDiscoveryType::Type(kind)) if kind != DiscoveryType::OriginalDst as i32
@@ -318,10 +318,11 @@ impl Maker<'_> {
     }
 
     fn identities(&self) -> Vec<String> {
-        let domain = &self.context.world.mesh.trust_domain;
+        let domain = &self.context.mesh().trust_domain;
         let of_endpoints = self
-            .service
-            .endpoints_of(self.port.number)
+            .context
+            .view
+            .endpoints_of(self.service, self.port.number)
             .filter(|endpoint| !endpoint.service_account.is_empty())
             .map(|endpoint| {
                 format!("spiffe://{domain}/ns/{}/sa/{}", endpoint.namespace, endpoint.service_account)

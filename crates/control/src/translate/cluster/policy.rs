@@ -30,7 +30,7 @@ impl<'a> Policy<'a> {
         let mut policy = Self::default();
         match rule {
             None => {
-                let default = context.world.mesh.default_traffic_policy.as_ref();
+                let default = context.mesh().default_traffic_policy.as_ref();
                 policy.pool = default.and_then(|default| default.connection_pool.as_ref());
                 policy.outlier = default.and_then(|default| default.outlier_detection.as_ref());
             }

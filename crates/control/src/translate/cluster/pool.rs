@@ -20,7 +20,7 @@ pub fn connect_timeout(
     pool: Option<&ConnectionPoolSettings>,
 ) -> Option<xds::Duration> {
     let own = pool.and_then(|pool| pool.tcp.as_ref()?.connect_timeout);
-    own.or(context.world.mesh.connect_timeout).map(duration)
+    own.or(context.mesh().connect_timeout).map(duration)
 }
 
 pub fn circuit_breakers(
@@ -84,7 +84,7 @@ pub fn http2(pool: Option<&ConnectionPoolSettings>) -> Http2ProtocolOptions {
 
 pub fn keepalive(context: &Context<'_>, pool: Option<&ConnectionPoolSettings>) -> Option<EnvoyKeepalive> {
     let own = pool.and_then(|pool| pool.tcp.as_ref()?.tcp_keepalive.as_ref());
-    let settings: &TcpKeepalive = own.or(context.world.mesh.tcp_keepalive.as_ref())?;
+    let settings: &TcpKeepalive = own.or(context.mesh().tcp_keepalive.as_ref())?;
     let seconds = |value: Option<std::time::Duration>| {
         value.map(|value| u32::try_from(value.as_secs()).unwrap_or(u32::MAX))
     };

@@ -13,14 +13,14 @@ use crate::translate::connection_manager::Class;
 use crate::translate::context::Context;
 use crate::translate::values::provenance;
 use crate::translate::{names, network};
-use crate::world::{Note, VirtualService};
+use crate::world::{Note, Owners, VirtualService};
 use api::protocol::Protocol;
 
 /// Which rules have taken an SNI on a port, so that no chain is matched twice.
 pub type TakenNames = HashMap<u32, HashMap<String, String>>;
 
 /// The filters of the first rule bound to the server; `None` if there is none.
-pub fn tcp(context: &Context<'_>, scope: &Scope<'_>, server: &Server) -> Option<Vec<Filter>> {
+pub fn tcp(context: &Context<'_>, scope: &Scope, server: &Server) -> Option<Vec<Filter>> {
     for rule in bound(context, server) {
         let found = rule.tcp.iter().find(|tcp| {
             let mut matches = tcp.matches.iter();
@@ -37,7 +37,7 @@ pub fn tcp(context: &Context<'_>, scope: &Scope<'_>, server: &Server) -> Option<
 /// TLS that goes through unread, by SNI.
 pub fn passthrough(
     context: &Context<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     server: &Server,
     listens: u32,
     taken: &mut TakenNames,
@@ -76,14 +76,14 @@ pub fn passthrough(
 }
 
 /// Every service of the mesh under its name in SNI, for clients that are sidecars themselves.
-fn auto_passthrough(context: &Context<'_>, scope: &Scope<'_>, server: &Server) -> Vec<Chain> {
+fn auto_passthrough(context: &Context<'_>, scope: &Scope, server: &Server) -> Vec<Chain> {
     let mut chains = Vec::new();
     for service in scope.services.iter().filter(|service| !service.mesh_external) {
         if !server.sni.iter().any(|host| is_subset(&service.host, host)) {
             continue;
         }
         for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-            let rule = scope.destination_rule(&service.host);
+            let rule = context.destination_rule(scope, &service.host);
             let subsets = rule.map(|rule| rule.subsets.as_slice()).unwrap_or_default();
             let subsets = subsets.iter().map(|subset| subset.name.as_str());
             for subset in std::iter::once("").chain(subsets) {
@@ -106,8 +106,8 @@ fn bound<'c>(
     context: &'c Context<'_>,
     server: &'c Server,
 ) -> impl Iterator<Item = &'c std::sync::Arc<VirtualService>> {
-    let rules = context.world.virtual_services.bound(&server.gateway, &context.proxy.namespace);
-    rules.filter(|rule| {
+    let rules = context.view.rules(&server.gateway, context.facts.namespace(), Owners::All);
+    rules.into_iter().filter(|rule| {
         server.hosts.iter().any(|host| {
             let own = match host.split_once('/') {
                 Some((namespace, host)) if namespace == rule.namespace() => Some(host),

@@ -18,7 +18,7 @@ use crate::translate::tls;
 use crate::translate::values::address;
 use crate::world::Note;
 
-pub fn build(context: &Context<'_>, scope: &Scope<'_>, merged: &Merged) -> Vec<Listener> {
+pub fn build(context: &Context<'_>, scope: &Scope, merged: &Merged) -> Vec<Listener> {
     let mut taken = TakenNames::new();
     let mut chains: BTreeMap<(String, u32), Vec<(Chain, Protocol)>> = BTreeMap::new();
     for port in &merged.ports {
@@ -35,7 +35,7 @@ pub fn build(context: &Context<'_>, scope: &Scope<'_>, merged: &Merged) -> Vec<L
 
 fn port_chains(
     context: &Context<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     merged: &Merged,
     port: &Port,
     taken: &mut TakenNames,
@@ -76,7 +76,7 @@ fn https_chain(context: &Context<'_>, server: &Server) -> Chain {
 }
 
 /// Plain TCP, or TLS that ends here; nothing without a rule for it.
-fn tcp_chain(context: &Context<'_>, scope: &Scope<'_>, server: &Server) -> Option<Chain> {
+fn tcp_chain(context: &Context<'_>, scope: &Scope, server: &Server) -> Option<Chain> {
     let filters = connections::tcp(context, scope, server)?;
     let settings = server.spec.tls.as_ref();
     Some(Chain {

@@ -11,7 +11,6 @@ use api::protocol::Protocol;
 use api::{Object, Spec};
 
 use crate::translate::context::Context;
-use crate::translate::sidecar::inbound::targets;
 use crate::world::{Note, Target};
 
 /// A Service with this label keeps Gateway ports as they are.
@@ -88,15 +87,15 @@ impl Server {
 
 impl Merged {
     pub fn of(context: &Context<'_>) -> Self {
-        let targets = targets(context);
+        let targets = context.facts.targets();
         let mut merging = Merging::default();
-        for object in &context.world.gateways {
+        for object in context.view.gateways() {
             let Spec::Gateway(gateway) = &object.spec else { continue };
             // A Gateway selects proxies of every namespace.
             let by_service =
                 object.meta.annotations.get(SERVICE).map(|hosts| of_services(hosts, object, &targets));
             match &by_service {
-                None if !api::selector::matches(&gateway.selector, &context.labels) => continue,
+                None if !context.facts.has_labels(&gateway.selector) => continue,
                 Some(own) if own.is_empty() => continue,
                 _ => {}
             }

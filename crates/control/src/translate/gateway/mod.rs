@@ -22,7 +22,7 @@ pub use merge::Merged;
 /// Listeners by name, routes by name.
 pub fn build(
     context: &Context<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     merged: &Merged,
 ) -> (Vec<Listener>, Vec<RouteConfiguration>) {
     (listeners::build(context, scope, merged), routes::build(context, scope, merged))

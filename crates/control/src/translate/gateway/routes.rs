@@ -12,10 +12,10 @@ use crate::scope::Scope;
 use crate::translate::context::Context;
 use crate::translate::route::{self, Circumstances};
 use crate::translate::sidecar::virtual_hosts::{configuration, host_port};
-use crate::world::VirtualService;
+use crate::world::{Owners, VirtualService};
 use crate::world::service::Service;
 
-pub fn build(context: &Context<'_>, scope: &Scope<'_>, merged: &Merged) -> Vec<RouteConfiguration> {
+pub fn build(context: &Context<'_>, scope: &Scope, merged: &Merged) -> Vec<RouteConfiguration> {
     let named = merged.by_route.iter().filter(|(name, _)| !name.is_empty());
     named
         .map(|(name, servers)| {
@@ -34,11 +34,11 @@ struct Host {
     redirects_to_https: bool,
 }
 
-fn virtual_hosts(context: &Context<'_>, scope: &Scope<'_>, servers: Vec<&Server>) -> Vec<VirtualHost> {
+fn virtual_hosts(context: &Context<'_>, scope: &Scope, servers: Vec<&Server>) -> Vec<VirtualHost> {
     let mut routes: HashMap<(String, String), Vec<Route>> = HashMap::new();
     let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
     for server in &servers {
-        let bound = context.world.virtual_services.bound(&server.gateway, &context.proxy.namespace);
+        let bound = context.view.rules(&server.gateway, context.facts.namespace(), Owners::All);
         for rule in bound {
             let shared = intersection(&server_hosts(server, rule.namespace()), &rule.hosts);
             if shared.is_empty() {
@@ -168,16 +168,15 @@ fn intersection(server: &[String], rule: &[String]) -> Vec<String> {
 
 fn rule_routes(
     context: &Context<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     rule: &VirtualService,
     server: &Server,
 ) -> Vec<Route> {
     let lookup = |host: &str| -> Option<Arc<Service>> {
         // A rule means the service of its own namespace, if the gateway may see it.
-        let own = scope
-            .world
-            .services
-            .of_host(host)
+        let own = context
+            .view
+            .services_of_host(host)
             .and_then(|candidates| candidates.get(rule.namespace()))
             .filter(|service| service.visibility.reaches(&scope.namespace));
         own.or_else(|| scope.service(host)).cloned()

@@ -39,7 +39,7 @@ pub fn apply(route: &mut Route, rule: &HttpRoute, authority: Option<String>, at:
     action.host_rewrite_specifier = authority.map(HostRewriteSpecifier::HostRewriteLiteral);
     mirrors(&mut action, rule, at);
     let hashed = destinations(route, &mut action, &rule.route, at);
-    let policy = rule.retries.as_ref().or(at.context.world.mesh.default_http_retry_policy.as_ref());
+    let policy = rule.retries.as_ref().or(at.context.mesh().default_http_retry_policy.as_ref());
     action.retry_policy = retry::policy(policy, hashed);
     route.action = Some(Action::Route(action));
 }
@@ -60,7 +60,7 @@ fn destinations(
                 operations.authority.clone().map(HostRewriteSpecifier::HostRewriteLiteral);
         }
         operations.apply_to_route(route);
-        let policy = hashing::of_destination(at.scope, &only.destination);
+        let policy = hashing::of_destination(at, &only.destination);
         action.hash_policy.extend(policy);
         return !action.hash_policy.is_empty();
     }
@@ -73,7 +73,7 @@ fn destinations(
         };
         Operations::of(destination.headers.as_ref()).apply_to_weight(&mut weight);
         clusters.push(weight);
-        action.hash_policy.extend(hashing::of_destination(at.scope, &destination.destination));
+        action.hash_policy.extend(hashing::of_destination(at, &destination.destination));
     }
     action.cluster_specifier =
         Some(ClusterSpecifier::WeightedClusters(WeightedCluster { clusters, ..Default::default() }));
@@ -147,7 +147,7 @@ pub fn whole(percent: u32) -> FractionalPercent {
 pub fn default_outbound(cluster: String, operation: String, at: &Circumstances<'_>) -> Route {
     let mut action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
-        retry_policy: retry::policy(at.context.world.mesh.default_http_retry_policy.as_ref(), false),
+        retry_policy: retry::policy(at.context.mesh().default_http_retry_policy.as_ref(), false),
         ..Default::default()
     };
     timeouts(&mut action, None, Profile::Mesh);

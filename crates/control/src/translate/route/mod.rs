@@ -39,7 +39,7 @@ pub use hashing::of_port as hash_of_port;
 /// Under which circumstances rules are translated.
 pub struct Circumstances<'a> {
     pub context: &'a Context<'a>,
-    pub scope: &'a Scope<'a>,
+    pub scope: &'a Scope,
     /// `mesh`, or the gateway's `namespace/name`.
     pub gateway: &'a str,
     /// The port rules see: the service's at a sidecar, the server's at a gateway.
@@ -149,8 +149,9 @@ fn applies(matched: &HttpMatchRequest, at: &Circumstances<'_>) -> bool {
     if !matched.gateways.is_empty() {
         return matched.gateways.iter().any(|gateway| gateway == at.gateway);
     }
-    api::selector::matches(&matched.source_labels, &at.context.labels)
-        && (matched.source_namespace.is_empty() || matched.source_namespace == at.context.proxy.namespace)
+    let facts = at.context.facts;
+    facts.has_labels(&matched.source_labels)
+        && (matched.source_namespace.is_empty() || matched.source_namespace == facts.namespace())
 }
 
 fn metadata(

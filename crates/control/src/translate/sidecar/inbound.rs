@@ -17,7 +17,7 @@ use crate::translate::connection_manager::{self, Class, Http, Routes};
 use crate::translate::context::Context;
 use crate::translate::values::{address, network_filter, provenance};
 use crate::translate::{access_log, names, network, route, tls};
-use crate::world::{Asker, MutualTls, Note, Target};
+use crate::world::{MutualTls, Note};
 
 const VIRTUAL_INBOUND: &str = "virtualInbound";
 
@@ -98,32 +98,17 @@ fn matrix(mode: MutualTlsMode, protocol: Protocol) -> &'static [Recognised] {
     }
 }
 
-/// The services a proxy stands behind.
-pub fn targets(context: &Context<'_>) -> Vec<Target> {
-    let proxy = context.proxy;
-    let mut addresses: Vec<&str> = proxy.ips.iter().map(String::as_str).collect();
-    if !proxy.ip.is_empty() && !addresses.contains(&proxy.ip.as_str()) {
-        addresses.insert(0, &proxy.ip);
-    }
-    context.world.targets(&Asker {
-        pod: proxy.id.split_once('.').filter(|(name, _)| !name.is_empty()),
-        namespace: &proxy.namespace,
-        labels: &context.labels,
-        addresses,
-    })
-}
-
 impl Inbound {
     pub fn of(context: &Context<'_>) -> Self {
-        let proxy = context.proxy;
+        let facts = context.facts;
         let mut mutual_tls =
-            context.world.peer_authentications.of_workload(&proxy.namespace, &context.labels);
+            context.view.mutual_tls(facts.namespace(), |labels| facts.has_labels(labels));
         if !context.options.identity {
             note_strict(context, &mutual_tls);
             mutual_tls.mode = MutualTlsMode::Disable;
             mutual_tls.ports.values_mut().for_each(|mode| *mode = MutualTlsMode::Disable);
         }
-        let sidecar = scope::sidecar_of(context.world, &proxy.namespace, &context.labels);
+        let sidecar = context.sidecar();
         let ingress = sidecar.as_ref().and_then(scope::spec_of).map(|spec| spec.ingress.as_slice());
         let ports = match (sidecar.as_ref(), ingress) {
             (Some(object), Some(ingress)) if !ingress.is_empty() => {
@@ -156,7 +141,7 @@ impl Inbound {
         }
         let mut listeners = Vec::new();
         if context.interception() != InterceptionMode::None {
-            let port = context.world.mesh.proxy_inbound_listen_port;
+            let port = context.mesh().proxy_inbound_listen_port;
             let mut listener = inbound_listener(context, chains, true);
             listener.name = VIRTUAL_INBOUND.into();
             listener.address = Some(address(context.wildcard(), port));
@@ -185,7 +170,7 @@ impl Inbound {
 
     /// What no service port is, and ports that only a policy names.
     fn passthrough(&self, context: &Context<'_>) -> Vec<FilterChain> {
-        let listen = context.world.mesh.proxy_inbound_listen_port;
+        let listen = context.mesh().proxy_inbound_listen_port;
         let mut made = vec![FilterChain {
             name: "virtualInbound-blackhole".into(),
             filter_chain_match: Some(FilterChainMatch {
@@ -238,8 +223,8 @@ fn note_strict(context: &Context<'_>, mutual_tls: &MutualTls) {
 
 fn service_ports(context: &Context<'_>) -> Vec<ServedPort> {
     let mut served: BTreeMap<u32, ServedPort> = BTreeMap::new();
-    for target in targets(context) {
-        let mesh = &context.world.mesh;
+    for target in context.facts.targets().iter() {
+        let mesh = context.mesh();
         if [mesh.proxy_listen_port, mesh.proxy_inbound_listen_port].contains(&target.target_port) {
             continue;
         }
@@ -272,7 +257,7 @@ fn ingress_port(
         CaptureMode::None => true,
         CaptureMode::Iptables => false,
     };
-    let bind = if listener.bind.is_empty() { context.proxy.address() } else { &listener.bind };
+    let bind = if listener.bind.is_empty() { context.facts.address() } else { listener.bind.clone() };
     let path = format!("spec.ingress[{at}]");
     let enabled = context.options.flag("ENABLE_TLS_ON_SIDECAR_INGRESS") && context.options.identity;
     if listener.tls.is_some() && context.is_live() {
@@ -286,9 +271,9 @@ fn ingress_port(
         port: port.number,
         target_port: port.number,
         protocol: Protocol::parse(&port.protocol),
-        bind: bind.to_owned(),
+        bind,
         bind_to_port,
-        host: format!("{}.{}", sidecar.name(), context.proxy.namespace),
+        host: format!("{}.{}", sidecar.name(), context.facts.namespace()),
         tls: listener.tls.clone().filter(|tls| enabled && tls.mode != ServerTlsMode::Passthrough),
         metadata: Some(provenance(sidecar, &path)),
         default_endpoint: Some(listener.default_endpoint.clone()),
@@ -398,7 +383,7 @@ fn inbound_listener(context: &Context<'_>, chains: Vec<FilterChain>, captured: b
         filter_chains: chains,
         traffic_direction: TrafficDirection::Inbound as i32,
         continue_on_listener_filters_timeout: true,
-        listener_filters_timeout: outbound::detection_timeout(context.world),
+        listener_filters_timeout: outbound::detection_timeout(context.mesh()),
         max_connections_to_accept_per_socket_event: Some(1),
         access_log: access_log::listener_logs(context),
         ..Default::default()

@@ -5,9 +5,9 @@
 //! and port, their chains are merged as in Istio: mixing HTTP and TCP turns sniffing on, of two TCP chains that match the
 //! same the first one stays (`istio-behaviour` rule 36).
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use api::MeshConfig;
 use api::mesh_config::InterceptionMode;
 use api::networking::CaptureMode;
 use api::protocol::Protocol;
@@ -24,7 +24,7 @@ use crate::translate::context::Context;
 use crate::translate::values::{address, duration, listener_filter, seconds};
 use crate::translate::{access_log, names, network};
 use crate::world::service::{Registry, Resolution, Service, UNSPECIFIED};
-use crate::world::{Note, World};
+use crate::world::Note;
 
 const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 const PASSTHROUGH_CHAIN: &str = "PassthroughFilterChain";
@@ -32,31 +32,91 @@ const PASSTHROUGH_CHAIN: &str = "PassthroughFilterChain";
 const HTTP_PROXY: &str = "http_proxy";
 
 /// Listeners in the order of their address and port, the special ones last; routes by name.
-pub fn build(context: &Context<'_>, scope: &Scope<'_>) -> (Vec<Listener>, Vec<RouteConfiguration>) {
-    let mut builder = Builder { context, scope, entries: BTreeMap::new() };
-    for listener in &scope.egress {
-        builder.add_egress(listener);
-    }
-    let entries = builder.entries;
-    let mut listeners: Vec<Listener> = entries.values().map(|entry| finish(context, scope, entry)).collect();
-    let mut routes = route_configurations(context, scope, entries.values());
-    if let Some(port) = proxy_port(context) {
-        listeners.push(http_proxy(context, scope, port));
-        if let Some(listener) = scope.egress.iter().find(|listener| listener.port.is_none()) {
-            let hosts = PortHosts::new(context, scope, listener, 0);
-            routes.push(hosts.configuration(scope, HTTP_PROXY));
+pub fn build(context: &Context<'_>, scope: &Scope) -> (Vec<Listener>, Vec<RouteConfiguration>) {
+    let entries = Entries::of(context, scope);
+    (entries.listeners(context, scope), routes(context, scope, &entries.wanted()))
+}
+
+/// What is listened on, and for whom.
+pub struct Entries {
+    by_address: BTreeMap<(String, u32), Entry>,
+    proxy_port: Option<u32>,
+}
+
+/// A route configuration that a listener asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    name: String,
+    port: u32,
+    bind: String,
+}
+
+impl Entries {
+    pub fn of(context: &Context<'_>, scope: &Scope) -> Self {
+        let mut builder = Builder { context, scope, entries: BTreeMap::new() };
+        for listener in &scope.egress {
+            builder.add_egress(listener);
         }
+        Self { by_address: builder.entries, proxy_port: proxy_port(context) }
     }
-    if context.interception() != InterceptionMode::None {
-        listeners.push(virtual_outbound(context, scope));
+
+    pub fn listeners(&self, context: &Context<'_>, scope: &Scope) -> Vec<Listener> {
+        let mut listeners: Vec<Listener> =
+            self.by_address.values().map(|entry| finish(context, scope, entry)).collect();
+        listeners.extend(self.proxy_port.map(|port| http_proxy(context, scope, port)));
+        if context.interception() != InterceptionMode::None {
+            listeners.push(virtual_outbound(context, scope));
+        }
+        listeners
     }
-    routes.sort_by(|left, right| left.name.cmp(&right.name));
-    (listeners, routes)
+
+    /// Each name once.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let mut names = HashSet::new();
+        let mut wanted = Vec::new();
+        for entry in self.by_address.values() {
+            for chain in &entry.chains {
+                if let Body::Http { routes, .. } = &chain.body
+                    && names.insert(routes.clone())
+                {
+                    let (port, bind) = (entry.port.number, entry.bind.clone());
+                    wanted.push(Wanted { name: routes.clone(), port, bind });
+                }
+            }
+        }
+        let proxy = self.proxy_port.map(|_| HTTP_PROXY.to_owned());
+        wanted.extend(proxy.map(|name| Wanted { name, port: 0, bind: String::new() }));
+        wanted
+    }
+}
+
+/// The route configurations, by name. The virtual hosts of a port are made once, however many listeners share them.
+pub fn routes(context: &Context<'_>, scope: &Scope, wanted: &[Wanted]) -> Vec<RouteConfiguration> {
+    let mut ports: HashMap<(u32, String), Option<PortHosts>> = HashMap::new();
+    let mut made = Vec::with_capacity(wanted.len());
+    for Wanted { name, port, bind } in wanted {
+        let is_proxy = name == HTTP_PROXY;
+        let key = (*port, if *port == 0 { bind.clone() } else { String::new() });
+        let hosts = ports.entry(key).or_insert_with(|| {
+            let listener = match is_proxy {
+                true => scope.egress.iter().find(|listener| listener.port.is_none()),
+                false => scope.egress_for(*port, bind),
+            };
+            listener.map(|listener| PortHosts::new(context, scope, listener, *port))
+        });
+        let is_sniffed = *port != 0 && name.contains(':');
+        made.extend(hosts.as_ref().map(|hosts| match is_sniffed {
+            true => hosts.sniffed(name),
+            false => hosts.configuration(scope, name),
+        }));
+    }
+    made.sort_by(|left, right| left.name.cmp(&right.name));
+    made
 }
 
 struct Builder<'a> {
     context: &'a Context<'a>,
-    scope: &'a Scope<'a>,
+    scope: &'a Scope,
     entries: BTreeMap<(String, u32), Entry>,
 }
 
@@ -101,7 +161,7 @@ impl ListenPort {
 }
 
 /// What a service asks a listener to be.
-struct Wanted<'s> {
+struct Joining<'s> {
     port: ListenPort,
     bind: Option<String>,
     bind_to_port: bool,
@@ -126,7 +186,7 @@ impl Builder<'_> {
                 is_http_proxy: listener.is_http_proxy(),
             };
             for service in &listener.services {
-                self.add(&rules, Wanted { port, bind: bind.clone(), bind_to_port, service });
+                self.add(&rules, Joining { port, bind: bind.clone(), bind_to_port, service });
             }
             return;
         }
@@ -140,7 +200,7 @@ impl Builder<'_> {
                 if bind.is_none() && self.is_reserved(port) {
                     continue;
                 }
-                let wanted = Wanted { port, bind: bind.clone(), bind_to_port, service };
+                let wanted = Joining { port, bind: bind.clone(), bind_to_port, service };
                 if bind.is_none() && self.listens_per_endpoint(service, port) {
                     self.add_per_endpoint(&rules, &wanted);
                 } else {
@@ -152,7 +212,7 @@ impl Builder<'_> {
 
     /// A wildcard listener on the proxy's own ports would take its traffic.
     fn is_reserved(&self, port: ListenPort) -> bool {
-        let mesh = &self.context.world.mesh;
+        let mesh = self.context.mesh();
         port.kind() == Some(Kind::Http)
             && (port.number == mesh.proxy_listen_port || port.number == mesh.proxy_inbound_listen_port)
     }
@@ -164,9 +224,10 @@ impl Builder<'_> {
             && matches!(port.kind(), Some(Kind::Tcp | Kind::Sniffed))
     }
 
-    fn add_per_endpoint(&mut self, rules: &ConnectionRules, wanted: &Wanted<'_>) {
+    fn add_per_endpoint(&mut self, rules: &ConnectionRules, wanted: &Joining<'_>) {
         let service = wanted.service;
-        let mut endpoints = service.endpoints_of(wanted.port.number).peekable();
+        let itself = self.context.facts.headless_address();
+        let mut endpoints = self.context.view.endpoints_of(service, wanted.port.number).peekable();
         // A ServiceEntry that names no endpoints means whatever is called; a Kubernetes Service without any means none.
         if endpoints.peek().is_none()
             && service.registry == Registry::ServiceEntry
@@ -174,23 +235,23 @@ impl Builder<'_> {
         {
             let bind = wanted.bind.clone();
             let (port, bind_to_port) = (wanted.port, wanted.bind_to_port);
-            self.add(rules, Wanted { port, bind, bind_to_port, service });
+            self.add(rules, Joining { port, bind, bind_to_port, service });
             return;
         }
         for endpoint in endpoints {
             // Traffic to itself does not pass here.
-            let itself = endpoint.address == self.context.proxy.address();
-            if itself || endpoint.address.parse::<std::net::IpAddr>().is_err() {
+            let is_itself = itself.as_ref() == Some(&endpoint.address);
+            if is_itself || endpoint.address.parse::<std::net::IpAddr>().is_err() {
                 continue;
             }
             let bind = Some(endpoint.address.clone());
             let (port, bind_to_port) = (wanted.port, wanted.bind_to_port);
-            self.add(rules, Wanted { port, bind, bind_to_port, service });
+            self.add(rules, Joining { port, bind, bind_to_port, service });
         }
     }
 
-    fn add(&mut self, rules: &ConnectionRules, wanted: Wanted<'_>) {
-        let Wanted { port, bind, bind_to_port, service } = wanted;
+    fn add(&mut self, rules: &ConnectionRules, wanted: Joining<'_>) {
+        let Joining { port, bind, bind_to_port, service } = wanted;
         if service.resolution == Resolution::Alias {
             return;
         }
@@ -287,7 +348,7 @@ impl Builder<'_> {
 
     fn note_conflict(&self, service: &Service, port: u32) {
         if let Some(object) = &service.object {
-            self.context.note(Note::on(
+            self.context.note(Note::about(
                 object,
                 "spec.ports",
                 format!(
@@ -342,7 +403,7 @@ fn sniff(chain: &mut Chain) {
     chain.transport = RAW;
 }
 
-fn finish(context: &Context<'_>, scope: &Scope<'_>, entry: &Entry) -> Listener {
+fn finish(context: &Context<'_>, scope: &Scope, entry: &Entry) -> Listener {
     let name = format!("{}_{}", entry.bind, entry.port.number);
     let needs_http = entry.chains.iter().any(|chain| !chain.alpn.is_empty());
     let needs_tls = needs_http || entry.chains.iter().any(|chain| !chain.sni.is_empty());
@@ -359,7 +420,7 @@ fn finish(context: &Context<'_>, scope: &Scope<'_>, entry: &Entry) -> Listener {
     }
     if needs_http {
         listener.listener_filters.push(http_inspector());
-        listener.listener_filters_timeout = detection_timeout(context.world);
+        listener.listener_filters_timeout = detection_timeout(context.mesh());
     }
     for chain in &entry.chains {
         let filters = match &chain.body {
@@ -416,12 +477,12 @@ pub fn http_inspector() -> xds::listener::ListenerFilter {
 }
 
 /// How long to wait for the client's first bytes; 0, the default, for ever (`istio-behaviour` rule 35).
-pub fn detection_timeout(world: &World) -> Option<xds::Duration> {
-    world.mesh.protocol_detection_timeout.map(duration)
+pub fn detection_timeout(mesh: &MeshConfig) -> Option<xds::Duration> {
+    mesh.protocol_detection_timeout.map(duration)
 }
 
-fn virtual_outbound(context: &Context<'_>, scope: &Scope<'_>) -> Listener {
-    let port = context.world.mesh.proxy_listen_port;
+fn virtual_outbound(context: &Context<'_>, scope: &Scope) -> Listener {
+    let port = context.mesh().proxy_listen_port;
     let cluster = context.unmatched_cluster(&scope.unmatched);
     let mut chains = vec![FilterChain {
         name: "virtualOutbound-blackhole".into(),
@@ -490,11 +551,11 @@ fn dynamic_http(context: &Context<'_>) -> FilterChain {
 
 /// The port on which applications may use the sidecar as an HTTP proxy, if one is set.
 fn proxy_port(context: &Context<'_>) -> Option<u32> {
-    let own = context.proxy.meta("HTTP_PROXY_PORT").and_then(|port| port.parse().ok());
-    Some(own.unwrap_or(context.world.mesh.proxy_http_port)).filter(|port| *port != 0)
+    let own = context.facts.metadata("HTTP_PROXY_PORT").and_then(|port| port.parse().ok());
+    Some(own.unwrap_or(context.mesh().proxy_http_port)).filter(|port| *port != 0)
 }
 
-fn http_proxy(context: &Context<'_>, scope: &Scope<'_>, port: u32) -> Listener {
+fn http_proxy(context: &Context<'_>, scope: &Scope, port: u32) -> Listener {
     let chain =
         Chain { body: Body::Http { routes: HTTP_PROXY.into(), absolute: true }, ..Default::default() };
     let entry = Entry {
@@ -507,32 +568,4 @@ fn http_proxy(context: &Context<'_>, scope: &Scope<'_>, port: u32) -> Listener {
         locked: true,
     };
     finish(context, scope, &entry)
-}
-
-/// The routes the listeners ask for. The virtual hosts of a port are made once, however many listeners share them.
-fn route_configurations<'e>(
-    context: &Context<'_>,
-    scope: &Scope<'_>,
-    entries: impl Iterator<Item = &'e Entry>,
-) -> Vec<RouteConfiguration> {
-    let mut ports: HashMap<(u32, String), Arc<PortHosts>> = HashMap::new();
-    let mut made: BTreeMap<String, RouteConfiguration> = BTreeMap::new();
-    for entry in entries {
-        for chain in &entry.chains {
-            let Body::Http { routes: name, .. } = &chain.body else { continue };
-            if made.contains_key(name) {
-                continue;
-            }
-            let bind = if entry.port.number == 0 { entry.bind.clone() } else { String::new() };
-            let Some(listener) = scope.egress_for(entry.port.number, &entry.bind) else { continue };
-            let hosts = ports
-                .entry((entry.port.number, bind))
-                .or_insert_with(|| Arc::new(PortHosts::new(context, scope, listener, entry.port.number)));
-            let is_sniffed = entry.port.number != 0 && name.contains(':');
-            let configuration =
-                if is_sniffed { hosts.sniffed(name) } else { hosts.configuration(scope, name) };
-            made.insert(name.clone(), configuration);
-        }
-    }
-    made.into_values().collect()
 }

@@ -68,7 +68,7 @@ pub struct Listened<'a> {
 
 pub fn chains(
     context: &Context<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     rules: &ConnectionRules,
     at: Listened<'_>,
 ) -> Vec<Chain> {
@@ -86,14 +86,14 @@ fn applies(
 ) -> bool {
     let (written, own) = port;
     (gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH))
-        && api::selector::matches(labels, &context.labels)
+        && context.facts.has_labels(labels)
         && written.is_none_or(|port| port == 0 || port == own)
-        && (namespace.is_empty() || namespace == context.proxy.namespace)
+        && (namespace.is_empty() || namespace == context.facts.namespace())
 }
 
 fn tls_chains(
     context: &Context<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     rules: &[&Arc<VirtualService>],
     at: Listened<'_>,
 ) -> Vec<Chain> {
@@ -162,7 +162,7 @@ fn is_unspecified(address: &str) -> bool {
 
 fn tcp_chains(
     context: &Context<'_>,
-    scope: &Scope<'_>,
+    scope: &Scope,
     rules: &[&Arc<VirtualService>],
     at: Listened<'_>,
 ) -> Vec<Chain> {
@@ -226,7 +226,7 @@ fn tcp_chains(
 }
 
 /// On to the service: its only port, whatever the listener's is, else the listener's.
-fn service_body(context: &Context<'_>, scope: &Scope<'_>, at: &Listened<'_>) -> Body {
+fn service_body(context: &Context<'_>, scope: &Scope, at: &Listened<'_>) -> Body {
     let port = match at.service.ports.as_slice() {
         [only] => only.number,
         _ => at.port,

@@ -43,7 +43,7 @@ struct Group {
 
 impl PortHosts {
     /// `port` 0 means all ports: an HTTP proxy or a Unix socket.
-    pub fn new(context: &Context<'_>, scope: &Scope<'_>, listener: &EgressListener, port: u32) -> Self {
+    pub fn new(context: &Context<'_>, scope: &Scope, listener: &EgressListener, port: u32) -> Self {
         let port = if listener.is_http_proxy() { 0 } else { port };
         let groups = groups(context, scope, listener, port);
         let hosts = virtual_hosts(context, groups, port);
@@ -57,7 +57,7 @@ impl PortHosts {
     }
 
     /// Shared by everything on the port.
-    pub fn configuration(&self, scope: &Scope<'_>, name: &str) -> RouteConfiguration {
+    pub fn configuration(&self, scope: &Scope, name: &str) -> RouteConfiguration {
         let mut hosts = self.hosts.clone();
         hosts.sort_by(|left, right| left.name.cmp(&right.name));
         hosts.push(catch_all(scope));
@@ -88,7 +88,7 @@ pub fn configuration(name: &str, virtual_hosts: Vec<VirtualHost>) -> RouteConfig
     }
 }
 
-fn groups(context: &Context<'_>, scope: &Scope<'_>, listener: &EgressListener, port: u32) -> Vec<Group> {
+fn groups(context: &Context<'_>, scope: &Scope, listener: &EgressListener, port: u32) -> Vec<Group> {
     let mut order: Vec<String> = Vec::new();
     let mut known: HashMap<String, Known> = HashMap::new();
     for service in &listener.services {
@@ -211,7 +211,7 @@ fn default_group(service: &Arc<Service>, port: &Port, at: &Circumstances<'_>) ->
     let operation = format!("{}:{}/*", service.host, port.number);
     let mut route = route::default_outbound(cluster, operation, at);
     if let Some(Action::Route(action)) = &mut route.action {
-        action.hash_policy.extend(route::hash_of_port(at.scope, &service.host, port.number));
+        action.hash_policy.extend(route::hash_of_port(at, &service.host, port.number));
     }
     Group { port: port.number, services: vec![service.clone()], hosts: Vec::new(), routes: vec![route] }
 }
@@ -267,7 +267,7 @@ pub fn host_port(host: &str, port: u32) -> String {
 }
 
 /// For hosts nobody knows (`istio-behaviour` rule 37).
-fn catch_all(scope: &Scope<'_>) -> VirtualHost {
+fn catch_all(scope: &Scope) -> VirtualHost {
     let (name, cluster) = match &scope.unmatched {
         Unmatched::Allow => ("allow_any", Some(names::PASSTHROUGH.to_owned())),
         Unmatched::AllowByHost => ("allow_any_dynamic_dns", Some(names::DYNAMIC_DNS.to_owned())),
