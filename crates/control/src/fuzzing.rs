@@ -39,8 +39,7 @@ pub fn fuzz_translate(data: &[u8]) {
 
 fn one_by_one_is_at_once(objects: &[Arc<Object>], settings: &Settings, options: &Options) {
     let classes = |objects: &[Arc<Object>]| {
-        let world =
-            World::build(objects.to_vec(), Vec::new(), MeshConfig::istio_default(), settings.clone());
+        let world = World::build(objects.to_vec(), Vec::new(), MeshConfig::istio_default(), settings.clone());
         let mut classes = Classes::new(world, options.clone());
         for (id, proxy) in (1..).zip(proxies()) {
             classes.join(id, Arc::new(proxy), options.profile);

@@ -10,6 +10,7 @@
 //! | [`node`] | who is at the other end of a stream |
 //! | [`workload`] | an instance as it registers |
 //! | [`registrations`] | those that are registered, over lost streams and restarts |
+//! | [`admission`] | what our own proxy would refuse of an object |
 //! | [`world`] | everything known at one moment, indexed: services with their endpoints, rules, policies |
 //! | [`scope`] | what of it one proxy may see |
 //! | [`translate`] | that as Envoy resources under Istio's names |
@@ -20,6 +21,7 @@
 //! | `lock` | locks that outlive a panic |
 //! | `metrics` | istiod's metric names |
 
+pub mod admission;
 mod ads;
 pub mod classes;
 #[doc(hidden)]

@@ -76,7 +76,10 @@ const OBJECTS: &[(&str, &[&str])] = &[
     ),
     (
         "WorkloadEntry default/vm",
-        &["spec: {address: 10.3.0.1, labels: {app: b}}", "spec: {address: 10.3.0.2, labels: {app: a, version: v1}, serviceAccount: vm}"],
+        &[
+            "spec: {address: 10.3.0.1, labels: {app: b}}",
+            "spec: {address: 10.3.0.2, labels: {app: a, version: v1}, serviceAccount: vm}",
+        ],
     ),
     (
         "DestinationRule default/a",
@@ -117,7 +120,12 @@ const OBJECTS: &[(&str, &[&str])] = &[
             "spec: {egress: [{port: {number: 80, protocol: HTTP, name: http}, hosts: ['./*', 'other/*']}, {hosts: ['*/*']}], ingress: [{port: {number: 9080, protocol: HTTP, name: in}, defaultEndpoint: '127.0.0.1:8080'}]}",
         ],
     ),
-    ("Sidecar istio-system/default", &["spec: {egress: [{hosts: ['istio-system/*', '~/*.wild.test', '*/*.default.svc.cluster.local']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"]),
+    (
+        "Sidecar istio-system/default",
+        &[
+            "spec: {egress: [{hosts: ['istio-system/*', '~/*.wild.test', '*/*.default.svc.cluster.local']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}",
+        ],
+    ),
     (
         "Gateway default/g",
         &[
@@ -125,7 +133,13 @@ const OBJECTS: &[(&str, &[&str])] = &[
             "spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*'], tls: {mode: AUTO_PASSTHROUGH}}, {port: {number: 80, name: http, protocol: HTTP}, hosts: [a.test]}]}",
         ],
     ),
-    ("PeerAuthentication default/p", &["spec: {selector: {matchLabels: {version: v2}}, mtls: {mode: STRICT}}", "spec: {mtls: {mode: DISABLE}}"]),
+    (
+        "PeerAuthentication default/p",
+        &[
+            "spec: {selector: {matchLabels: {version: v2}}, mtls: {mode: STRICT}}",
+            "spec: {mtls: {mode: DISABLE}}",
+        ],
+    ),
     ("PeerAuthentication istio-system/default", &["spec: {mtls: {mode: STRICT}}"]),
 ];
 
@@ -180,7 +194,8 @@ struct Place {
 
 fn step() -> impl Strategy<Value = Step> {
     let of = |all: &'static [&'static str]| proptest::sample::select(all);
-    let place = (1u8..5, of(&["a", "b", ""]), of(&["v1", "v2", ""]), proptest::bool::weighted(0.3), any::<bool>());
+    let place =
+        (1u8..5, of(&["a", "b", ""]), of(&["v1", "v2", ""]), proptest::bool::weighted(0.3), any::<bool>());
     let place = place.prop_map(|(last, app, version, names_service, hop)| Place {
         last,
         app,

@@ -38,11 +38,9 @@ impl Interner {
 
     pub fn resources(&mut self, made: &Resources) -> Entries {
         let clusters = made.clusters.iter();
-        let clusters =
-            clusters.map(|c| self.entry(Kind::Cluster, &c.name, endpoints_of(c), c)).collect();
+        let clusters = clusters.map(|c| self.entry(Kind::Cluster, &c.name, endpoints_of(c), c)).collect();
         let endpoints = made.endpoints.iter();
-        let endpoints =
-            endpoints.map(|e| self.entry(Kind::Endpoint, &e.cluster_name, None, e)).collect();
+        let endpoints = endpoints.map(|e| self.entry(Kind::Endpoint, &e.cluster_name, None, e)).collect();
         let listeners = made.listeners.iter();
         let listeners = listeners.map(|l| self.entry(Kind::Listener, &l.name, None, l)).collect();
         let routes = made.routes.iter();

@@ -53,8 +53,7 @@ impl Outbound {
         let scope = maker.part(|context| Arc::new(context.scope()));
         let standing = standing(maker, interner);
         let ways = Ways::make(maker, &scope.value, interner);
-        let mut made =
-            Self { scope, services: HashMap::new(), standing, ways, layer: Arc::default() };
+        let mut made = Self { scope, services: HashMap::new(), standing, ways, layer: Arc::default() };
         made.make_services(maker, &Changes::default(), interner, &mut Turnover::default());
         made.layer = Arc::new(made.whole());
         made
@@ -177,10 +176,8 @@ impl Outbound {
 }
 
 fn standing(maker: Maker<'_>, interner: &mut Interner) -> Part<Vec<Arc<Entry>>> {
-    let made = maker.part(|context| Clusters {
-        clusters: translate::standing_clusters(context),
-        endpoints: Vec::new(),
-    });
+    let made = maker
+        .part(|context| Clusters { clusters: translate::standing_clusters(context), endpoints: Vec::new() });
     made.map(|clusters| interner.clusters(&clusters).into_iter().flatten().collect())
 }
 
@@ -371,4 +368,3 @@ impl Differs {
         Self { services: !now.has_services_of(before), others: !now.is_otherwise(before) }
     }
 }
-

@@ -240,13 +240,7 @@ impl Engine {
 
     /// Gives streams what they are to hold: those that are new, and those that something changed for. All others are told that
     /// nothing did.
-    fn offer(
-        &mut self,
-        new: Vec<Arc<Peer>>,
-        mut concerned: BTreeSet<StreamId>,
-        back: bool,
-        since: Instant,
-    ) {
+    fn offer(&mut self, new: Vec<Arc<Peer>>, mut concerned: BTreeSet<StreamId>, back: bool, since: Instant) {
         let start = Instant::now();
         let new = if back { self.shared.peers() } else { new };
         for peer in new {
@@ -254,7 +248,9 @@ impl Engine {
             concerned.insert(peer.id);
         }
         for id in concerned {
-            let (Some(peer), Some(layers)) = (self.shared.peer(id), self.classes.layers(id)) else { continue };
+            let (Some(peer), Some(layers)) = (self.shared.peer(id), self.classes.layers(id)) else {
+                continue;
+            };
             let Layers { outbound: shared, inbound: own } = layers;
             peer.offer(Arc::new(ResourceSet { generation: self.generation, since, shared, own }));
         }
@@ -296,7 +292,8 @@ impl Engine {
         if !self.notes.is_empty() {
             let by_id: HashMap<String, &Arc<Object>> =
                 self.inputs.reading.objects.iter().map(|l| (l.object.id(), &l.object)).collect();
-            problems.extend(self.notes.iter().filter_map(|note| problem(note, by_id.get(&note.object).copied())));
+            problems
+                .extend(self.notes.iter().filter_map(|note| problem(note, by_id.get(&note.object).copied())));
         }
         problems
     }

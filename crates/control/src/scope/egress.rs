@@ -91,8 +91,7 @@ struct Imports {
 
 impl Imports {
     fn new(hosts: &[String], namespace: &str) -> Self {
-        let mut imports =
-            Self { by_namespace: HashMap::new(), excluded: HashMap::new(), owners: None };
+        let mut imports = Self { by_namespace: HashMap::new(), excluded: HashMap::new(), owners: None };
         for written in hosts {
             let Some((owner, host)) = written.split_once('/') else { continue };
             let (map, owner) = match owner.strip_prefix('~') {

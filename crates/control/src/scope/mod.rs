@@ -13,8 +13,8 @@ use api::networking::{OutboundTrafficPolicyMode, Sidecar};
 use api::{Object, Spec};
 
 use crate::translate::Facts;
-use crate::world::{Owners, View};
 use crate::world::service::{EndpointsOf, Port, Registry, Service};
+use crate::world::{Owners, View};
 
 pub use egress::EgressListener;
 

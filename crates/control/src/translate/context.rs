@@ -90,7 +90,8 @@ impl<'a> Context<'a> {
 
     /// Whether this is for a proxy of ours that sends the multiplexed hop.
     pub fn sends_hops(&self) -> bool {
-        self.options.profile == Profile::Mesh && self.facts.metadata(xds::node::HOP).as_deref() == Some(xds::node::HOP_H2)
+        self.options.profile == Profile::Mesh
+            && self.facts.metadata(xds::node::HOP).as_deref() == Some(xds::node::HOP_H2)
     }
 
     /// The `NS.svc.DOMAIN` short names are completed with at the client.

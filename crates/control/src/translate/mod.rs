@@ -32,11 +32,14 @@ mod sidecar;
 mod tls;
 mod values;
 
-use xds::route::RouteConfiguration;
+use std::sync::Arc;
+
+use api::Object;
+use xds::route::{Route, RouteConfiguration};
 use xds::{cluster::Cluster, endpoint::ClusterLoadAssignment, listener::Listener, nds::NameTable};
 
 use crate::scope::Scope;
-use crate::world::{Note, Reads, World};
+use crate::world::{Note, Reads, World, virtual_services};
 
 pub use cluster::{Clusters, Mode, of_service as clusters_of_service};
 pub use context::Context;
@@ -135,4 +138,20 @@ pub fn gateway(
     merged: &Merged,
 ) -> (Vec<Listener>, Vec<RouteConfiguration>) {
     gateway::build(context, scope, merged)
+}
+
+/// The routes of all rules of a VirtualService, whoever they are for, each with its place in the object.
+pub fn every_route(context: &Context<'_>, object: &Arc<Object>) -> Vec<(String, Route)> {
+    let domain = &context.view.settings().domain;
+    let Some(written) = virtual_services::resolve(object, domain, &[]) else { return Vec::new() };
+    let scope = context.scope();
+    let at = route::Circumstances {
+        context,
+        scope: &scope,
+        gateway: virtual_services::MESH,
+        port: 80,
+        is_tls: false,
+        lookup: &|_| None,
+    };
+    route::every(&written, &at)
 }

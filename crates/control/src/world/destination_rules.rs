@@ -64,10 +64,10 @@ impl DestinationRules {
             }
             _ => None,
         });
-        if let Some((place, order)) = &before {
-            if let Some(of_host) = self.written.get_mut(place) {
-                of_host.remove(order);
-            }
+        if let Some((place, order)) = &before
+            && let Some(of_host) = self.written.get_mut(place)
+        {
+            of_host.remove(order);
         }
         if let Some((place, order, object)) = &now {
             self.written.entry(place.clone()).or_default().insert(order.clone(), object.clone());
@@ -173,7 +173,8 @@ impl Parts {
         // Who is chosen may differ, too, by what a rule says of whom it is for.
         let same = |one: &DestinationRule, other: &DestinationRule| {
             one.visibility == other.visibility
-                && one.selector.as_ref().map(|s| &s.match_labels) == other.selector.as_ref().map(|s| &s.match_labels)
+                && one.selector.as_ref().map(|s| &s.match_labels)
+                    == other.selector.as_ref().map(|s| &s.match_labels)
         };
         let of_all = |equal: &dyn Fn(&DestinationRule, &DestinationRule) -> bool| {
             before.len() == now.len() && before.iter().zip(now).all(|(a, b)| same(a, b) && equal(a, b))

@@ -55,7 +55,13 @@ impl Endpoints {
     }
 
     /// Puts these in the place of what the key had; says what differs.
-    pub fn set(&mut self, key: &EndpointsKey, endpoints: Vec<Endpoint>, declared: Declared, changes: &mut Changes) {
+    pub fn set(
+        &mut self,
+        key: &EndpointsKey,
+        endpoints: Vec<Endpoint>,
+        declared: Declared,
+        changes: &mut Changes,
+    ) {
         let before = self.all.get(key);
         if before.is_some_and(|(known, of)| **known == endpoints && *of == declared)
             || (before.is_none() && endpoints.is_empty())
@@ -94,7 +100,13 @@ impl Endpoints {
         }
     }
 
-    fn forget(&mut self, key: &EndpointsKey, endpoint: &Endpoint, declared: &Declared, changes: &mut Changes) {
+    fn forget(
+        &mut self,
+        key: &EndpointsKey,
+        endpoint: &Endpoint,
+        declared: &Declared,
+        changes: &mut Changes,
+    ) {
         let address = endpoint.address.as_str();
         if let Some(keys) = self.at.get_mut(address) {
             keys.remove(key);
@@ -119,8 +131,11 @@ fn differing<'e>(before: &'e [Endpoint], now: &'e [Endpoint], all: bool) -> BTre
         of.iter().map(|one| ((one.address.as_str(), one.port, one.service_port), one)).collect()
     };
     let (of_before, of_now) = (known(before), known(now));
-    let only = |one: &HashMap<(&'e str, u32, u32), &'e Endpoint>, other: &HashMap<(&'e str, u32, u32), &'e Endpoint>| {
-        let differs = |(key, endpoint): &(&(&'e str, u32, u32), &&'e Endpoint)| all || other.get(*key) != Some(*endpoint);
+    let only = |one: &HashMap<(&'e str, u32, u32), &'e Endpoint>,
+                other: &HashMap<(&'e str, u32, u32), &'e Endpoint>| {
+        let differs = |(key, endpoint): &(&(&'e str, u32, u32), &&'e Endpoint)| {
+            all || other.get(*key) != Some(*endpoint)
+        };
         one.iter().filter(differs).map(|(key, _)| key.0).collect::<BTreeSet<&'e str>>()
     };
     let mut touched = only(&of_before, &of_now);

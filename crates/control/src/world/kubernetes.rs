@@ -8,9 +8,7 @@ use api::protocol::{Protocol, kubernetes_port};
 use api::{Object, Spec, kubernetes};
 
 use super::instances::{Instance, Instances, Source};
-use super::service::{
-    Endpoint, EndpointsKey, EndpointsOf, Port, Registry, Resolution, Service, UNSPECIFIED,
-};
+use super::service::{Endpoint, EndpointsKey, EndpointsOf, Port, Registry, Resolution, Service, UNSPECIFIED};
 use super::{Age, Visibility};
 use crate::workload::{Workload, WorkloadKey};
 

@@ -58,9 +58,7 @@ impl PeerAuthentications {
         if namespace == root {
             return result;
         }
-        let narrow = self.first(namespace, |policy| {
-            selector_of(policy).is_some_and(&has_labels)
-        });
+        let narrow = self.first(namespace, |policy| selector_of(policy).is_some_and(&has_labels));
         let Some(object) = narrow else { return result };
         let Some(policy) = spec_of(object) else { return result };
         if let Some(mode) = mode_of(policy) {

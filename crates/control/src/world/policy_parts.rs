@@ -93,9 +93,10 @@ impl Connections {
         let policy = rule.traffic_policy.as_ref();
         let tcp = policy.and_then(|policy| policy.connection_pool.as_ref()?.tcp.as_ref());
         let whole = Way::of(None, policy);
-        let subsets = rule.subsets.iter().map(|subset| {
-            (subset.name.clone(), Way::of(subset.traffic_policy.as_ref(), policy))
-        });
+        let subsets = rule
+            .subsets
+            .iter()
+            .map(|subset| (subset.name.clone(), Way::of(subset.traffic_policy.as_ref(), policy)));
         let subsets: Vec<_> = subsets.filter(|(_, way)| *way != whole).collect();
         let tunnels = whole.tunnel.is_some() || subsets.iter().any(|(_, way)| way.tunnel.is_some());
         Self {

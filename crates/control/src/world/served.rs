@@ -82,7 +82,9 @@ impl Served {
             Some((object.namespace().to_owned(), name.clone()))
         };
         for (object, is_now) in before.map(|b| (b, false)).into_iter().chain(now.map(|n| (n, true))) {
-            let (Spec::EndpointSlice(slice), Some(service)) = (&object.spec, service(object)) else { continue };
+            let (Spec::EndpointSlice(slice), Some(service)) = (&object.spec, service(object)) else {
+                continue;
+            };
             let of_service = self.slices.entry(service.clone()).or_default();
             if is_now {
                 of_service.insert(object.name().to_owned(), object.clone());
@@ -168,8 +170,8 @@ impl World {
         object: Option<&Arc<Object>>,
         changes: &mut Changes,
     ) {
-        let instance =
-            object.and_then(|object| instances::of_pod(object).or_else(|| instances::of_entry_object(object)));
+        let instance = object
+            .and_then(|object| instances::of_pod(object).or_else(|| instances::of_entry_object(object)));
         self.set_instance(Source::Object(id.clone()), instance, changes);
     }
 
@@ -275,8 +277,7 @@ impl World {
             && let Spec::ServiceEntry(entry) = &object.spec
         {
             let headless = entry.resolution == api::networking::Resolution::None;
-            let ports =
-                entry.ports.iter().map(|port| (port.number, istio_port(&port.protocol, &port.name)));
+            let ports = entry.ports.iter().map(|port| (port.number, istio_port(&port.protocol, &port.name)));
             let declared = Declared::of(headless, ports);
             let mut keys = Vec::with_capacity(entry.hosts.len());
             for (key, endpoints) in service_entry::endpoints(object, &self.instances) {
@@ -299,9 +300,7 @@ fn named_service(workload: &Workload) -> Option<Name> {
 
 fn owner(service: &Service) -> Option<Owner> {
     match service.registry {
-        Registry::Kubernetes => {
-            Some(Owner::Kubernetes((service.namespace.clone(), service.name.clone())))
-        }
+        Registry::Kubernetes => Some(Owner::Kubernetes((service.namespace.clone(), service.name.clone()))),
         Registry::ServiceEntry => service.object.clone().map(Owner::ServiceEntry),
     }
 }

@@ -5,9 +5,7 @@ use api::protocol::istio_port;
 use api::{Object, Spec};
 
 use super::instances::{self, Instances};
-use super::service::{
-    Endpoint, EndpointsKey, EndpointsOf, Port, Registry, Resolution, Service, UNSPECIFIED,
-};
+use super::service::{Endpoint, EndpointsKey, EndpointsOf, Port, Registry, Resolution, Service, UNSPECIFIED};
 use super::{Age, Visibility};
 
 const UNIX: &str = "unix://";
@@ -107,12 +105,7 @@ fn addresses(entry: &ServiceEntry) -> Vec<String> {
     addresses
 }
 
-fn endpoints_of_host(
-    entry: &ServiceEntry,
-    host: &str,
-    namespace: &str,
-    known: &Instances,
-) -> Vec<Endpoint> {
+fn endpoints_of_host(entry: &ServiceEntry, host: &str, namespace: &str, known: &Instances) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     let by_dns = matches!(entry.resolution, Written::Dns | Written::DnsRoundRobin);
     for port in &entry.ports {

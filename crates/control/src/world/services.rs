@@ -95,7 +95,10 @@ impl Services {
         let ranks: Vec<Rank> = made.iter().enumerate().map(|(at, service)| rank(at, service)).collect();
         let before = self.ranks.remove(id).unwrap_or_default();
         let same = before == ranks
-            && ranks.iter().zip(&made).all(|(rank, made)| self.written.get(rank).is_some_and(|w| **w == *made));
+            && ranks
+                .iter()
+                .zip(&made)
+                .all(|(rank, made)| self.written.get(rank).is_some_and(|w| **w == *made));
         if !same {
             self.stale = true;
             for service in before.iter().filter_map(|rank| self.written.remove(rank)) {
@@ -167,7 +170,9 @@ impl Services {
             let given = Given::of(written, address, own, settings);
             let before = older.remove(rank);
             let service = match before {
-                Some((before, settled)) if Arc::ptr_eq(&before, written) && given.is_that_of(&settled) => settled,
+                Some((before, settled)) if Arc::ptr_eq(&before, written) && given.is_that_of(&settled) => {
+                    settled
+                }
                 before => {
                     before.iter().for_each(|(_, before)| differs(before, changes));
                     let made = Arc::new(given.to(written));
@@ -207,12 +212,7 @@ struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    fn of(
-        written: &Service,
-        automatic: Option<String>,
-        aliases: &'a [String],
-        settings: &Settings,
-    ) -> Self {
+    fn of(written: &Service, automatic: Option<String>, aliases: &'a [String], settings: &Settings) -> Self {
         match written.registry {
             Registry::ServiceEntry => Self { address: written.address.clone(), automatic, aliases },
             // Only where nobody else gives Services their addresses.

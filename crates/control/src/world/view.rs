@@ -85,11 +85,7 @@ impl<'w> View<'w> {
         parts.into_iter().flatten()
     }
 
-    pub fn endpoints_of(
-        &self,
-        service: &Service,
-        port: u32,
-    ) -> impl Iterator<Item = &'w Endpoint> + use<'w> {
+    pub fn endpoints_of(&self, service: &Service, port: u32) -> impl Iterator<Item = &'w Endpoint> + use<'w> {
         self.endpoints(service).filter(move |endpoint| endpoint.service_port == port)
     }
 
@@ -135,12 +131,7 @@ impl<'w> View<'w> {
     }
 
     /// VirtualServices bound to a gateway (or `mesh`) that a proxy of the namespace sees, in the order that decides.
-    pub fn rules(
-        &self,
-        gateway: &str,
-        namespace: &str,
-        owners: Owners<'_>,
-    ) -> Vec<&'w Arc<VirtualService>> {
+    pub fn rules(&self, gateway: &str, namespace: &str, owners: Owners<'_>) -> Vec<&'w Arc<VirtualService>> {
         let bound = self.world.virtual_services.bound(gateway);
         match owners {
             Owners::All => {

@@ -61,7 +61,11 @@ impl VirtualServices {
         for made in delegate::merge(self.written.values(), &mut self.notes) {
             let id = made.object.identity().clone();
             let virtual_service = match older.remove(&id) {
-                Some(known) if Arc::ptr_eq(&known, &made) || (known == made && same_places(&known, &made)) => known,
+                Some(known)
+                    if Arc::ptr_eq(&known, &made) || (known == made && same_places(&known, &made)) =>
+                {
+                    known
+                }
                 before => {
                     before.iter().for_each(|before| differs(before, changes));
                     differs(&made, changes);
@@ -102,7 +106,8 @@ fn differs(virtual_service: &VirtualService, changes: &mut Changes) {
     }
 }
 
-fn resolve(object: &Arc<Object>, domain: &str, default: &[String]) -> Option<VirtualService> {
+/// A VirtualService as meant; `None` if the object is none. `default` is the mesh's default of `exportTo`.
+pub fn resolve(object: &Arc<Object>, domain: &str, default: &[String]) -> Option<VirtualService> {
     let Spec::VirtualService(spec) = &object.spec else { return None };
     let namespace = object.namespace();
     let full = |host: &mut String| *host = resolve_shortname(host, namespace, domain);

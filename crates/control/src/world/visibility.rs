@@ -54,12 +54,7 @@ struct Owned<T> {
 
 impl<T> Default for Visible<T> {
     fn default() -> Self {
-        Self {
-            own: HashMap::new(),
-            exported: HashMap::new(),
-            public: Vec::new(),
-            public_of: HashMap::new(),
-        }
+        Self { own: HashMap::new(), exported: HashMap::new(), public: Vec::new(), public_of: HashMap::new() }
     }
 }
 

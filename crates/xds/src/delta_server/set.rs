@@ -197,7 +197,8 @@ impl TypeSet {
         let mut without: Vec<&str> = gone.to_vec();
         without.sort_unstable();
         let stays = |entry: &&Arc<Entry>| without.binary_search(&entry.name.as_ref()).is_err();
-        let (mut old, mut new) = (self.entries.iter().filter(stays).peekable(), come.entries.iter().peekable());
+        let (mut old, mut new) =
+            (self.entries.iter().filter(stays).peekable(), come.entries.iter().peekable());
         let mut entries = Vec::with_capacity(self.entries.len() + come.entries.len());
         loop {
             let next = match (old.peek(), new.peek()) {

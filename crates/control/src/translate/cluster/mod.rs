@@ -211,8 +211,7 @@ impl Maker<'_> {
                 } else {
                     DnsLookupFamily::V4Only as i32
                 };
-                cluster.dns_refresh_rate =
-                    self.context.mesh().dns_refresh_rate.map(super::values::duration);
+                cluster.dns_refresh_rate = self.context.mesh().dns_refresh_rate.map(super::values::duration);
                 cluster.respect_dns_ttl = true;
             }
             DiscoveryType::Static | DiscoveryType::OriginalDst => {}

@@ -12,8 +12,8 @@ use crate::scope::Scope;
 use crate::translate::context::Context;
 use crate::translate::route::{self, Circumstances};
 use crate::translate::sidecar::virtual_hosts::{configuration, host_port};
-use crate::world::{Owners, VirtualService};
 use crate::world::service::Service;
+use crate::world::{Owners, VirtualService};
 
 pub fn build(context: &Context<'_>, scope: &Scope, merged: &Merged) -> Vec<RouteConfiguration> {
     let named = merged.by_route.iter().filter(|(name, _)| !name.is_empty());
@@ -166,12 +166,7 @@ fn intersection(server: &[String], rule: &[String]) -> Vec<String> {
     shared
 }
 
-fn rule_routes(
-    context: &Context<'_>,
-    scope: &Scope,
-    rule: &VirtualService,
-    server: &Server,
-) -> Vec<Route> {
+fn rule_routes(context: &Context<'_>, scope: &Scope, rule: &VirtualService, server: &Server) -> Vec<Route> {
     let lookup = |host: &str| -> Option<Arc<Service>> {
         // A rule means the service of its own namespace, if the gateway may see it.
         let own = context

@@ -75,6 +75,20 @@ pub fn routes(virtual_service: &VirtualService, at: &Circumstances<'_>) -> Vec<R
     routes
 }
 
+/// The routes of all rules, whoever they are for, each with its place in the object.
+pub fn every(virtual_service: &VirtualService, at: &Circumstances<'_>) -> Vec<(String, Route)> {
+    let mut routes = Vec::new();
+    for rule in &virtual_service.http {
+        let matches = (0..rule.route.matches.len()).map(Some);
+        let none = rule.route.matches.is_empty().then_some(None);
+        for index in matches.chain(none) {
+            let path = index.and_then(|index| rule.match_paths.get(index)).unwrap_or(&rule.path);
+            routes.push((path.clone(), made(virtual_service, rule, index, at)));
+        }
+    }
+    routes
+}
+
 /// Whether a route matches every request.
 pub fn is_catch_all(route: &Route) -> bool {
     let Some(matched) = &route.r#match else { return true };
@@ -102,9 +116,16 @@ fn route(
     at: &Circumstances<'_>,
 ) -> Option<Route> {
     let matched = index.and_then(|index| rule.route.matches.get(index));
-    if !matched.is_none_or(|matched| applies(matched, at)) {
-        return None;
-    }
+    matched.is_none_or(|matched| applies(matched, at)).then(|| made(virtual_service, rule, index, at))
+}
+
+fn made(
+    virtual_service: &VirtualService,
+    rule: &HttpRule,
+    index: Option<usize>,
+    at: &Circumstances<'_>,
+) -> Route {
+    let matched = index.and_then(|index| rule.route.matches.get(index));
     let path = index.and_then(|index| rule.match_paths.get(index));
     let mut name = rule.route.name.clone();
     if let Some(matched) = matched.filter(|matched| !matched.name.is_empty()) {
@@ -137,7 +158,7 @@ fn route(
     if let Some(policy) = &rule.route.cors_policy {
         route.typed_per_filter_config.insert(CORS.to_owned(), xds::pack(&filters::cors(policy)));
     }
-    Some(route)
+    route
 }
 
 /// What a rule says about the proxy and the listener is decided here, not per request (rule 2).

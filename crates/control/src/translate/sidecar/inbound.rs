@@ -101,8 +101,7 @@ fn matrix(mode: MutualTlsMode, protocol: Protocol) -> &'static [Recognised] {
 impl Inbound {
     pub fn of(context: &Context<'_>) -> Self {
         let facts = context.facts;
-        let mut mutual_tls =
-            context.view.mutual_tls(facts.namespace(), |labels| facts.has_labels(labels));
+        let mut mutual_tls = context.view.mutual_tls(facts.namespace(), |labels| facts.has_labels(labels));
         if !context.options.identity {
             note_strict(context, &mutual_tls);
             mutual_tls.mode = MutualTlsMode::Disable;

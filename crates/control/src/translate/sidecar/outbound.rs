@@ -23,8 +23,8 @@ use crate::translate::connection_manager::{self, Class, Http, Routes};
 use crate::translate::context::Context;
 use crate::translate::values::{address, duration, listener_filter, seconds};
 use crate::translate::{access_log, names, network};
-use crate::world::service::{Registry, Resolution, Service, UNSPECIFIED};
 use crate::world::Note;
+use crate::world::service::{Registry, Resolution, Service, UNSPECIFIED};
 
 const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 const PASSTHROUGH_CHAIN: &str = "PassthroughFilterChain";

@@ -66,12 +66,7 @@ pub struct Listened<'a> {
     pub cidrs: Vec<String>,
 }
 
-pub fn chains(
-    context: &Context<'_>,
-    scope: &Scope,
-    rules: &ConnectionRules,
-    at: Listened<'_>,
-) -> Vec<Chain> {
+pub fn chains(context: &Context<'_>, scope: &Scope, rules: &ConnectionRules, at: Listened<'_>) -> Vec<Chain> {
     let rules = rules.of_host(&at.service.host);
     if at.is_tls { tls_chains(context, scope, &rules, at) } else { tcp_chains(context, scope, &rules, at) }
 }
