@@ -14,7 +14,7 @@ use crate::push::Shared;
 use crate::push::engine::{Engine, Inputs, open_mesh_file};
 use crate::push::published::Published;
 use crate::registrations::Registrations;
-use crate::source::{Directory, Watch};
+use crate::source::{Files, Records, Watch};
 use crate::sources_seen::SourcesSeen;
 use crate::translate::Options;
 use crate::world::Settings;
@@ -36,7 +36,7 @@ pub struct Running {
 
 /// Reads the configuration, makes the first state and serves it. Returns when both ports accept.
 pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
-    let ControlOptions { config_dirs, mesh_config, state_dir, xds, http, log } = options;
+    let ControlOptions { config_dirs, accept_empty, mesh_config, state_dir, xds, http, log } = options;
     // What fails most often comes first, and before anything is started.
     let xds = listen(xds, "xDS")?;
     let http = listen(http, "HTTP")?;
@@ -57,9 +57,10 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
     let (events, received) = channel();
     let shared = Arc::new(Shared::new(Published::default(), events, log));
     let reader = shared.clone();
+    let records = Records::open(&state_dir, log).map_err(ServeError::Threads)?;
+    let files = Files::new(config_dirs.clone()).remembering(records, accept_empty);
     let (watch, reading) =
-        Watch::start(Directory::new(config_dirs.clone()), log, move |reading| reader.read(reading))
-            .map_err(ServeError::Threads)?;
+        Watch::start(files, log, move |reading| reader.read(reading)).map_err(ServeError::Threads)?;
     // Kubernetes Services get automatic addresses: there is no API server here that would have given them any.
     let settings = Settings { assign_addresses: true, ..Settings::default() };
     let inputs = Inputs {
