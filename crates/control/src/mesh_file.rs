@@ -83,7 +83,7 @@ impl MeshFile {
             true => Path::new(".").to_owned(),
             false => parent.to_owned(),
         });
-        let directories = [parent, tree::directory_of_target(&self.path)].into_iter().flatten();
+        let directories = parent.into_iter().chain(tree::directories_behind(&self.path));
         directories.filter_map(|path| Inode::of_directory(&path).map(|inode| (path, inode))).collect()
     }
 

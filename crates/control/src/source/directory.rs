@@ -32,6 +32,7 @@ pub(crate) struct Directory {
     files: BTreeMap<PathBuf, SourceFile>,
     directories: BTreeMap<PathBuf, Inode>,
     linked: BTreeSet<PathBuf>,
+    leads_outside: bool,
     /// The directory that the files are of.
     inode: Option<Inode>,
     /// The directory that was there at the last scan.
@@ -58,6 +59,7 @@ impl Directory {
             files: BTreeMap::new(),
             directories: BTreeMap::new(),
             linked: BTreeSet::new(),
+            leads_outside: false,
             inode: None,
             found: None,
             problems: Vec::new(),
@@ -95,6 +97,11 @@ impl Directory {
     pub(crate) fn seen(&self) -> Option<Seen> {
         let inode = self.inode.filter(|_| self.standing == Standing::Synced)?;
         Some(Seen { device: inode.device, inode: inode.number, objects: self.objects })
+    }
+
+    /// Whether its links lead to where changes may make no event.
+    pub(crate) fn leads_outside(&self) -> bool {
+        self.leads_outside
     }
 
     /// The directories whose changes are its changes.
@@ -188,6 +195,7 @@ impl Directory {
         self.inode = Some(tree.root);
         self.directories = tree.directories;
         self.linked = tree.linked;
+        self.leads_outside = tree.leads_outside;
         let mut problems = Vec::new();
         for (path, error) in &tree.unreadable {
             let message = format!("cannot be read: {error}; what was read from it stays");
@@ -265,10 +273,11 @@ impl Directory {
         now: Instant,
         update: &mut Update,
     ) {
-        let file = self
-            .files
-            .entry(path.clone())
-            .or_insert_with(|| SourceFile::new(&path.to_string_lossy(), Format::Documents));
+        if !self.files.contains_key(&path) {
+            let file = SourceFile::new(&path.to_string_lossy(), Format::Documents);
+            self.files.insert(path.clone(), file);
+        }
+        let Some(file) = self.files.get_mut(&path) else { return };
         let before = file.objects().len();
         if file.refresh(&path, stamp, touched, now, update) {
             self.reads += 1;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use api::{Object, ObjectId, Parsed, Problem, Severity};
 
-use super::tree::{self, Stamp};
+use super::tree::Stamp;
 use super::update::{Loaded, Origin, Slot, Update, Upsert};
 
 /// A configuration file may hold this much. Ten thousand services are about 5 MB.
@@ -231,13 +231,16 @@ fn slots<'o>(
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    // Opening a pipe would wait for its writer.
-    if tree::stamp(path).is_none() {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
         return Err("is not a regular file".into());
     }
-    let file = File::open(path).map_err(|e| format!("cannot be read: {e}"))?;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be read: {e}"))?;
+    // One byte more than there should be: then one read finds the end.
+    let size = usize::try_from(metadata.len().min(FILE_BYTES)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(size + 1);
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES {
         return Err(format!("is larger than {} MiB; split it", FILE_BYTES >> 20));
     }

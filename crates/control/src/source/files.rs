@@ -99,6 +99,11 @@ impl Files {
         self.directories.iter().any(|directory| directory.standing() != Standing::Synced)
     }
 
+    /// Whether some change may make no event, however much is watched.
+    pub(crate) fn leads_outside(&self) -> bool {
+        self.directories.iter().any(Directory::leads_outside)
+    }
+
     /// How many files were read so far.
     pub fn reads(&self) -> u64 {
         self.directories.iter().map(Directory::reads).sum()

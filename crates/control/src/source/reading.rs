@@ -71,16 +71,12 @@ impl Watch {
         let since = Instant::now();
         let mut store = ObjectStore::default();
         let (begun, first) = Watch::begin(files, log);
-        for update in first {
-            store.apply(update, 0);
-        }
+        store.apply_all(first, 0);
         let reading = Reading::of(&store, since);
         let watch = begun.spawn(move |updates| {
-            let Some(since) = updates.iter().map(|update| update.since).min() else { return };
-            for update in updates {
-                store.apply(update, 0);
+            if let Some(delta) = store.apply_all(updates, 0) {
+                changed(Reading::of(&store, delta.since));
             }
-            changed(Reading::of(&store, since));
         })?;
         Ok((watch, reading))
     }

@@ -90,14 +90,7 @@ impl Read {
     }
 
     fn apply(&mut self, updates: Vec<Update>) {
-        self.delta = None;
-        for update in updates {
-            let delta = self.store.apply(update, 1);
-            match &mut self.delta {
-                Some(all) => all.merge(delta),
-                none => *none = Some(delta),
-            }
-        }
+        self.delta = self.store.apply_all(updates, 1);
     }
 
     fn names(&self) -> Vec<String> {
@@ -361,4 +354,6 @@ fn the_store_writes_what_the_watch_reads() {
 
 mod emptiness;
 mod links;
+mod mesh_file;
+mod watched;
 mod work;

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Links to directories may form a ring.
+/// Links may form a ring.
 const DEPTH: usize = 32;
 
 /// Which file or directory a path leads to.
@@ -70,8 +70,10 @@ pub(crate) struct Tree {
     pub(crate) files: BTreeMap<PathBuf, Stamp>,
     /// With the root.
     pub(crate) directories: BTreeMap<PathBuf, Inode>,
-    /// Directories that links to files lead to: a change there is a change here.
+    /// Directories that links lead to, or would: a change there is a change here.
     pub(crate) linked: BTreeSet<PathBuf>,
+    /// One of them is not below the root: a link on the way there may be led elsewhere, and nothing tells.
+    pub(crate) leads_outside: bool,
     /// Directories below the root that cannot be read.
     pub(crate) unreadable: Vec<(PathBuf, String)>,
     pub(crate) root: Inode,
@@ -85,11 +87,16 @@ pub(crate) fn walk(root: &Path) -> io::Result<Tree> {
         files: BTreeMap::new(),
         directories: BTreeMap::new(),
         linked: BTreeSet::new(),
+        leads_outside: false,
         unreadable: Vec::new(),
         root: Inode::of(&fs::metadata(root)?),
     };
     tree.directories.insert(root.to_owned(), tree.root);
     descend(entries, &mut vec![tree.root], &mut tree)?;
+    if !tree.linked.is_empty() {
+        let real = fs::canonicalize(root)?;
+        tree.leads_outside = tree.linked.iter().any(|directory| !directory.starts_with(&real));
+    }
     Ok(tree)
 }
 
@@ -100,8 +107,14 @@ fn descend(entries: fs::ReadDir, above: &mut Vec<Inode>, tree: &mut Tree) -> io:
         if is_hidden(&path) {
             continue;
         }
+        let linked = entry.file_type().is_ok_and(|kind| kind.is_symlink());
         // A file that goes away meanwhile, or a link to nothing, is no file.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let Ok(metadata) = fs::metadata(&path) else {
+            if linked {
+                tree.linked.extend(directories_behind(&path));
+            }
+            continue;
+        };
         if metadata.is_dir() {
             let inode = Inode::of(&metadata);
             if above.contains(&inode) || above.len() >= DEPTH {
@@ -115,8 +128,8 @@ fn descend(entries: fs::ReadDir, above: &mut Vec<Inode>, tree: &mut Tree) -> io:
             }
             tree.directories.insert(path, inode);
         } else if metadata.is_file() && is_configuration(&path) {
-            if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-                tree.linked.extend(directory_of_target(&path));
+            if linked {
+                tree.linked.extend(directories_behind(&path));
             }
             tree.files.insert(path, Stamp::of(&metadata));
         }
@@ -124,9 +137,20 @@ fn descend(entries: fs::ReadDir, above: &mut Vec<Inode>, tree: &mut Tree) -> io:
     Ok(())
 }
 
-/// Where the file is that a link leads to.
-pub(crate) fn directory_of_target(link: &Path) -> Option<PathBuf> {
-    fs::canonicalize(link).ok()?.parent().map(Path::to_owned)
+/// Where the file is that a link leads to, or would be, and where the links on the way are.
+pub(crate) fn directories_behind(link: &Path) -> Vec<PathBuf> {
+    let mut directories = Vec::new();
+    let mut link = link.to_owned();
+    while let Ok(target) = fs::read_link(&link) {
+        let Some(parent) = link.parent() else { break };
+        link = parent.join(target);
+        let directory = link.parent().and_then(|directory| fs::canonicalize(directory).ok());
+        directories.extend(directory);
+        if directories.len() >= DEPTH {
+            break;
+        }
+    }
+    directories
 }
 
 /// The stamp of one file; `None` if there is no such file.

@@ -179,10 +179,59 @@ impl Watcher {
     }
 
     fn next_look(&self) -> Instant {
-        let (every, share) = match self.watches.complete() {
+        let events_tell = self.watches.complete() && !self.files.leads_outside();
+        let (every, share) = match events_tell {
             true => (LOOK_EVERY, LOOK_SHARE),
             false => (LOOK_WITHOUT_EVENTS, SHARE_WITHOUT_EVENTS),
         };
         self.looked + every.max(self.took * share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle control plane looks at no file: events tell. One whose directory cannot be watched, or does not know
+    /// whether its volume is there, looks more often.
+    #[test]
+    fn every_file_is_looked_at_seldom_where_the_kernel_tells_of_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.yaml"), "").unwrap();
+        let (begun, _) = Watch::begin(Files::new(vec![dir.path().to_owned()]), |line| panic!("{line}"));
+        let mut watcher = begun.watcher;
+        assert!(watcher.watches.complete());
+        let (scans, start) = (watcher.files.scans(), watcher.looked);
+        watcher.took = Duration::from_millis(1);
+        for seconds in 1..30 {
+            assert!(watcher.look(start + Duration::from_secs(seconds)).is_empty());
+        }
+        assert_eq!(watcher.files.scans(), scans);
+        assert!(watcher.look(start + Duration::from_secs(30)).is_empty());
+        assert_eq!(watcher.files.scans(), scans + 1);
+        // Where a look takes long it is rarer still.
+        watcher.took = Duration::from_millis(100);
+        assert_eq!(watcher.next_look() - watcher.looked, Duration::from_secs(100));
+        // The root goes away: that is looked after, without a look at files.
+        assert!(watcher.next_swaps <= watcher.looked + SWAPS_EVERY);
+        std::fs::remove_file(dir.path().join("a.yaml")).unwrap();
+        std::fs::remove_dir(dir.path()).unwrap();
+        let now = watcher.next_swaps;
+        let updates = watcher.look(now);
+        assert_eq!(updates.len(), 1, "it is lost: {updates:?}");
+        assert_eq!(watcher.next_swaps - now, SWAPS_WAITED_FOR);
+    }
+
+    /// Two paths to one directory are one watch of the kernel: events tell of the last path only.
+    #[test]
+    fn without_every_event_every_file_is_looked_at_each_second() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        std::os::unix::fs::symlink("a", dir.path().join("b")).unwrap();
+        let (begun, _) = Watch::begin(Files::new(vec![dir.path().to_owned()]), |line| panic!("{line}"));
+        let mut watcher = begun.watcher;
+        assert!(!watcher.watches.complete());
+        watcher.took = Duration::from_millis(1);
+        assert_eq!(watcher.next_look() - watcher.looked, LOOK_WITHOUT_EVENTS);
     }
 }

@@ -43,6 +43,15 @@ impl ObjectStore {
         Delta { changed, shown, mesh: mesh != self.mesh_hash(), told, since }
     }
 
+    /// The same for several, as one change. `None`: there are none.
+    pub fn apply_all(&mut self, updates: impl IntoIterator<Item = Update>, generation: u64) -> Option<Delta> {
+        let deltas = updates.into_iter().map(|update| self.apply(update, generation));
+        deltas.reduce(|mut all, delta| {
+            all.merge(delta);
+            all
+        })
+    }
+
     /// Takes out every object of a source.
     fn empty(&mut self, source: SourceId, before: &mut Before) {
         for (id, entry) in &mut self.objects {

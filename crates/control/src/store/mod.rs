@@ -12,13 +12,14 @@
 //! **How an engine uses it.** On the thread that pushes:
 //!
 //! ```text
-//! let (begun, first) = Watch::begin(Files::new(dirs).remembering(records, accept_empty).with_mesh_file(file), log);
+//! let records = Records::open(&state_dir, log)?;
+//! let files = Files::new(config_dirs).remembering(records, accept_empty).with_mesh_file(MeshFile::open(path)?);
+//! let (begun, first) = Watch::begin(files, log);
 //! let mut store = ObjectStore::default();
-//! // The first generation: everything is a change from nothing.
-//! let delta = first.into_iter().fold(None, |all, update| merge(all, store.apply(update, 1)));
-//! let watch = begun.spawn(move |updates| events.send(Event::Updates(updates)));
-//! // For each batch of events, with the number the next generation has if there is one:
-//! for update in updates { delta.merge(store.apply(update, generation + 1)); }
+//! let delta = store.apply_all(first, 1);                     // generation 1: everything is a change from nothing
+//! let watch = begun.spawn(move |updates| shared.send(Event::Updates(updates)))?;
+//! // Then for each batch of events: all updates of the batch are one change and one generation.
+//! let delta = store.apply_all(updates, generation + 1);
 //! ```
 //!
 //! * [`Delta::changed`] empty: nothing behind the store has to be computed again. [`Delta::shown`]: the status pages have

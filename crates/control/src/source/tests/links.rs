@@ -69,3 +69,18 @@ fn a_root_that_leads_elsewhere_is_read_there() {
     fs::write(root.join("a.yaml"), service("a", 82)).unwrap();
     watched.until("a change there", |r| port(r, "a") == 82);
 }
+
+/// A link may be there before what it leads to.
+#[test]
+fn a_link_to_nothing_is_followed_when_there_is_something() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join(".hidden")).unwrap();
+    symlink(".hidden/a.yaml", dir.path().join("b.yaml")).unwrap();
+    symlink("b.yaml", dir.path().join("a.yaml")).unwrap();
+    let mut watched = Watched::start(&[dir.path()]);
+    watched.names(&[]);
+    fs::write(dir.path().join(".hidden/a.yaml"), service("a", 80)).unwrap();
+    watched.until("both links", |r| names(r) == ["a"] && r.problems.len() == 1);
+    fs::write(dir.path().join(".hidden/a.yaml"), service("a", 81)).unwrap();
+    watched.until("the change", |r| port(r, "a") == 81);
+}
