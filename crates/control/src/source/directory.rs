@@ -20,6 +20,9 @@ use super::update::{SourceId, Standing, Update};
 const GONE_AFTER: Duration = Duration::from_millis(40);
 /// A file that is missing for so long is gone whatever happens to others.
 const GONE_AT_MOST: Duration = Duration::from_secs(1);
+/// A directory that was empty at the start is whole when it has as many objects as before, or when for so long no more
+/// have come: a volume comes at once, but a copy file by file.
+const WHOLE_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -29,6 +32,8 @@ pub(crate) struct Directory {
     standing: Standing,
     /// Of the run before, until its objects, or others, are there.
     remembered: Option<Seen>,
+    /// While it is waited for: how many objects it had when that was last another number, and when that was.
+    coming: Option<(usize, Instant)>,
     files: BTreeMap<PathBuf, SourceFile>,
     directories: BTreeMap<PathBuf, Inode>,
     linked: BTreeSet<PathBuf>,
@@ -56,6 +61,7 @@ impl Directory {
             path,
             standing: Standing::Unread,
             remembered: remembered.filter(|seen| seen.objects > 0),
+            coming: None,
             files: BTreeMap::new(),
             directories: BTreeMap::new(),
             linked: BTreeSet::new(),
@@ -216,24 +222,48 @@ impl Directory {
             }
             self.refresh(path, stamp, false, now, update);
         }
-        if self.objects > 0 {
+        if self.remembered.is_some_and(|seen| self.is_whole(seen, now)) {
             self.remembered = None;
         }
         match self.remembered {
             None => self.stand(Standing::Synced, problems, update),
             Some(seen) => {
                 let same = (seen.device, seen.inode) == (tree.root.device, tree.root.number);
-                let now = if same { "is empty now" } else { "is another directory now, an empty one" };
+                let now = if same { "has none now" } else { "is another directory now, without any" };
                 problems.push(self.waits(now, seen));
                 self.stand(Standing::Waiting, problems, update);
             }
         }
     }
 
+    /// Whether a directory that had objects before the restart has them again.
+    fn is_whole(&mut self, seen: Seen, now: Instant) -> bool {
+        if self.objects == 0 {
+            return false;
+        }
+        // It was never waited for, or lacks nothing.
+        if self.standing != Standing::Waiting || self.objects >= seen.objects {
+            return true;
+        }
+        let since = match self.coming {
+            Some((objects, since)) if objects == self.objects => since,
+            _ => now,
+        };
+        self.coming = Some((self.objects, since));
+        let whole_at = since + WHOLE_AFTER;
+        if now < whole_at {
+            self.due.insert((whole_at, self.path.clone()));
+        }
+        now >= whole_at
+    }
+
     fn lost(&mut self, what: &str, update: &mut Update) {
         let (standing, problem) = match (self.standing, self.remembered) {
             (Standing::Synced | Standing::Frozen, _) => {
-                let message = format!("{what}; what was read from it stays until files are there");
+                let message = format!(
+                    "{what}; what was read from it stays until files are there (if it is meant to be empty, restart with \
+                     --accept-empty)"
+                );
                 (Standing::Frozen, whole_file(&self.name, message))
             }
             (_, Some(seen)) => (Standing::Waiting, self.waits(what, seen)),

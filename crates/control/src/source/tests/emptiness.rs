@@ -107,6 +107,63 @@ fn a_volume_that_is_mounted_late_is_served_when_it_is_there() {
     assert!(read.store.problems().is_empty());
 }
 
+/// A volume comes at once; a copy, file by file: served when it is whole, as far as that can be told.
+#[test]
+fn a_directory_that_is_filled_file_by_file_is_served_when_no_more_come() {
+    let place = Place::new();
+    for name in ["a", "b", "c", "d"] {
+        place.write(name, 80);
+    }
+    drop(place.run(false));
+    fs::remove_dir_all(place.root()).unwrap();
+    fs::create_dir(place.root()).unwrap();
+    for whole in [false, true] {
+        let mut read = place.run(false);
+        assert_eq!(read.waiting().len(), 1);
+        let mut now = place.now;
+        for name in ["a", "b", "c"] {
+            place.write(name, 80);
+            now += Duration::from_millis(1900);
+            read.look_at(&[&place.root().join(format!("{name}.yaml"))], now);
+            assert_eq!(read.waiting().len(), 1, "{name} of four");
+        }
+        if whole {
+            place.write("d", 80);
+            read.scan(now);
+        } else {
+            let due = read.files.due().unwrap();
+            read.look_at(&[], due.max(now + Duration::from_secs(2)));
+        }
+        assert!(read.waiting().is_empty() && read.store.problems().is_empty());
+        // For the next round as before.
+        if !whole {
+            place.write("d", 80);
+            read.scan(now + Duration::from_secs(3));
+            assert_eq!(read.names().len(), 4);
+            drop(read);
+            fs::remove_dir_all(place.root()).unwrap();
+            fs::create_dir(place.root()).unwrap();
+        }
+    }
+}
+
+/// A disk that takes nothing stops nothing, and is told of once.
+#[test]
+fn a_record_that_cannot_be_written_is_told_once() {
+    static LINES: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    let place = Place::new();
+    let state = place.dir.path().join("state");
+    let mut records = Records::open(&state, |line| LINES.lock().unwrap().push(line.to_owned())).unwrap();
+    fs::remove_dir(&state).unwrap();
+    for objects in 0..5 {
+        records.note(&place.root(), Seen { device: 1, inode: 2, objects });
+        records.save(true);
+    }
+    drop(records);
+    let lines = LINES.lock().unwrap();
+    assert!(lines.len() == 1 && lines[0].contains("cannot write"), "{lines:?}");
+}
+
 /// By the watch, whose events do not tell of a mount.
 #[test]
 fn the_watch_waits_for_a_late_volume() {
