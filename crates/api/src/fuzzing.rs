@@ -1,6 +1,6 @@
 //! Entry points for fuzzers: any bytes in, no panic, and what must hold of every input.
 
-use crate::{Options, hosts, parse_documents, parse_mesh_config};
+use crate::{Options, Problem, Spec, hosts, parse_documents, parse_mesh_config, parse_mesh_document};
 
 /// Documents of any kind: every object can tell its places, every problem is placed and prints on one line.
 pub fn documents(data: &[u8]) {
@@ -20,7 +20,14 @@ pub fn documents(data: &[u8]) {
 /// A mesh configuration.
 pub fn mesh_config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let _ = parse_mesh_config("fuzz.yaml", &text, &Options::default());
+    let (config, problems) = parse_mesh_config("fuzz.yaml", &text, &Options::default());
+    let parsed = parse_mesh_document("fuzz.yaml", &text, &Options::default());
+    assert_eq!(parsed.problems, problems, "one reading, two forms");
+    for object in &parsed.objects {
+        assert!(!problems.iter().any(Problem::is_error), "{problems:?}");
+        assert_eq!(object.namespace(), object.meta.identity().namespace);
+        assert_eq!(object.spec, Spec::MeshConfig(Box::new(config.clone())));
+    }
 }
 
 /// Two host names: a subset overlaps, and whatever is a subset both ways is equal.

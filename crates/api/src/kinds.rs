@@ -13,6 +13,9 @@ pub enum Known {
     Unknown,
 }
 
+/// The name of the ConfigMap that holds the mesh configuration, in the root namespace.
+pub const MESH_CONFIG_MAP: &str = "istio";
+
 struct Group {
     name: &'static str,
     kinds: &'static [Kind],

@@ -41,5 +41,5 @@ pub mod yaml;
 
 pub use mesh_config::MeshConfig;
 pub use object::{Meta, Object, ObjectId, SourceRef, Spec};
-pub use parse::{Options, Parsed, parse_documents, parse_mesh_config};
+pub use parse::{Options, Parsed, parse_documents, parse_mesh_config, parse_mesh_document};
 pub use problem::{Problem, Severity};

@@ -6,7 +6,7 @@ use crate::decode::{Context, Decode, Finding, closest, partial};
 use crate::kinds::{self, Known};
 use crate::kubernetes::{EndpointSlice, Pod};
 use crate::mesh_config::MeshConfig;
-use crate::object::{Meta, Object, Positions, SourceRef, Spec, content_hash};
+use crate::object::{Meta, Object, ObjectId, Positions, SourceRef, Spec, content_hash};
 use crate::problem::{Problem, Severity};
 use crate::yaml::{self, Limits, Node, Position, shorten};
 
@@ -34,6 +34,8 @@ pub struct Parsed {
     pub objects: Vec<Arc<Object>>,
     /// Document by document, in the order of lines; errors are about objects (or documents) that are not in `objects`, unless they are kept.
     pub problems: Vec<Problem>,
+    /// The objects that errors are about, if it could be told which.
+    pub refused: Vec<Arc<ObjectId>>,
 }
 
 /// Reads every document of a YAML or JSON text. `file` is what problems and objects call it.
@@ -56,6 +58,37 @@ pub fn parse_mesh_config(file: &str, text: &str, options: &Options) -> (MeshConf
     let mut context = Context::mesh();
     let config = decode_mesh(text, options, &mut context);
     (config, reader.problems(context, "MeshConfig"))
+}
+
+/// Reads the same as an object: the ConfigMap `istio` in the root namespace that the text names. A text that says nothing
+/// holds no object.
+pub fn parse_mesh_document(file: &str, text: &str, options: &Options) -> Parsed {
+    let reader = Reader { file: file.into(), text, options };
+    let mut context = Context::mesh();
+    let config = decode_mesh(text, options, &mut context);
+    let meta = Meta {
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        name: kinds::MESH_CONFIG_MAP.into(),
+        namespace: Some(config.root_namespace.clone()),
+        ..Meta::default()
+    };
+    let identity = Arc::new(meta.identity());
+    let mut parsed = Parsed::default();
+    if context.has_errors() {
+        parsed.refused.push(identity);
+    } else if let Some(Ok(node)) = yaml::load(text, options.limits).into_iter().next() {
+        parsed.objects.push(Arc::new(Object {
+            source: SourceRef { file: reader.file.clone(), line: node.at.line, column: node.at.column },
+            positions: Positions::of(&node),
+            content_hash: content_hash(&node),
+            spec: Spec::MeshConfig(Box::new(config)),
+            identity,
+            meta,
+        }));
+    }
+    parsed.problems = reader.problems(context, "MeshConfig");
+    parsed
 }
 
 struct Reader<'t> {
@@ -138,6 +171,8 @@ impl Reader<'_> {
             object.positions = Positions::of(node);
             object.content_hash = content_hash(node);
             parsed.objects.push(Arc::new(object));
+        } else {
+            parsed.refused.push(object.identity);
         }
         parsed.problems.extend(self.problems(context, &id));
     }
@@ -193,10 +228,11 @@ impl Reader<'_> {
         Some(spec)
     }
 
-    /// Istio's own ConfigMap holds the mesh configuration; no other is read.
+    /// Istio's own ConfigMap holds the mesh configuration; no other is read. Whether its namespace is the root
+    /// namespace, the store of all objects knows.
     fn config_map(&self, meta: &Meta, node: &Node, context: &mut Context) -> Option<Spec> {
         let mesh = node.field("data").and_then(|data| data.field("mesh"));
-        let (true, Some(mesh)) = (meta.name == "istio", mesh) else {
+        let (true, Some(mesh)) = (meta.name == kinds::MESH_CONFIG_MAP, mesh) else {
             return Some(Spec::Unsupported);
         };
         let text = String::decode(mesh, context)?;

@@ -19,6 +19,9 @@ pub struct Control {
     /// Istio and Kubernetes YAML or JSON, watched
     #[arg(long, required = true, value_name = "DIR")]
     config: Vec<PathBuf>,
+    /// Serve though a directory that had objects before the restart has none now
+    #[arg(long)]
+    accept_empty: bool,
     /// What must outlive a restart is kept here
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -59,6 +62,7 @@ pub fn run(args: Control) -> Outcome {
     }
     let running = control::serve(ControlOptions {
         config_dirs: args.config.clone(),
+        accept_empty: args.accept_empty,
         mesh_config: args.mesh_config.clone(),
         state_dir: state_dir.clone(),
         xds: Listen::Address(args.xds),

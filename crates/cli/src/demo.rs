@@ -78,8 +78,8 @@ pub fn run(args: &Demo) -> Outcome {
     let mesh_config = state_dir.join("mesh-config.yaml");
     crate::mesh::write_whole(&mesh_config, MESH_CONFIG.as_bytes())?;
 
-    let mut config = vec![config_dir.clone()];
-    config.extend(args.config.clone());
+    // Yours first: the earlier directory wins.
+    let config: Vec<PathBuf> = args.config.iter().chain([&config_dir]).cloned().collect();
     let loopback = || "127.0.0.1:0".to_owned();
     let settings =
         ControlSettings { config, xds: loopback(), http: loopback(), mesh_config: Some(mesh_config) };

@@ -21,10 +21,13 @@ pub struct Refusal {
 
 /// Takes out of what was parsed the objects that a proxy would refuse, and says why, as of any other error.
 pub fn admit(parsed: &mut Parsed) {
-    let Parsed { objects, problems } = parsed;
+    let Parsed { objects, problems, refused } = parsed;
     objects.retain(|object| {
         let refusals = check(object);
         problems.extend(refusals.iter().map(|refusal| problem(object, refusal)));
+        if !refusals.is_empty() {
+            refused.push(object.identity().clone());
+        }
         refusals.is_empty()
     });
 }

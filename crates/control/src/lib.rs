@@ -5,7 +5,7 @@
 //! | [`serve()`] | a running control plane |
 //! | [`options`] | what it is started with, why it did not start |
 //! | [`source`] | directories of YAML, watched; objects written as files |
-//! | `sources_seen` | which directories were read before a restart |
+//! | [`store`] | the objects of all sources: identity, precedence, what changed |
 //! | `mesh_file` | the mesh configuration from a file of its own |
 //! | [`node`] | who is at the other end of a stream |
 //! | [`workload`] | an instance as it registers |
@@ -27,7 +27,7 @@ pub mod classes;
 #[doc(hidden)]
 pub mod fuzzing;
 mod lock;
-mod mesh_file;
+pub mod mesh_file;
 mod metrics;
 pub mod node;
 pub mod options;
@@ -36,8 +36,8 @@ pub mod registrations;
 pub mod scope;
 mod serve;
 pub mod source;
-mod sources_seen;
 pub mod status;
+pub mod store;
 pub mod translate;
 pub mod workload;
 pub mod world;

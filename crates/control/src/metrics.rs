@@ -18,9 +18,6 @@ const BOUNDS: [f64; 14] =
 #[derive(Debug)]
 pub(crate) struct Metrics {
     started: Instant,
-    services: AtomicU64,
-    virtual_services: AtomicU64,
-    rejected_configs: AtomicU64,
     classes: AtomicU64,
     expired_nonces: AtomicU64,
     pushes: [AtomicU64; Kind::COUNT],
@@ -37,9 +34,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            services: AtomicU64::new(0),
-            virtual_services: AtomicU64::new(0),
-            rejected_configs: AtomicU64::new(0),
             classes: AtomicU64::new(0),
             expired_nonces: AtomicU64::new(0),
             pushes: Default::default(),
@@ -81,21 +75,18 @@ impl Metrics {
         lock(&self.translation).record(took);
     }
 
-    pub(crate) fn counted(&self, objects: &[Loaded]) {
-        let count = |of: fn(&Spec) -> bool| objects.iter().filter(|l| of(&l.object.spec)).count();
-        set(&self.services, count(|s| matches!(s, Spec::Service(_) | Spec::ServiceEntry(_))));
-        set(&self.virtual_services, count(|s| matches!(s, Spec::VirtualService(_))));
-        set(&self.rejected_configs, objects.iter().filter(|l| l.stale).count());
-    }
-
     /// Prometheus' text format. `connected` is the number of streams.
-    pub(crate) fn text(&self, connected: usize) -> String {
+    pub(crate) fn text(&self, connected: usize, objects: &[Loaded]) -> String {
+        let count = |of: fn(&Spec) -> bool| objects.iter().filter(|l| of(&l.object.spec)).count() as u64;
+        let services = count(|s| matches!(s, Spec::Service(_) | Spec::ServiceEntry(_)));
+        let virtual_services = count(|s| matches!(s, Spec::VirtualService(_)));
+        let rejected = objects.iter().filter(|loaded| loaded.stale).count() as u64;
         let mut out = String::new();
         gauge(&mut out, "pilot_xds", "Streams of proxies.", connected as u64);
-        gauge(&mut out, "pilot_services", "Services and service entries known.", read(&self.services));
-        gauge(&mut out, "pilot_virt_services", "Virtual services known.", read(&self.virtual_services));
+        gauge(&mut out, "pilot_services", "Services and service entries known.", services);
+        gauge(&mut out, "pilot_virt_services", "Virtual services known.", virtual_services);
         let stale = "Objects whose present content is refused, their last good version being live.";
-        gauge(&mut out, "pilot_total_rejected_configs", stale, read(&self.rejected_configs));
+        gauge(&mut out, "pilot_total_rejected_configs", stale, rejected);
         gauge(&mut out, "filamesh_classes", "Classes of proxies that share resources.", read(&self.classes));
         let uptime = self.started.elapsed().as_secs();
         gauge(&mut out, "istiod_uptime_seconds", "Time since the start.", uptime);

@@ -7,9 +7,12 @@ use std::path::PathBuf;
 /// What a control plane is started with.
 #[derive(Debug)]
 pub struct ControlOptions {
-    /// Watched. Of two objects of the same name the one written last counts.
-    /// A directory that does not exist yet is waited for.
+    /// Watched. Of two objects of the same identity the one in the earlier directory wins, then the one in the earlier file.
+    /// A directory that does not exist yet is read when it does. One that had objects before a restart and has none now is
+    /// waited for: nothing is served without it.
     pub config_dirs: Vec<PathBuf>,
+    /// Directories that had objects before the restart may be empty or absent now.
+    pub accept_empty: bool,
     /// A MeshConfig document. `None`: Istio's defaults, or what a ConfigMap `istio` in a directory says.
     pub mesh_config: Option<PathBuf>,
     /// Registrations are kept here over restarts. Made if absent.

@@ -11,11 +11,11 @@ use tokio::runtime::Runtime;
 
 use crate::options::{ControlOptions, Listen, ServeError};
 use crate::push::Shared;
-use crate::push::engine::{Engine, Inputs, open_mesh_file};
+use crate::mesh_file::MeshFile;
+use crate::push::engine::{Engine, Inputs};
 use crate::push::published::Published;
 use crate::registrations::Registrations;
-use crate::source::{Directory, Watch};
-use crate::sources_seen::SourcesSeen;
+use crate::source::{Files, Records, Watch};
 use crate::translate::Options;
 use crate::world::Settings;
 use crate::{ads, status};
@@ -36,7 +36,7 @@ pub struct Running {
 
 /// Reads the configuration, makes the first state and serves it. Returns when both ports accept.
 pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
-    let ControlOptions { config_dirs, mesh_config, state_dir, xds, http, log } = options;
+    let ControlOptions { config_dirs, accept_empty, mesh_config, state_dir, xds, http, log } = options;
     // What fails most often comes first, and before anything is started.
     let xds = listen(xds, "xDS")?;
     let http = listen(http, "HTTP")?;
@@ -49,29 +49,27 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
             _ => {}
         }
     }
-    let mesh_file =
-        open_mesh_file(mesh_config).map_err(|(path, reason)| ServeError::MeshConfig { path, reason })?;
+    let mesh_file = mesh_config.map(|path| {
+        MeshFile::open(path.clone()).map_err(|reason| ServeError::MeshConfig { path, reason })
+    });
+    let mesh_file = mesh_file.transpose()?;
     let registrations = Registrations::open(&state_dir, Instant::now(), log)
         .map_err(|error| ServeError::StateDir { path: state_dir.clone(), error })?;
 
     let (events, received) = channel();
     let shared = Arc::new(Shared::new(Published::default(), events, log));
-    let reader = shared.clone();
-    let (watch, reading) =
-        Watch::start(Directory::new(config_dirs.clone()), log, move |reading| reader.read(reading))
-            .map_err(ServeError::Threads)?;
+    let records = Records::open(&state_dir, log).map_err(ServeError::Threads)?;
+    let mut files = Files::new(config_dirs).remembering(records, accept_empty);
+    if let Some(mesh_file) = mesh_file {
+        files = files.with_mesh_file(mesh_file);
+    }
+    let (begun, first) = Watch::begin(files, log);
     // Kubernetes Services get automatic addresses: there is no API server here that would have given them any.
     let settings = Settings { assign_addresses: true, ..Settings::default() };
-    let inputs = Inputs {
-        registrations,
-        directories: config_dirs,
-        reading,
-        seen: SourcesSeen::open(&state_dir),
-        mesh_file,
-        settings,
-        options: Options::default(),
-    };
+    let inputs = Inputs { registrations, first, settings, options: Options::default() };
     let engine = Engine::new(shared.clone(), inputs);
+    let reader = shared.clone();
+    let watch = begun.spawn(move |updates| reader.update(updates)).map_err(ServeError::Threads)?;
     let engine = std::thread::Builder::new()
         .name("push".into())
         .spawn(move || engine.run(&received))

@@ -226,14 +226,14 @@ fn what_is_not_available_is_noted() {
          hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}]}\n",
     );
     let sidecar = made(&world, &proxy(ProxyKind::Sidecar, "127.77.0.2"));
-    let notes: Vec<(&str, &str)> =
-        sidecar.notes.iter().map(|note| (note.object.as_str(), note.path.as_str())).collect();
-    assert!(notes.contains(&("PeerAuthentication/default/strict", "spec.mtls.mode")), "{notes:?}");
+    let notes: Vec<(String, &str)> =
+        sidecar.notes.iter().map(|note| (note.subject(), note.path.as_str())).collect();
+    assert!(notes.contains(&("PeerAuthentication/default/strict".to_owned(), "spec.mtls.mode")), "{notes:?}");
     assert!(notes.iter().any(|(_, path)| *path == "spec.trafficPolicy.tls"), "{notes:?}");
     assert_eq!(refused(&sidecar), Vec::<String>::new());
     let gateway = made(&world, &proxy(ProxyKind::Gateway, "127.0.0.1"));
-    let notes: Vec<&str> = gateway.notes.iter().map(|note| note.object.as_str()).collect();
-    assert!(notes.contains(&"Gateway/default/secure"), "{notes:?}");
+    let notes: Vec<String> = gateway.notes.iter().map(|note| note.subject()).collect();
+    assert!(notes.contains(&"Gateway/default/secure".to_owned()), "{notes:?}");
     assert_eq!(refused(&gateway), Vec::<String>::new());
 }
 

@@ -383,6 +383,7 @@ fn what_keeps_it_from_starting_is_one_clear_line() {
     let taken = std::net::TcpListener::bind(any).unwrap();
     let options = |xds, state: &str| control::ControlOptions {
         config_dirs: vec![dir.path().to_owned()],
+        accept_empty: false,
         mesh_config: None,
         state_dir: state.into(),
         xds: control::Listen::Address(xds),
@@ -438,6 +439,34 @@ fn a_control_plane_that_is_back_before_its_directory_takes_nothing_away() {
     plane.restart();
     until("the stream", || plane.get("/filamesh/v1/proxies").as_array().map(Vec::len).filter(|n| *n == 1));
     assert_eq!(plane.request("GET", "/ready").0, 503);
+    std::fs::rename(&elsewhere, plane.config()).unwrap();
+    until("in step", || synced(&plane, 1).then_some(()));
+    assert_eq!(plane.request("GET", "/ready").0, 200);
+    assert_eq!(proxy.held.lock(|s| (s.received, s.resources.len())), held);
+}
+
+/// The mount point of a volume that is mounted late is there, and empty.
+#[test]
+fn a_control_plane_that_starts_on_an_empty_mount_point_takes_nothing_away() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let mut plane = Plane::start(&[("web.yaml", service("web"))]);
+    let proxy = plane.connect(sidecar(plane.xds, "web", 1));
+    proxy.held.has("RDS", "80");
+    until("in step", || synced(&plane, 1).then_some(()));
+    plane.stop();
+    let elsewhere = plane.dir.path().join("elsewhere");
+    std::fs::rename(plane.config(), &elsewhere).unwrap();
+    std::fs::create_dir(plane.config()).unwrap();
+    let held = proxy.held.lock(|s| (s.received, s.resources.len()));
+    plane.restart();
+    until("the stream", || plane.get("/filamesh/v1/proxies").as_array().map(Vec::len).filter(|n| *n == 1));
+    assert_eq!(plane.request("GET", "/ready").0, 503);
+    let problems = plane.get("/filamesh/v1/problems");
+    let told =
+        problems.as_array().unwrap().iter().filter(|p| p["message"].to_string().contains("--accept-empty"));
+    assert_eq!(told.count(), 1, "{problems}");
+    std::fs::remove_dir(plane.config()).unwrap();
     std::fs::rename(&elsewhere, plane.config()).unwrap();
     until("in step", || synced(&plane, 1).then_some(()));
     assert_eq!(plane.request("GET", "/ready").0, 200);

@@ -1,12 +1,11 @@
 //! The thread that turns changes into sets of resources.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use api::{MeshConfig, Object, ObjectId, Problem, Severity, Spec};
+use api::{MeshConfig, Problem, Severity, Spec};
 use xds::delta_server::ResourceSet;
 
 use super::Shared;
@@ -14,44 +13,38 @@ use super::event::Event;
 use super::peer::Peer;
 use super::published::Published;
 use crate::classes::{Classes, Layers};
-use crate::mesh_file::MeshFile;
 use crate::registrations::{Registrations, StreamId};
-use crate::source::Reading;
-use crate::sources_seen::SourcesSeen;
+use crate::source::Update;
+use crate::store::{self, ObjectStore};
 use crate::translate::Options;
 use crate::world::{Delta, Note, Settings, World};
 
 /// Events that are taken together with the first.
 const TOGETHER: usize = 10_000;
 
-/// The file of the mesh configuration is looked at so often.
-const MESH_FILE: Duration = Duration::from_secs(1);
-
-/// Everything a state is made from, and the newest one.
+/// Takes changes in, keeps what is made of them in step, and hands every stream what it is to hold.
 pub(crate) struct Engine {
     shared: Arc<Shared>,
-    inputs: Inputs,
+    store: ObjectStore,
+    registrations: Registrations,
+    classes: Classes,
+    generation: u64,
     readings: u64,
     /// Nothing is served: what was configured before the restart cannot be read yet.
     waiting: bool,
-    classes: Classes,
-    generation: u64,
-    /// In which generation each object came to say what it says.
-    dates: Arc<HashMap<Arc<ObjectId>, (u64, u64)>>,
-    /// Of the source, and what is not done as written.
-    problems: Arc<Vec<Problem>>,
+    /// What is not done as written.
     notes: BTreeSet<Note>,
-    /// Lines that were logged, so that each is logged once.
+    /// Notes that were logged, so that each is logged once.
     told: BTreeSet<String>,
+    /// What the status pages showed last.
+    published: Published,
 }
 
-/// What a state is made from.
+/// What an engine is started with.
 pub(crate) struct Inputs {
     pub(crate) registrations: Registrations,
-    pub(crate) directories: Vec<PathBuf>,
-    pub(crate) reading: Reading,
-    pub(crate) seen: SourcesSeen,
-    pub(crate) mesh_file: Option<MeshFile>,
+    /// All that the sources say at the start.
+    pub(crate) first: Vec<Update>,
     pub(crate) settings: Settings,
     pub(crate) options: Options,
 }
@@ -59,11 +52,9 @@ pub(crate) struct Inputs {
 /// What came in and is not worked on yet.
 #[derive(Default)]
 struct Pending {
-    delta: Delta,
-    /// When the oldest of it was noticed.
+    updates: Vec<Update>,
+    /// When the oldest change of registrations was noticed.
     since: Option<Instant>,
-    /// The source was read again.
-    read: bool,
     /// What is shown differs, if nothing else does.
     shown: bool,
     new_peers: Vec<Arc<Peer>>,
@@ -78,40 +69,30 @@ impl Pending {
 
 impl Engine {
     pub(crate) fn new(shared: Arc<Shared>, inputs: Inputs) -> Self {
-        let mesh = inputs.mesh(&inputs.reading);
-        let world = World::empty(mesh, inputs.settings.clone());
-        let objects = inputs.reading.objects.iter();
-        let delta = Delta {
-            objects: objects.map(|l| (l.object.identity().clone(), Some(l.object.clone()))).collect(),
-            ..Delta::default()
-        };
-        let since = inputs.reading.since;
+        let Inputs { registrations, first, settings, options } = inputs;
+        let world = World::empty(MeshConfig::istio_default(), settings);
         let mut engine = Self {
             shared,
-            classes: Classes::new(world, inputs.options.clone()),
-            inputs,
-            readings: 1,
-            waiting: false,
+            store: ObjectStore::default(),
+            registrations,
+            classes: Classes::new(world, options),
             generation: 0,
-            dates: Arc::default(),
-            problems: Arc::default(),
+            readings: 0,
+            waiting: false,
             notes: BTreeSet::new(),
             told: BTreeSet::new(),
+            published: Published::default(),
         };
-        engine.look_for_sources();
-        engine.apply(Pending { delta, since: Some(since), read: true, ..Pending::default() });
+        engine.apply(Pending { updates: first, shown: true, ..Pending::default() });
         engine
     }
 
     pub(crate) fn run(mut self, events: &Receiver<Event>) {
-        let mut next_mesh_look = Instant::now() + MESH_FILE;
         loop {
             let mut pending = Pending::default();
             let now = Instant::now();
-            let expiry = self.inputs.registrations.deadline(now);
-            let mesh_look = self.inputs.mesh_file.as_ref().map(|_| next_mesh_look);
-            let wake = [expiry, mesh_look].into_iter().flatten().min();
-            let wait = wake.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(now));
+            let expiry = self.registrations.deadline(now);
+            let wait = expiry.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(now));
             match events.recv_timeout(wait) {
                 Ok(event) => self.take(event, &mut pending),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -121,64 +102,43 @@ impl Engine {
                 self.take(event, &mut pending);
             }
             if pending.stop {
-                self.inputs.registrations.persist(self.shared.log);
+                self.registrations.persist(self.shared.log);
                 return;
             }
             let now = Instant::now();
-            if self.inputs.registrations.expire(now) {
+            if self.registrations.expire(now) {
                 pending.since(now);
             }
-            if now >= next_mesh_look {
-                next_mesh_look = now + MESH_FILE;
-                if self.inputs.mesh_file.as_mut().is_some_and(|file| file.look(self.shared.log)) {
-                    pending.delta.mesh = Some(self.inputs.mesh(&self.inputs.reading));
-                    pending.since(now);
-                }
-            }
             self.apply(pending);
-            self.inputs.registrations.persist(self.shared.log);
+            self.registrations.persist(self.shared.log);
         }
     }
 
     fn take(&mut self, event: Event, pending: &mut Pending) {
         match event {
-            Event::Read(reading) => {
-                self.readings += 1;
-                pending.read = true;
-                pending.shown = true;
-                let changed = reading.since(&self.inputs.reading);
-                if !changed.is_empty() {
-                    pending.since(reading.since);
-                    let is_mesh = |(id, _): &(Arc<ObjectId>, _)| id.kind == "ConfigMap";
-                    if changed.iter().any(is_mesh) {
-                        pending.delta.mesh = Some(self.inputs.mesh(&reading));
-                    }
-                    pending.delta.objects.extend(changed);
-                }
-                self.inputs.reading = *reading;
-            }
+            Event::Updates(updates) => pending.updates.extend(updates),
             Event::Connected(peer, since) => {
                 if let Some(workload) = &peer.node.workload {
                     pending.shown = true;
-                    if self.inputs.registrations.connect(peer.id, workload.clone()) {
+                    if self.registrations.connect(peer.id, workload.clone()) {
                         pending.since(since);
                     }
                 }
                 pending.new_peers.push(peer);
             }
             Event::Disconnected(stream) => {
-                self.inputs.registrations.disconnect(stream, Instant::now());
+                self.registrations.disconnect(stream, Instant::now());
                 self.classes.leave(stream);
                 pending.new_peers.retain(|p| p.id != stream);
                 pending.shown = true;
             }
             Event::Left(stream, since) => {
-                if self.inputs.registrations.leave(stream) {
+                if self.registrations.leave(stream) {
                     pending.since(since);
                 }
             }
             Event::Remove { namespace, name, answer, since } => {
-                let removed = self.inputs.registrations.remove(&namespace, &name);
+                let removed = self.registrations.remove(&namespace, &name);
                 if removed > 0 {
                     pending.since(since);
                 }
@@ -189,53 +149,53 @@ impl Engine {
         }
     }
 
-    fn apply(&mut self, mut pending: Pending) {
-        let back = pending.read && self.look_for_sources();
-        pending.delta.workloads = self.inputs.registrations.take_changes();
-        let changed = !pending.delta.is_empty() || pending.since.is_some();
-        let now = Instant::now();
-        let since = pending.since.unwrap_or(now);
+    fn apply(&mut self, pending: Pending) {
+        let start = Instant::now();
+        let read = !pending.updates.is_empty();
+        self.readings += u64::from(read);
+        let said = self.store.apply_all(pending.updates, self.generation + 1);
+        let back = read && self.look_for_sources();
+        let mut delta = Delta { workloads: self.registrations.take_changes(), ..Delta::default() };
+        let mut since = pending.since;
+        let (mut told, mut shown) = (Vec::new(), pending.shown);
+        if let Some(store::Delta { changed, shown: said_shown, mesh, told: said_told, since: said_since }) = said {
+            if mesh {
+                let mesh = self.store.mesh_config().cloned();
+                delta.mesh = Some(mesh.unwrap_or_else(MeshConfig::istio_default));
+            }
+            if !changed.is_empty() || mesh {
+                since = Some(since.map_or(said_since, |known| known.min(said_since)));
+            }
+            delta.objects = changed.into_iter().map(|change| (change.id, change.after)).collect();
+            (told, shown) = (said_told, shown || said_shown);
+        }
+        let changed = !delta.is_empty() || self.generation == 0;
         let mut concerned = BTreeSet::new();
         if changed {
             self.generation += 1;
-            if pending.read {
-                self.date_objects();
-            }
-            concerned = self.classes.change(pending.delta);
-            self.shared.metrics.world_built(now.elapsed());
+            concerned = self.classes.change(delta);
+            self.shared.metrics.world_built(start.elapsed());
+        }
+        if back {
+            // Who is in step again finds a control plane that says so.
+            self.publish(false, Vec::new());
         }
         if !self.waiting {
-            self.offer(pending.new_peers, concerned, back, since);
+            self.offer(pending.new_peers, concerned, back, since.unwrap_or(start));
         }
-        if changed || pending.shown || pending.read {
-            self.publish(pending.read);
+        if changed || shown || read {
+            self.publish(shown || changed, told);
         }
     }
 
     /// Whether what was waited for is there.
     fn look_for_sources(&mut self) -> bool {
-        let Inputs { seen, directories, reading, .. } = &mut self.inputs;
-        let waiting = seen.is_waiting(directories, reading, self.shared.log);
+        let waiting = self.store.waiting().next().is_some();
         let back = std::mem::replace(&mut self.waiting, waiting) && !waiting;
         if back {
             (self.shared.log)("every directory that was read before is there again: serving");
         }
         back
-    }
-
-    /// Notes in which generation each object came to say what it says.
-    fn date_objects(&mut self) {
-        let generation = self.generation;
-        let mut dated = HashMap::with_capacity(self.inputs.reading.objects.len());
-        for loaded in &self.inputs.reading.objects {
-            let (key, hash) = (loaded.object.identity().clone(), loaded.object.content_hash());
-            let since = match self.dates.get(&key) {
-                Some((known, since)) if *known == hash => *since,
-                _ => generation,
-            };
-            dated.insert(key, (hash, since));
-        }
-        self.dates = Arc::new(dated);
     }
 
     /// Gives streams what they are to hold: those that are new, and those that something changed for. All others are told that
@@ -258,93 +218,59 @@ impl Engine {
         self.shared.metrics.classes_made(self.classes.len(), start.elapsed());
     }
 
-    fn publish(&mut self, read: bool) {
-        let notes = self.classes.take_notes();
-        let noted = notes.as_ref().is_some_and(|notes| *notes != self.notes);
+    /// `shown`: objects or what is wrong with them may be others. `told`: what is wrong that was not before.
+    fn publish(&mut self, shown: bool, told: Vec<Problem>) {
+        told.iter().for_each(|problem| (self.shared.log)(&problem.to_string()));
+        let notes = self.classes.take_notes().filter(|notes| *notes != self.notes);
+        let noted = notes.is_some();
         if let Some(notes) = notes {
             self.notes = notes;
         }
-        let published = self.shared.published.load();
-        let objects = if read {
-            self.shared.metrics.counted(&self.inputs.reading.objects);
-            Arc::new(self.inputs.reading.objects.clone())
-        } else {
-            published.objects.clone()
-        };
-        if read || noted {
-            self.problems = Arc::new(self.problems_now());
-            self.tell();
+        if shown {
+            let (objects, dates): (Vec<_>, Vec<_>) =
+                self.store.iter().map(|held| (held.loaded.clone(), held.since)).unzip();
+            self.published.objects = Arc::new(objects);
+            self.published.dates = Arc::new(dates);
         }
-        self.shared.published.store(Arc::new(Published {
-            generation: self.generation,
-            waiting: self.waiting,
-            readings: self.readings,
-            objects,
-            problems: self.problems.clone(),
-            since: self.dates.clone(),
-            workloads: self.inputs.registrations.status(),
-        }));
+        if shown || noted {
+            let noted: Vec<Problem> = self.notes.iter().filter_map(|note| self.problem(note)).collect();
+            self.tell(&noted);
+            let mut problems = self.store.problems();
+            problems.extend(noted);
+            self.published.problems = Arc::new(problems);
+        }
+        self.published.generation = self.generation;
+        self.published.waiting = self.waiting;
+        self.published.readings = self.readings;
+        self.published.workloads = self.registrations.status();
+        self.shared.published.store(Arc::new(self.published.clone()));
         self.shared.progressed();
     }
 
-    fn problems_now(&self) -> Vec<Problem> {
-        let mut problems = self.inputs.reading.problems.clone();
-        if !self.notes.is_empty() {
-            let by_id: HashMap<String, &Arc<Object>> =
-                self.inputs.reading.objects.iter().map(|l| (l.object.id(), &l.object)).collect();
-            problems
-                .extend(self.notes.iter().filter_map(|note| problem(note, by_id.get(&note.object).copied())));
+    /// A note with the place it is about. `None` for what the store has told already: kinds nothing acts on.
+    fn problem(&self, note: &Note) -> Option<Problem> {
+        let object = note.object.as_ref().and_then(|id| self.store.get(id)).map(|held| &held.loaded.object);
+        if object.is_some_and(|object| matches!(object.spec, Spec::Unsupported)) {
+            return None;
         }
-        problems
+        let at = object.map(|object| object.position(&note.path));
+        Some(Problem {
+            severity: Severity::Warning,
+            file: object.map_or_else(|| "".into(), |object| object.source.file.clone()),
+            line: at.map_or(0, |at| at.line),
+            column: at.map_or(0, |at| at.column),
+            object: Some(note.subject()),
+            path: note.path.clone(),
+            message: note.message.clone(),
+        })
     }
 
-    /// Logs what is new.
-    fn tell(&mut self) {
-        let lines: BTreeSet<String> = self.problems.iter().map(ToString::to_string).collect();
+    /// Logs what is new among what is not done as written.
+    fn tell(&mut self, noted: &[Problem]) {
+        let lines: BTreeSet<String> = noted.iter().map(ToString::to_string).collect();
         for line in lines.difference(&self.told) {
             (self.shared.log)(line);
         }
         self.told = lines;
-    }
-}
-
-impl Inputs {
-    fn mesh(&self, reading: &Reading) -> MeshConfig {
-        if let Some(file) = &self.mesh_file {
-            return file.config().clone();
-        }
-        let in_objects = reading.objects.iter().find_map(|loaded| match &loaded.object.spec {
-            Spec::MeshConfig(config) => Some((**config).clone()),
-            _ => None,
-        });
-        in_objects.unwrap_or_else(MeshConfig::istio_default)
-    }
-}
-
-/// A note with the place it is about. `None` for what the source has told already: kinds nothing acts on.
-fn problem(note: &Note, object: Option<&Arc<Object>>) -> Option<Problem> {
-    if object.is_some_and(|o| matches!(o.spec, Spec::Unsupported)) {
-        return None;
-    }
-    let at = object.map(|o| o.position(&note.path));
-    Some(Problem {
-        severity: Severity::Warning,
-        file: object.map_or_else(|| "".into(), |o| o.source.file.clone()),
-        line: at.map_or(0, |at| at.line),
-        column: at.map_or(0, |at| at.column),
-        object: Some(note.object.clone()),
-        path: note.path.clone(),
-        message: note.message.clone(),
-    })
-}
-
-/// Where the mesh configuration is read from.
-pub(crate) fn open_mesh_file(path: Option<PathBuf>) -> Result<Option<MeshFile>, (PathBuf, String)> {
-    match path {
-        None => Ok(None),
-        Some(path) => match MeshFile::open(path.clone()) {
-            Ok(file) => Ok(Some(file)),
-            Err(reason) => Err((path, reason)),
-        },
     }
 }

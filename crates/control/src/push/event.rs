@@ -7,12 +7,13 @@ use tokio::sync::oneshot;
 
 use super::peer::Peer;
 use crate::registrations::StreamId;
-use crate::source::Reading;
+use crate::source::Update;
 
 /// What changes the state.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Read(Box<Reading>),
+    /// Sources say something: together one change.
+    Updates(Vec<Update>),
     Connected(Arc<Peer>, Instant),
     Disconnected(StreamId),
     Left(StreamId, Instant),

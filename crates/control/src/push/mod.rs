@@ -29,7 +29,7 @@ use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::registrations::StreamId;
-use crate::source::Reading;
+use crate::source::Update;
 use event::Event;
 use peer::Peer;
 use published::Published;
@@ -82,8 +82,9 @@ impl Shared {
         self.send(Event::Left(peer.id, Instant::now()));
     }
 
-    pub(crate) fn read(&self, reading: Reading) {
-        self.send(Event::Read(Box::new(reading)));
+    /// Sources say something: together one change.
+    pub(crate) fn update(&self, updates: Vec<Update>) {
+        self.send(Event::Updates(updates));
     }
 
     /// Removes workloads by name; how many there were is sent back.

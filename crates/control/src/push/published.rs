@@ -1,26 +1,26 @@
 //! What the status pages show of the newest state.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::{Object, ObjectId, Problem, Spec};
+use api::{Object, Problem, Spec};
 
 use crate::source::Loaded;
 use crate::status::shapes::{ObjectState, ObjectStatus, Place, WorkloadStatus};
 
 /// One state of the configuration. Replaced as a whole.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Published {
     pub(crate) generation: u64,
-    /// Nothing is served yet: see `sources_seen`.
+    /// Nothing is served yet: a source that had objects before a restart is not there.
     pub(crate) waiting: bool,
-    /// Counts readings of the source, also those that say the same.
+    /// Counts what sources said, also what said the same.
     pub(crate) readings: u64,
+    /// In the order of their identities.
     pub(crate) objects: Arc<Vec<Loaded>>,
     /// Of the source, and what translation does not honour.
     pub(crate) problems: Arc<Vec<Problem>>,
-    /// In which generation each object got its present content.
-    pub(crate) since: Arc<HashMap<Arc<ObjectId>, (u64, u64)>>,
+    /// In which generation each of them came to say what it says, in the same order.
+    pub(crate) dates: Arc<Vec<u64>>,
     pub(crate) workloads: Vec<WorkloadStatus>,
 }
 
@@ -55,7 +55,8 @@ impl Published {
     }
 
     pub(crate) fn generation_of(&self, object: &Object) -> u64 {
-        self.since.get(object.identity()).map_or(0, |(_, generation)| *generation)
+        let at = self.objects.binary_search_by(|loaded| loaded.object.identity().cmp(object.identity()));
+        at.ok().and_then(|at| self.dates.get(at)).copied().unwrap_or_default()
     }
 
     /// Where a field of an object is written.

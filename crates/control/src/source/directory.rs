@@ -1,252 +1,342 @@
-//! All files of all directories as one set of objects.
+//! One watched directory: its files, and whether it can be believed.
+//!
+//! What a directory was once good for stays while it cannot be read, and while it is replaced by an empty one. At a start
+//! the record of the run before takes the place of memory: a directory that had objects and now has none is waited for.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::{ObjectId, Problem, Severity, Spec};
+use api::Problem;
 
-use super::file::{SourceFile, whole_file};
-use super::{Loaded, Reading, tree};
+use super::file::{Format, SourceFile, whole_file};
+use super::records::Seen;
+use super::tree::{self, Inode, Tree};
+use super::update::{SourceId, Standing, Update};
 
-/// A file that was there must be missing for so long to be gone.
+/// So long no further file must have gone missing before missing ones are believed to be gone: some editors move a file
+/// away before they write it, and a directory is deleted file by file before it is gone itself.
 const GONE_AFTER: Duration = Duration::from_millis(40);
+/// A file that is missing for so long is gone whatever happens to others.
+const GONE_AT_MOST: Duration = Duration::from_secs(1);
+/// A directory that was empty at the start is whole when it has as many objects as before, or when for so long no more
+/// have come: a volume comes at once, but a copy file by file.
+const WHOLE_AFTER: Duration = Duration::from_secs(2);
 
-/// The files of some directories. Does no waiting: it is told when to look.
 #[derive(Debug)]
-pub struct Directory {
-    roots: Vec<Root>,
-}
-
-#[derive(Debug)]
-struct Root {
+pub(crate) struct Directory {
+    id: SourceId,
     path: PathBuf,
+    name: Arc<str>,
+    standing: Standing,
+    /// Of the run before, until its objects, or others, are there.
+    remembered: Option<Seen>,
+    /// While it is waited for: how many objects it had when that was last another number, and when that was.
+    coming: Option<(usize, Instant)>,
     files: BTreeMap<PathBuf, SourceFile>,
-    directories: HashSet<PathBuf>,
-    identity: Option<(u64, u64)>,
+    directories: BTreeMap<PathBuf, Inode>,
+    linked: BTreeSet<PathBuf>,
+    leads_outside: bool,
+    /// The directory that the files are of.
+    inode: Option<Inode>,
+    /// The directory that was there at the last scan.
+    found: Option<Inode>,
+    /// Of the directory itself.
     problems: Vec<Problem>,
-    /// Whether it was ever read.
-    seen: bool,
+    /// Files that have to be looked at whatever happens.
+    due: BTreeSet<(Instant, PathBuf)>,
+    last_missing: Option<Instant>,
+    objects: usize,
+    reads: u64,
+    scans: u64,
 }
 
 impl Directory {
-    /// Of objects with the same name the one written last counts, as if every file were applied when it was
-    /// written; at equal times the one in the later directory, then the later file. Nothing is read yet.
-    pub fn new(roots: Vec<PathBuf>) -> Self {
-        Self { roots: roots.into_iter().map(Root::new).collect() }
-    }
-
-    pub fn roots(&self) -> impl Iterator<Item = &Path> {
-        self.roots.iter().map(|r| r.path.as_path())
-    }
-
-    /// Looks at every file; reads those that have changed. Whether anything may have.
-    pub fn scan(&mut self, now: Instant) -> bool {
-        // Every root is scanned, so no short-circuit.
-        let changed = self.roots.iter_mut().fold(false, |changed, root| root.scan(now) | changed);
-        self.looked(now);
-        changed
-    }
-
-    /// Looks at these paths only. Whether anything may have changed.
-    pub fn look_at(&mut self, paths: &HashSet<PathBuf>, now: Instant) -> bool {
-        let mut changed = false;
-        for path in paths {
-            for root in &mut self.roots {
-                if path.starts_with(&root.path) {
-                    changed |= root.look_at(path, now);
-                }
-            }
+    /// Nothing is read yet. `remembered`: what is known of it from the run before.
+    pub(crate) fn new(id: SourceId, path: PathBuf, remembered: Option<Seen>) -> Self {
+        Self {
+            id,
+            name: path.display().to_string().into(),
+            path,
+            standing: Standing::Unread,
+            remembered: remembered.filter(|seen| seen.objects > 0),
+            coming: None,
+            files: BTreeMap::new(),
+            directories: BTreeMap::new(),
+            linked: BTreeSet::new(),
+            leads_outside: false,
+            inode: None,
+            found: None,
+            problems: Vec::new(),
+            due: BTreeSet::new(),
+            last_missing: None,
+            objects: 0,
+            reads: 0,
+            scans: 0,
         }
-        self.looked(now);
-        changed
     }
 
-    /// What was due has been looked at, or cannot be: then the next scan does.
-    fn looked(&mut self, now: Instant) {
-        for file in self.roots.iter_mut().flat_map(|r| r.files.values_mut()) {
-            file.looked(now);
-        }
+    pub(crate) fn id(&self) -> SourceId {
+        self.id
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// How many files were read so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    /// How often every file was looked at so far.
+    pub(crate) fn scans(&self) -> u64 {
+        self.scans
+    }
+
+    /// For the run after this one; `None` while it cannot be relied on.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let inode = self.inode.filter(|_| self.standing == Standing::Synced)?;
+        Some(Seen { device: inode.device, inode: inode.number, objects: self.objects })
+    }
+
+    /// Whether its links lead to where changes may make no event.
+    pub(crate) fn leads_outside(&self) -> bool {
+        self.leads_outside
+    }
+
+    /// The directories whose changes are its changes.
+    pub(crate) fn watched(&self) -> Vec<(PathBuf, Inode)> {
+        let below = self.directories.iter().filter(|(path, _)| **path != self.path);
+        let mut watched: Vec<(PathBuf, Inode)> = below.map(|(path, inode)| (path.clone(), *inode)).collect();
+        watched.extend(self.found.map(|inode| (self.path.clone(), inode)));
+        let linked = self.linked.iter().filter(|path| !self.directories.contains_key(*path));
+        watched.extend(linked.filter_map(|path| Some((path.clone(), Inode::of_directory(path)?))));
+        watched
+    }
+
+    /// Whether another directory is at its path than at the last scan: a mount and a rename above make no event.
+    pub(crate) fn is_swapped(&self) -> bool {
+        Inode::of_directory(&self.path) != self.found
     }
 
     /// When some file has to be looked at whatever happens.
-    pub fn due(&self) -> Option<Instant> {
-        self.roots.iter().flat_map(|r| r.files.values().filter_map(SourceFile::due)).min()
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
     }
 
-    /// The files that are due.
-    pub fn due_paths(&self, now: Instant) -> HashSet<PathBuf> {
-        let due = |file: &SourceFile| file.due().is_some_and(|at| now >= at);
-        let files = self.roots.iter().flat_map(|r| &r.files);
-        files.filter(|(_, file)| due(file)).map(|(path, _)| path.clone()).collect()
+    /// Takes the files that are due.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        while let Some((at, path)) = self.due.pop_first() {
+            if at > now {
+                self.due.insert((at, path));
+                break;
+            }
+            paths.push(path);
+        }
+        paths
     }
 
-    /// What all files say together.
-    pub fn reading(&self, since: Instant) -> Reading {
-        let mut merged = Merged::default();
-        let mut files = Vec::new();
-        for (number, root) in self.roots.iter().enumerate() {
-            merged.problems.extend(root.problems.iter().cloned());
-            for (path, file) in &root.files {
-                merged.problems.extend(file.problems.iter().cloned());
-                files.push((file.written(), number, path, file));
+    /// Looks at every file; reads those that have changed.
+    pub(crate) fn scan(&mut self, now: Instant, update: &mut Update) {
+        self.scans += 1;
+        self.found = Inode::of_directory(&self.path);
+        match tree::walk(&self.path) {
+            Err(error) => self.lost(&format!("cannot be read: {error}"), update),
+            Ok(tree) => {
+                let swapped = self.inode.is_some_and(|known| known != tree.root);
+                let doubtful = swapped || self.standing == Standing::Frozen;
+                if doubtful && tree.files.is_empty() && !self.files.is_empty() {
+                    self.lost("was replaced by an empty directory", update);
+                } else {
+                    self.take(tree, now, update);
+                }
             }
         }
-        files.sort_by(|a, b| (b.0, b.1, b.2).cmp(&(a.0, a.1, a.2)));
-        for (.., file) in files {
-            // Within a file, too, the last counts.
-            for loaded in file.objects.iter().rev() {
-                merged.add(loaded);
-            }
-        }
-        merged.objects.sort_by(|a, b| {
-            let place = |o: &Loaded| (o.object.source.file.clone(), o.object.source.line);
-            place(a).cmp(&place(b))
-        });
-        merged.problems.extend(ignored_kinds(&merged.objects));
-        let unread = self.roots.iter().filter(|r| !r.seen).map(|r| r.path.clone()).collect();
-        Reading { objects: merged.objects, problems: merged.problems, unread, since }
-    }
-}
-
-impl Root {
-    fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            files: BTreeMap::new(),
-            directories: HashSet::new(),
-            identity: None,
-            problems: Vec::new(),
-            seen: false,
-        }
     }
 
-    fn scan(&mut self, now: Instant) -> bool {
-        let before = std::mem::take(&mut self.problems);
-        let name = self.path.display().to_string();
-        let tree = match tree::walk(&self.path) {
-            Ok(tree) => tree,
-            Err(error) => {
-                let kept = if self.seen { "; what was read from it stays" } else { "" };
-                self.problems = vec![whole_file(&name, format!("cannot be read: {error}{kept}"))];
-                return self.problems != before;
-            }
-        };
-        let replaced = self.identity.is_some_and(|known| known != tree.root);
-        if replaced && tree.files.is_empty() && !self.files.is_empty() {
-            let message = "was replaced by an empty directory; what was read from it stays until files come";
-            self.problems = vec![whole_file(&name, message.into())];
-            return self.problems != before;
-        }
-        self.seen = true;
-        self.identity = Some(tree.root);
-        self.directories = tree.directories;
-        for (path, error) in &tree.unreadable {
-            let message = format!("cannot be read: {error}; what was read from it stays");
-            self.problems.push(whole_file(&path.display().to_string(), message));
-        }
-        let mut changed = self.problems != before;
-        self.files.retain(|path, file| {
-            let hidden = tree.unreadable.iter().any(|(lost, _)| path.starts_with(lost));
-            let gone = !tree.files.contains_key(path) && !hidden && file.missing(now, GONE_AFTER);
-            changed |= gone;
-            !gone
-        });
-        for (path, stamp) in tree.files {
-            changed |= self.refresh(path, stamp, now);
-        }
-        changed
+    /// Whether a change at this path is one of this directory's.
+    pub(crate) fn holds(&self, path: &Path) -> bool {
+        path.starts_with(&self.path) || path.parent().is_some_and(|parent| self.linked.contains(parent))
     }
 
-    /// Whether anything may have changed. What is not one of our files may have changed what there is to see.
-    fn look_at(&mut self, path: &Path, now: Instant) -> bool {
-        let below = path.strip_prefix(&self.path).unwrap_or(path);
-        let linked = path.symlink_metadata().is_ok_and(|m| m.file_type().is_symlink());
-        if path == self.path || self.directories.contains(path) || path.is_dir() || linked {
-            return self.scan(now);
-        }
+    /// Whether a change at this path may have changed which files there are.
+    pub(crate) fn needs_scan(&self, path: &Path) -> bool {
+        let linked = || path.symlink_metadata().is_ok_and(|m| m.file_type().is_symlink());
+        self.standing != Standing::Synced
+            || path == self.path
+            || self.directories.contains_key(path)
+            || path.parent().is_some_and(|parent| self.linked.contains(parent))
+            || path.is_dir()
+            || linked()
+            || path.to_str().is_none()
+    }
+
+    /// Reads one file if it is one of this directory's, and has changed.
+    pub(crate) fn look_at(&mut self, path: &Path, now: Instant, update: &mut Update) {
+        let Ok(below) = path.strip_prefix(&self.path) else { return };
         let hidden = below.components().any(|c| c.as_os_str().as_encoded_bytes().starts_with(b"."));
         if hidden || !tree::is_configuration(path) {
+            return;
+        }
+        if let Some(stamp) = tree::stamp(path) {
+            self.refresh(path.to_owned(), stamp, true, now, update);
+        } else if self.files.contains_key(path) {
+            // The whole directory may be gone or another one, and then no single file is.
+            if Inode::of_directory(&self.path).is_none_or(|inode| Some(inode) != self.inode) {
+                self.scan(now, update);
+            } else if self.is_gone(path, now) {
+                self.remove(path, update);
+            }
+        }
+    }
+
+    fn take(&mut self, tree: Tree, now: Instant, update: &mut Update) {
+        self.inode = Some(tree.root);
+        self.directories = tree.directories;
+        self.linked = tree.linked;
+        self.leads_outside = tree.leads_outside;
+        let mut problems = Vec::new();
+        for (path, error) in &tree.unreadable {
+            let message = format!("cannot be read: {error}; what was read from it stays");
+            problems.push(whole_file(&path.display().to_string(), message));
+        }
+        let hidden = |path: &Path| tree.unreadable.iter().any(|(lost, _)| path.starts_with(lost));
+        let missing = self.files.keys().filter(|path| !tree.files.contains_key(*path) && !hidden(path));
+        for path in missing.cloned().collect::<Vec<_>>() {
+            if self.is_gone(&path, now) {
+                self.remove(&path, update);
+            }
+        }
+        for (path, stamp) in tree.files {
+            if path.to_str().is_none() {
+                let message = "has a name that is not UTF-8 and is not read; rename it";
+                problems.push(whole_file(&path.display().to_string(), message.into()));
+                continue;
+            }
+            self.refresh(path, stamp, false, now, update);
+        }
+        if self.remembered.is_some_and(|seen| self.is_whole(seen, now)) {
+            self.remembered = None;
+        }
+        match self.remembered {
+            None => self.stand(Standing::Synced, problems, update),
+            Some(seen) => {
+                let same = (seen.device, seen.inode) == (tree.root.device, tree.root.number);
+                let now = if same { "has none now" } else { "is another directory now, without any" };
+                problems.push(self.waits(now, seen));
+                self.stand(Standing::Waiting, problems, update);
+            }
+        }
+    }
+
+    /// Whether a directory that had objects before the restart has them again.
+    fn is_whole(&mut self, seen: Seen, now: Instant) -> bool {
+        if self.objects == 0 {
             return false;
         }
-        match tree::stamp(path) {
-            Some(stamp) => self.refresh(path.to_owned(), stamp, now),
-            None => {
-                // The whole directory may be gone, and then nothing is.
-                let gone = match self.files.get_mut(path) {
-                    Some(file) => self.path.is_dir() && file.missing(now, GONE_AFTER),
-                    None => false,
-                };
-                gone && self.files.remove(path).is_some()
+        // It was never waited for, or lacks nothing.
+        if self.standing != Standing::Waiting || self.objects >= seen.objects {
+            return true;
+        }
+        let since = match self.coming {
+            Some((objects, since)) if objects == self.objects => since,
+            _ => now,
+        };
+        self.coming = Some((self.objects, since));
+        let whole_at = since + WHOLE_AFTER;
+        if now < whole_at {
+            self.due.insert((whole_at, self.path.clone()));
+        }
+        now >= whole_at
+    }
+
+    fn lost(&mut self, what: &str, update: &mut Update) {
+        let (standing, problem) = match (self.standing, self.remembered) {
+            (Standing::Synced | Standing::Frozen, _) => {
+                let message = format!(
+                    "{what}; what was read from it stays until files are there (if it is meant to be empty, restart with \
+                     --accept-empty)"
+                );
+                (Standing::Frozen, whole_file(&self.name, message))
+            }
+            (_, Some(seen)) => (Standing::Waiting, self.waits(what, seen)),
+            (_, None) => {
+                (Standing::Unread, whole_file(&self.name, format!("{what}; it is read when it is there")))
+            }
+        };
+        self.stand(standing, vec![problem], update);
+    }
+
+    fn waits(&self, what: &str, seen: Seen) -> Problem {
+        let objects = if seen.objects == 1 { "object" } else { "objects" };
+        let message = format!(
+            "had {} {objects} before the restart and {what}: nothing is served until objects are there (is a volume not \
+             mounted yet?); if it is meant to be empty, start with --accept-empty",
+            seen.objects
+        );
+        whole_file(&self.name, message)
+    }
+
+    fn stand(&mut self, standing: Standing, problems: Vec<Problem>, update: &mut Update) {
+        if problems != self.problems {
+            update.problems.push((self.name.clone(), problems.clone()));
+            self.problems = problems;
+        }
+        if standing != self.standing {
+            self.standing = standing;
+            update.standing = Some(standing);
+        }
+    }
+
+    fn refresh(
+        &mut self,
+        path: PathBuf,
+        stamp: tree::Stamp,
+        touched: bool,
+        now: Instant,
+        update: &mut Update,
+    ) {
+        if !self.files.contains_key(&path) {
+            let file = SourceFile::new(&path.to_string_lossy(), Format::Documents);
+            self.files.insert(path.clone(), file);
+        }
+        let Some(file) = self.files.get_mut(&path) else { return };
+        let before = file.objects().len();
+        if file.refresh(&path, stamp, touched, now, update) {
+            self.reads += 1;
+            self.objects = self.objects.saturating_sub(before) + file.objects().len();
+            if let Some(at) = file.due() {
+                self.due.insert((at, path));
             }
         }
     }
 
-    fn refresh(&mut self, path: PathBuf, stamp: tree::Stamp, now: Instant) -> bool {
-        match self.files.entry(path) {
-            Entry::Occupied(mut known) => {
-                let path = known.key().clone();
-                known.get_mut().refresh(&path, stamp, now)
-            }
-            Entry::Vacant(vacant) => {
-                let file = SourceFile::read(vacant.key(), stamp, now);
-                vacant.insert(file);
-                true
-            }
+    /// Whether a file that is not there is to be forgotten now; if not, it is looked at again.
+    fn is_gone(&mut self, path: &Path, now: Instant) -> bool {
+        let Some(file) = self.files.get_mut(path) else { return false };
+        let since = file.missing(now);
+        if since == now {
+            self.last_missing = Some(now);
+        }
+        let at = (self.last_missing.unwrap_or(since) + GONE_AFTER).min(since + GONE_AT_MOST);
+        if now < at {
+            file.look_again(at);
+            self.due.insert((at, path.to_owned()));
+        }
+        now >= at
+    }
+
+    fn remove(&mut self, path: &Path, update: &mut Update) {
+        if let Some(file) = self.files.remove(path) {
+            self.objects = self.objects.saturating_sub(file.objects().len());
+            file.remove(update);
         }
     }
-}
-
-#[derive(Default)]
-struct Merged {
-    objects: Vec<Loaded>,
-    problems: Vec<Problem>,
-    by_key: HashMap<Arc<ObjectId>, usize>,
-}
-
-impl Merged {
-    fn add(&mut self, loaded: &Loaded) {
-        match self.by_key.get(loaded.object.identity()).and_then(|&at| self.objects.get(at)) {
-            Some(first) => {
-                let source = &loaded.object.source;
-                self.problems.push(Problem {
-                    severity: Severity::Warning,
-                    file: source.file.clone(),
-                    line: source.line,
-                    column: source.column,
-                    object: Some(loaded.object.id()),
-                    path: String::new(),
-                    message: format!("is also in {}, written later; that one counts", first.object.source),
-                });
-            }
-            None => {
-                self.by_key.insert(loaded.object.identity().clone(), self.objects.len());
-                self.objects.push(loaded.clone());
-            }
-        }
-    }
-}
-
-/// One warning for each kind nothing here acts on, at the first such object.
-fn ignored_kinds(objects: &[Loaded]) -> Vec<Problem> {
-    let mut kinds: BTreeMap<(&str, &str), (&Loaded, usize)> = BTreeMap::new();
-    for loaded in objects.iter().filter(|o| matches!(o.object.spec, Spec::Unsupported)) {
-        let meta = &loaded.object.meta;
-        kinds.entry((&meta.api_version, &meta.kind)).or_insert((loaded, 0)).1 += 1;
-    }
-    let warning = |((api_version, kind), (first, count)): ((&str, &str), (&Loaded, usize))| Problem {
-        severity: Severity::Warning,
-        file: first.object.source.file.clone(),
-        line: first.object.source.line,
-        column: first.object.source.column,
-        object: Some(first.object.id()),
-        path: String::new(),
-        message: match count {
-            1 => format!("{kind} ({api_version}) is not acted on yet"),
-            _ => format!("{kind} ({api_version}) is not acted on yet: {count} objects"),
-        },
-    };
-    kinds.into_iter().map(warning).collect()
 }

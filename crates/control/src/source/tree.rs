@@ -1,19 +1,43 @@
 //! Which files there are below a directory, and what tells that one has changed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Links to directories may form a ring.
+/// Links may form a ring.
 const DEPTH: usize = 32;
 
-/// Changes whenever a file's content may have.
+/// Which file or directory a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Inode {
+    pub(crate) device: u64,
+    pub(crate) number: u64,
+    /// Numbers are given again at once: of a directory that was deleted and made anew, this alone tells. `None` where
+    /// the file system does not say.
+    born: Option<SystemTime>,
+}
+
+impl Inode {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), number: metadata.ino(), born: metadata.created().ok() }
+    }
+
+    /// Of the directory at `path`, links followed; `None` if there is none.
+    pub(crate) fn of_directory(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().filter(Metadata::is_dir).map(|metadata| Self::of(&metadata))
+    }
+}
+
+/// Time stamps of files move in ticks of the kernel, of 10 ms at most: within one, two writes may have one stamp.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Changes whenever a file's content may have, but within a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    device: u64,
-    inode: u64,
+    inode: Inode,
     size: u64,
     modified: (i64, i64),
     /// Also moves when a program sets the time of modification back.
@@ -21,69 +45,112 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// When the file came to be as it is; later is greater.
-    pub(crate) fn written(&self) -> (i64, i64) {
-        self.changed
-    }
-
     fn of(metadata: &Metadata) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            inode: Inode::of(metadata),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+
+    /// Whether the file was changed so lately that a further change may leave the same stamp.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let changed = u64::try_from(self.changed.0).unwrap_or_default();
+        let nanos = u32::try_from(self.changed.1).unwrap_or_default();
+        let changed = UNIX_EPOCH + Duration::new(changed, nanos);
+        // A stamp of the future tells nothing.
+        changed.elapsed().is_ok_and(|age| age < TICK)
+    }
 }
 
 /// What a walk found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tree {
     pub(crate) files: BTreeMap<PathBuf, Stamp>,
-    pub(crate) directories: HashSet<PathBuf>,
+    /// With the root.
+    pub(crate) directories: BTreeMap<PathBuf, Inode>,
+    /// Directories that links lead to, or would: a change there is a change here.
+    pub(crate) linked: BTreeSet<PathBuf>,
+    /// One of them is not below the root: a link on the way there may be led elsewhere, and nothing tells.
+    pub(crate) leads_outside: bool,
     /// Directories below the root that cannot be read.
     pub(crate) unreadable: Vec<(PathBuf, String)>,
-    /// Device and inode of the root.
-    pub(crate) root: (u64, u64),
+    pub(crate) root: Inode,
 }
 
 /// Walks a directory. Names that begin with a dot are passed over: editors' files, and the versions a ConfigMap's
 /// links lead to. Links are followed.
 pub(crate) fn walk(root: &Path) -> io::Result<Tree> {
-    let metadata = fs::metadata(root)?;
-    let mut tree = Tree { root: (metadata.dev(), metadata.ino()), ..Tree::default() };
     let entries = fs::read_dir(root)?;
-    tree.directories.insert(root.to_owned());
+    let mut tree = Tree {
+        files: BTreeMap::new(),
+        directories: BTreeMap::new(),
+        linked: BTreeSet::new(),
+        leads_outside: false,
+        unreadable: Vec::new(),
+        root: Inode::of(&fs::metadata(root)?),
+    };
+    tree.directories.insert(root.to_owned(), tree.root);
     descend(entries, &mut vec![tree.root], &mut tree)?;
+    if !tree.linked.is_empty() {
+        let real = fs::canonicalize(root)?;
+        tree.leads_outside = tree.linked.iter().any(|directory| !directory.starts_with(&real));
+    }
     Ok(tree)
 }
 
-fn descend(entries: fs::ReadDir, above: &mut Vec<(u64, u64)>, tree: &mut Tree) -> io::Result<()> {
+fn descend(entries: fs::ReadDir, above: &mut Vec<Inode>, tree: &mut Tree) -> io::Result<()> {
     for entry in entries {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
         if is_hidden(&path) {
             continue;
         }
+        let linked = entry.file_type().is_ok_and(|kind| kind.is_symlink());
         // A file that goes away meanwhile, or a link to nothing, is no file.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let Ok(metadata) = fs::metadata(&path) else {
+            if linked {
+                tree.linked.extend(directories_behind(&path));
+            }
+            continue;
+        };
         if metadata.is_dir() {
-            let id = (metadata.dev(), metadata.ino());
-            if above.contains(&id) || above.len() >= DEPTH {
+            let inode = Inode::of(&metadata);
+            if above.contains(&inode) || above.len() >= DEPTH {
                 continue;
             }
-            above.push(id);
+            above.push(inode);
             let result = fs::read_dir(&path).and_then(|entries| descend(entries, above, tree));
             above.pop();
             if let Err(error) = result {
                 tree.unreadable.push((path.clone(), error.to_string()));
             }
-            tree.directories.insert(path);
+            tree.directories.insert(path, inode);
         } else if metadata.is_file() && is_configuration(&path) {
+            if linked {
+                tree.linked.extend(directories_behind(&path));
+            }
             tree.files.insert(path, Stamp::of(&metadata));
         }
     }
     Ok(())
+}
+
+/// Where the file is that a link leads to, or would be, and where the links on the way are.
+pub(crate) fn directories_behind(link: &Path) -> Vec<PathBuf> {
+    let mut directories = Vec::new();
+    let mut link = link.to_owned();
+    while let Ok(target) = fs::read_link(&link) {
+        let Some(parent) = link.parent() else { break };
+        link = parent.join(target);
+        let directory = link.parent().and_then(|directory| fs::canonicalize(directory).ok());
+        directories.extend(directory);
+        if directories.len() >= DEPTH {
+            break;
+        }
+    }
+    directories
 }
 
 /// The stamp of one file; `None` if there is no such file.

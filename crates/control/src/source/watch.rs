@@ -1,23 +1,29 @@
-//! The thread that notices changes: inotify tells at once, a look at every file now and then tells what it missed.
+//! The thread that notices changes of files. Events of the kernel tell at once; a look at every file now and then tells
+//! what they missed.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use super::events::Events;
+use super::files::Files;
+use super::update::Update;
+use super::watches::Watches;
 
-use super::{Directory, Reading};
-
-/// Events of one change come in a row; so long without one, the change is complete.
-const QUIET: Duration = Duration::from_millis(5);
-/// Changes that never stop are taken up after this.
-const AT_MOST: Duration = Duration::from_millis(50);
-
-/// Every file is looked at so often, or more seldom if that takes more than a hundredth of the time.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-const LOOK_SHARE: u32 = 100;
+/// Every file is looked at so often, or more seldom if that takes more than a thousandth of the time: a look at 1,000
+/// files takes some 3 ms, and an idle control plane may take 0.1 % of a core.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+const LOOK_SHARE: u32 = 1000;
+/// The same where not every change makes an event.
+const LOOK_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
+const SHARE_WITHOUT_EVENTS: u32 = 100;
+/// So often it is looked which directory is at a root: a mount makes no event. One system call a root.
+const SWAPS_EVERY: Duration = Duration::from_secs(1);
+/// The same while a root is waited for.
+const SWAPS_WAITED_FOR: Duration = Duration::from_millis(200);
+/// Directories made within directories that were just made are found in so many looks; the next event finds the others.
+const NESTED: usize = 8;
 
 /// Watches until dropped.
 #[derive(Debug)]
@@ -26,42 +32,62 @@ pub struct Watch {
     thread: Option<JoinHandle<()>>,
 }
 
-enum Message {
-    Event(notify::Result<notify::Event>),
+/// What the thread is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Event(notify::Result<notify::Event>, Instant),
     Stop,
 }
 
+/// Everything is read and watched; nobody is told of changes yet.
+pub struct Begun {
+    watcher: Watcher,
+    stop: Sender<Message>,
+}
+
+struct Watcher {
+    files: Files,
+    watches: Watches,
+    messages: Receiver<Message>,
+    events: Events,
+    /// When every file was last looked at, and how long that took.
+    looked: Instant,
+    took: Duration,
+    next_swaps: Instant,
+    /// The scans after which the watches were set.
+    watched_scans: u64,
+}
+
 impl Watch {
-    /// Reads everything once, then calls `changed` from a thread of its own whenever something may say something
-    /// else. Returns the first reading. `log` gets what an operator should know about the watching itself.
-    pub fn start(
-        mut directory: Directory,
-        log: fn(&str),
-        changed: impl FnMut(Reading) + Send + 'static,
-    ) -> std::io::Result<(Self, Reading)> {
+    /// Reads everything once: an update for each source that is all of it. Changes from now on are told when
+    /// [`Begun::spawn`] has said to whom. `log` gets what an operator should know about the watching itself.
+    pub fn begin(mut files: Files, log: fn(&str)) -> (Begun, Vec<Update>) {
         let (sender, messages) = channel();
-        let events = sender.clone();
-        let watcher = notify::recommended_watcher(move |event| {
-            // Fails only when the thread is gone.
-            let _ = events.send(Message::Event(event));
-        });
-        let watcher = match watcher {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                log(&format!("changes of files are noticed within seconds only: {error}"));
-                None
-            }
-        };
-        let mut watched = Watched { watcher, paths: HashSet::new(), complained: false, log };
-        // Watching starts first, so that nothing between the two is lost.
-        watched.watch(directory.roots());
         let now = Instant::now();
-        directory.scan(now);
-        let reading = directory.reading(now);
-        let thread = std::thread::Builder::new()
-            .name("config-watch".into())
-            .spawn(move || run(directory, watched, &messages, changed))?;
-        Ok((Self { stop: sender, thread: Some(thread) }, reading))
+        let mut updates = files.first(now);
+        let mut watcher = Watcher {
+            files,
+            watches: Watches::new(sender.clone(), log),
+            messages,
+            events: Events::default(),
+            looked: now,
+            took: now.elapsed(),
+            next_swaps: now,
+            watched_scans: 0,
+        };
+        watcher.watch(now, now, &mut updates);
+        watcher.files.save_records(true);
+        (Begun { watcher, stop: sender }, updates)
+    }
+}
+
+impl Begun {
+    /// Calls `changed` from a thread of its own with the updates of each change.
+    pub fn spawn(self, changed: impl FnMut(Vec<Update>) + Send + 'static) -> std::io::Result<Watch> {
+        let Self { watcher, stop } = self;
+        let run = move || watcher.run(changed);
+        let thread = std::thread::Builder::new().name("config-watch".into()).spawn(run)?;
+        Ok(Watch { stop, thread: Some(thread) })
     }
 }
 
@@ -74,121 +100,138 @@ impl Drop for Watch {
     }
 }
 
-fn run(
-    mut directory: Directory,
-    mut watched: Watched,
-    messages: &Receiver<Message>,
-    mut changed: impl FnMut(Reading),
-) {
-    let mut next_look = Instant::now() + LOOK_EVERY;
-    loop {
-        let now = Instant::now();
-        let until = directory.due().map_or(next_look, |due| due.min(next_look));
-        let mut touched = Touched::default();
-        let since = match messages.recv_timeout(until.saturating_duration_since(now)) {
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(Message::Event(event)) => {
-                let since = Instant::now();
-                touched.add(event);
-                if touched.collect(messages, since) {
-                    return;
-                }
-                since
+impl Watcher {
+    fn run(mut self, mut changed: impl FnMut(Vec<Update>)) {
+        while self.wait() {
+            let now = Instant::now();
+            let updates = self.look(now);
+            if !updates.is_empty() {
+                changed(updates);
             }
-            Err(RecvTimeoutError::Timeout) => Instant::now(),
-        };
-        let now = Instant::now();
-        touched.paths.extend(directory.due_paths(now));
-        let look = now >= next_look || touched.everything;
-        let any = if look {
-            let any = directory.scan(now);
-            watched.watch(directory.roots());
-            next_look = Instant::now() + LOOK_EVERY.max(now.elapsed() * LOOK_SHARE);
-            any
-        } else {
-            !touched.paths.is_empty() && directory.look_at(&touched.paths, now)
-        };
-        if any {
-            changed(directory.reading(since));
-        }
-    }
-}
-
-/// What events were about.
-#[derive(Default)]
-struct Touched {
-    paths: HashSet<PathBuf>,
-    /// Events were lost, or the watching is in trouble.
-    everything: bool,
-}
-
-impl Touched {
-    fn add(&mut self, event: notify::Result<notify::Event>) {
-        match event {
-            Ok(event) if matches!(event.kind, EventKind::Access(_)) => {
-                // Reading is no change; but a file that was written to is closed at the end.
-                use notify::event::{AccessKind, AccessMode};
-                if event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write)) {
-                    self.paths.extend(event.paths);
-                }
-            }
-            Ok(event) => {
-                self.everything |= event.need_rescan();
-                self.paths.extend(event.paths);
-            }
-            Err(_) => self.everything = true,
+            self.files.save_records(false);
         }
     }
 
-    /// Takes in what follows, until it is quiet. `true`: stop.
-    fn collect(&mut self, messages: &Receiver<Message>, since: Instant) -> bool {
+    /// Waits until something is to be looked at. `false`: stop.
+    fn wait(&mut self) -> bool {
         loop {
-            let left = AT_MOST.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                return false;
+            let now = Instant::now();
+            let due = [Some(self.next_look()), Some(self.next_swaps), self.files.due(), self.events.due()];
+            let wait =
+                due.into_iter().flatten().min().map_or(SWAPS_EVERY, |due| due.saturating_duration_since(now));
+            match self.messages.recv_timeout(wait) {
+                Ok(Message::Event(event, at)) => self.events.add(event, at),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => return true,
             }
-            match messages.recv_timeout(QUIET.min(left)) {
-                Ok(Message::Event(event)) => self.add(event),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
-                Err(RecvTimeoutError::Timeout) => return false,
+            // What came meanwhile is taken together with it.
+            for message in self.messages.try_iter() {
+                match message {
+                    Message::Event(event, at) => self.events.add(event, at),
+                    Message::Stop => return false,
+                }
+            }
+            if self.events.due().is_some_and(|due| due <= Instant::now()) {
+                return true;
             }
         }
     }
-}
 
-/// The kernel's watches.
-struct Watched {
-    watcher: Option<RecommendedWatcher>,
-    /// Which directory each root was when it was watched: one that is made anew has to be watched anew.
-    paths: HashSet<(PathBuf, u64)>,
-    complained: bool,
-    log: fn(&str),
-}
-
-impl Watched {
-    fn watch<'a>(&mut self, roots: impl Iterator<Item = &'a Path>) {
-        use std::os::unix::fs::MetadataExt;
-        let Some(watcher) = &mut self.watcher else { return };
-        for root in roots {
-            let Ok(metadata) = root.metadata() else { continue };
-            let identity = (root.to_owned(), metadata.ino());
-            if self.paths.contains(&identity) {
-                continue;
-            }
-            // Of the directory that was there before; there may be none.
-            let _ = watcher.unwatch(root);
-            match watcher.watch(root, RecursiveMode::Recursive) {
-                Ok(()) => {
-                    self.paths.retain(|(path, _)| path != root);
-                    self.paths.insert(identity);
-                }
-                Err(error) if !self.complained => {
-                    self.complained = true;
-                    let root = root.display();
-                    (self.log)(&format!("changes below {root} are noticed within seconds only: {error}"));
-                }
-                Err(_) => {}
+    fn look(&mut self, now: Instant) -> Vec<Update> {
+        let touched = self.events.take(now);
+        for path in touched.iter().flat_map(|touched| &touched.unwatched) {
+            if self.watches.forget(path) {
+                self.watched_scans = 0;
             }
         }
+        let everything = touched.as_ref().is_some_and(|touched| touched.everything);
+        let (paths, since) = touched.map_or((HashSet::new(), now), |touched| (touched.paths, touched.since));
+        let mut updates = if everything || now >= self.next_look() {
+            let updates = self.files.scan(now, since);
+            (self.looked, self.took) = (now, now.elapsed());
+            self.files.save_records(true);
+            updates
+        } else {
+            self.files.look_at(&paths, now, since)
+        };
+        if now >= self.next_swaps {
+            updates.extend(self.files.look_for_swaps(now));
+            let every = if self.files.lacks_something() { SWAPS_WAITED_FOR } else { SWAPS_EVERY };
+            self.next_swaps = now + every;
+        }
+        self.watch(now, since, &mut updates);
+        updates
+    }
+
+    /// Watches the directories that are there now. What changed in a new one before it was watched made no event, so
+    /// everything is looked at again then.
+    fn watch(&mut self, now: Instant, since: Instant, updates: &mut Vec<Update>) {
+        for _ in 0..NESTED {
+            let scans = self.files.scans();
+            if scans == self.watched_scans {
+                return;
+            }
+            self.watched_scans = scans;
+            if self.watches.set(&self.files.watched()) {
+                updates.extend(self.files.scan(now, since));
+            }
+        }
+    }
+
+    fn next_look(&self) -> Instant {
+        let events_tell = self.watches.complete() && !self.files.leads_outside();
+        let (every, share) = match events_tell {
+            true => (LOOK_EVERY, LOOK_SHARE),
+            false => (LOOK_WITHOUT_EVENTS, SHARE_WITHOUT_EVENTS),
+        };
+        self.looked + every.max(self.took * share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle control plane looks at no file: events tell. One whose directory cannot be watched, or does not know
+    /// whether its volume is there, looks more often.
+    #[test]
+    fn every_file_is_looked_at_seldom_where_the_kernel_tells_of_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.yaml"), "").unwrap();
+        let (begun, _) = Watch::begin(Files::new(vec![dir.path().to_owned()]), |line| panic!("{line}"));
+        let mut watcher = begun.watcher;
+        assert!(watcher.watches.complete());
+        let (scans, start) = (watcher.files.scans(), watcher.looked);
+        watcher.took = Duration::from_millis(1);
+        for seconds in 1..30 {
+            assert!(watcher.look(start + Duration::from_secs(seconds)).is_empty());
+        }
+        assert_eq!(watcher.files.scans(), scans);
+        assert!(watcher.look(start + Duration::from_secs(30)).is_empty());
+        assert_eq!(watcher.files.scans(), scans + 1);
+        // Where a look takes long it is rarer still.
+        watcher.took = Duration::from_millis(100);
+        assert_eq!(watcher.next_look() - watcher.looked, Duration::from_secs(100));
+        // The root goes away: that is looked after, without a look at files.
+        assert!(watcher.next_swaps <= watcher.looked + SWAPS_EVERY);
+        std::fs::remove_file(dir.path().join("a.yaml")).unwrap();
+        std::fs::remove_dir(dir.path()).unwrap();
+        let now = watcher.next_swaps;
+        let updates = watcher.look(now);
+        assert_eq!(updates.len(), 1, "it is lost: {updates:?}");
+        assert_eq!(watcher.next_swaps - now, SWAPS_WAITED_FOR);
+    }
+
+    /// Two paths to one directory are one watch of the kernel: events tell of the last path only.
+    #[test]
+    fn without_every_event_every_file_is_looked_at_each_second() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        std::os::unix::fs::symlink("a", dir.path().join("b")).unwrap();
+        let (begun, _) = Watch::begin(Files::new(vec![dir.path().to_owned()]), |line| panic!("{line}"));
+        let mut watcher = begun.watcher;
+        assert!(!watcher.watches.complete());
+        watcher.took = Duration::from_millis(1);
+        assert_eq!(watcher.next_look() - watcher.looked, LOOK_WITHOUT_EVENTS);
     }
 }

@@ -62,7 +62,8 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Answer {
         // Listening starts when the first state is there.
         "/ready" => text("ok\n"),
         "/metrics" => {
-            let mut answer = text(shared.metrics.text(shared.peers().len()));
+            let objects = shared.published.load().objects.clone();
+            let mut answer = text(shared.metrics.text(shared.peers().len(), &objects));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             answer.headers_mut().insert(header::CONTENT_TYPE, kind);
             answer

@@ -91,6 +91,7 @@ impl Plane {
 fn options(dir: &TempDir, xds: SocketAddr, http: SocketAddr) -> ControlOptions {
     ControlOptions {
         config_dirs: vec![dir.path().join("config")],
+        accept_empty: false,
         mesh_config: None,
         state_dir: dir.path().join("state"),
         xds: Listen::Address(xds),
