@@ -113,6 +113,21 @@ impl Running {
         Some(format!("{} ended ({status}): {}", self.name, self.last_words()))
     }
 
+    /// Waits until it has ended well. An error if it ends otherwise or takes longer; it is ended when dropped.
+    pub fn wait(&mut self, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("{} ended ({status}): {}", self.name, self.last_words()),
+                None if Instant::now() > deadline => {
+                    bail!("{} did not end within {:.0} s", self.name, limit.as_secs_f64())
+                }
+                None => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
     /// The end of its log, for messages.
     pub fn last_words(&self) -> String {
         let mut text = Vec::new();
