@@ -36,7 +36,8 @@ use clap::{Args, Parser, Subcommand};
   ./bench --quick                          the same lines, under 4 minutes
   ./bench --profile h1                     where our time goes (perf)
   ./bench --scenario h1 --only envoy,filamesh,floor --rounds 9
-  ./bench --json figures.json              every round's figures"
+  ./bench --json figures.json              every round's figures
+  ./bench control                          the control plane, by thousands of streams"
 )]
 struct Cli {
     #[command(subcommand)]

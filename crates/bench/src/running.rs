@@ -113,10 +113,14 @@ impl Running {
         Some(format!("{} ended ({status}): {}", self.name, self.last_words()))
     }
 
-    /// Waits until it has ended well. An error if it ends otherwise or takes longer; it is ended when dropped.
-    pub fn wait(&mut self, limit: Duration) -> anyhow::Result<()> {
+    /// Waits until it has ended well, and looks on with its PID about once a second. An error if it ends otherwise or takes
+    /// longer; it is ended when dropped.
+    pub fn wait(&mut self, limit: Duration, mut look: impl FnMut(u32)) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
-        loop {
+        for turn in 0_u32.. {
+            if turn.is_multiple_of(20) {
+                look(self.pid());
+            }
             match self.child.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => bail!("{} ended ({status}): {}", self.name, self.last_words()),
@@ -126,6 +130,7 @@ impl Running {
                 None => std::thread::sleep(Duration::from_millis(50)),
             }
         }
+        Ok(())
     }
 
     /// The end of its log, for messages.

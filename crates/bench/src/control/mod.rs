@@ -9,22 +9,26 @@
 //! | [`meshload`] | getting the tool |
 //! | [`plan`] | sizes of meshes, the steps of a run, the command |
 //! | [`steps`] | what the tool says of each step |
-//! | [`quantities`] | what is read out of the steps, and what each is held to |
+//! | [`readings`] | figures out of the steps |
+//! | [`quantities`] | which figures make the table, and what each is held to |
 //! | [`report`] | the table |
 
 pub mod meshload;
 pub mod plan;
 pub mod quantities;
+pub mod readings;
 pub mod report;
 pub mod steps;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::Args;
 
 use crate::cores::Cores;
 use crate::machine::{Machine, Watch};
+use crate::procfs;
 use crate::running::Running;
 use meshload::Meshload;
 use plan::{Effort, Run, Scope, Size};
@@ -127,8 +131,16 @@ fn one(run: Run, effort: Effort, tool: &Meshload, places: Places<'_>) -> anyhow:
     let command = session.command()?;
     let mut running =
         Running::start("meshload", &command, &[], Default::default(), &session.directory, false)?;
-    running.wait(effort.limit)?;
-    Steps::read(&std::fs::read_to_string(&session.result)?)
+    // The load restarts its one child, the control plane: the peaks of both are needed, and only the second one's is told.
+    let mut peak = None;
+    let ended = running.wait(effort.limit, |load| {
+        let children = procfs::tree(load).into_iter().filter(|pid| *pid != load);
+        peak = peak.max(children.filter_map(procfs::peak).max());
+    });
+    ended.with_context(|| session.server_said())?;
+    let mut steps = Steps::read(&std::fs::read_to_string(&session.result)?)?;
+    steps.peak_rss = peak;
+    Ok(steps)
 }
 
 #[cfg(test)]

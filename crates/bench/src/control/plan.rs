@@ -164,6 +164,18 @@ impl<'a> Session<'a> {
         self.directory.join("mesh")
     }
 
+    fn server_log(&self) -> PathBuf {
+        self.directory.join("control.log")
+    }
+
+    /// The last line that the control plane wrote, for messages: the load only knows that it is not there.
+    pub fn server_said(&self) -> String {
+        let log = std::fs::read(self.server_log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let line = log.lines().rev().find(|line| !line.trim().is_empty());
+        format!("the control plane's last line: {}", line.unwrap_or("none"))
+    }
+
     /// The load, which starts the control plane itself: it also kills and restarts it.
     pub fn command(&self) -> anyhow::Result<Vec<String>> {
         let (xds, http) = (running::free_address()?, running::free_address()?);
@@ -186,7 +198,7 @@ impl<'a> Session<'a> {
             ("--proxies", self.run.size.proxies.to_string()),
             ("--addr", xds.to_string()),
             ("--server-cmd", server.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")),
-            ("--server-log", path(self.directory.join("control.log"))),
+            ("--server-log", path(self.server_log())),
             ("--ready-url", format!("http://{http}/ready")),
             ("--apply", path(self.mesh())),
             ("--timeout", "120s".to_owned()),

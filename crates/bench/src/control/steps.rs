@@ -112,6 +112,8 @@ pub struct Steps {
     /// With changes per second.
     pub churns: Vec<(u32, Churn)>,
     pub restart: Option<Restart>,
+    /// Bytes resident at most, of any control plane of the run; from the system, not from the tool.
+    pub peak_rss: Option<u64>,
 }
 
 #[derive(Deserialize)]
