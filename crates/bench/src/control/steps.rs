@@ -241,6 +241,17 @@ mod tests {
         assert!(Steps::read("").is_err() && Steps::read("[1]").is_err());
     }
 
+    /// As a load that is killed while it writes leaves it.
+    #[test]
+    fn a_result_cut_anywhere_is_refused() {
+        let step = json!({"scenario": "idle", "cpu_percent_of_a_core": 0.16, "rss_kb_after": 33012});
+        let text = json!({ "results": [step] }).to_string();
+        assert_eq!(Steps::read(&text).unwrap().idles.len(), 1);
+        for end in 0..text.len() {
+            assert!(Steps::read(&text[..end]).is_err(), "{}", &text[..end]);
+        }
+    }
+
     #[test]
     fn faults_are_told() {
         let good = Steps {
