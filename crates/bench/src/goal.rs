@@ -115,7 +115,7 @@ pub fn table(goals: &[Goal]) -> String {
 }
 
 /// Two decimals for a ratio, one for larger figures, none for those that are whole.
-struct Short(f64);
+pub struct Short(pub f64);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

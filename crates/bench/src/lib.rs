@@ -35,9 +35,11 @@
 //! | [`machine`] | what machine this is and how quiet it was |
 //! | [`rivals`], [`contenders`] | getting the rivals; starting each contender with its configuration |
 //! | [`hop`], [`idle`], [`wear`], [`interference`], [`syscalls`], [`demo`], [`propagation`], [`profile`], [`newcomer`] | the measurements |
+//! | [`control`] | the control plane, by streams of thousands of proxies |
 //! | [`report`], [`goals`], [`goal`], [`figures`], [`table`] | tables and goals |
 
 pub mod contenders;
+pub mod control;
 pub mod cores;
 pub mod demo;
 pub mod disturb;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bench::contenders::Contender;
+use bench::control::{self, Places};
 use bench::cores::Cores;
 use bench::demo::Demo;
 use bench::disturb;
@@ -35,7 +36,8 @@ use clap::{Args, Parser, Subcommand};
   ./bench --quick                          the same lines, under 4 minutes
   ./bench --profile h1                     where our time goes (perf)
   ./bench --scenario h1 --only envoy,filamesh,floor --rounds 9
-  ./bench --json figures.json              every round's figures"
+  ./bench --json figures.json              every round's figures
+  ./bench control                          the control plane, by thousands of streams"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -79,9 +81,14 @@ enum Tool {
     /// Load an address and print what was measured as JSON
     Load(LoadArgs),
     /// Answer requests: ADDRESS=BYTES (HTTP/1) or ADDRESS=grpc (HTTP/2) for each port
-    Upstream { services: Vec<Service> },
+    Upstream {
+        services: Vec<Service>,
+    },
     /// Move bytes between clients and an upstream, unread
-    Relay { listen: SocketAddr, upstream: SocketAddr },
+    Relay {
+        listen: SocketAddr,
+        upstream: SocketAddr,
+    },
     /// Hold idle connections until standard input ends
     Hold {
         target: SocketAddr,
@@ -102,6 +109,7 @@ enum Tool {
     },
     /// Become a command, on a core and in a scheduling class
     Place(PlaceArgs),
+    Control(control::Options),
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +170,7 @@ fn main() -> ExitCode {
             };
             done.map(|()| true)
         }
+        Some(Tool::Control(options)) => measure_control(&options),
         Some(Tool::Place(args)) => {
             let placement = Placement { core: args.core, class: args.class };
             scheduling::become_command(&args.command, placement, args.parent).map(|()| true)
@@ -321,10 +330,7 @@ fn compare(args: &Comparison) -> anyhow::Result<bool> {
     }
     report.took_seconds = began.elapsed().as_secs_f64();
     write!(out, "{}", report.text())?;
-    if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
-    }
+    write_json(args.json.as_deref(), &report)?;
     Ok(report.failed.is_empty() && !report.missing.iter().any(|missing| missing.ours))
 }
 
@@ -374,6 +380,25 @@ fn demo(
         report.propagation = Some(propagation::measure(&demo.ready, changes).context("propagation")?);
     }
     Ok(())
+}
+
+/// True if every run came to its end with all proxies served, as with the comparison: goals are for the reader.
+fn measure_control(options: &control::Options) -> anyhow::Result<bool> {
+    let (target, workspace) = directories()?;
+    let filamesh = options.filamesh.clone().unwrap_or_else(|| target.join("dist/filamesh"));
+    let directory = RunDirectory::make(&target.join("bench"))?;
+    let places =
+        Places { filamesh: &filamesh, target: &target, workspace: &workspace, directory: &directory.0 };
+    let report = control::measure(options, places)?;
+    write!(std::io::stdout().lock(), "{}", report.text())?;
+    write_json(options.json.as_deref(), &report)?;
+    Ok(report.failed.is_empty())
+}
+
+fn write_json(path: Option<&Path>, report: &impl serde::Serialize) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let text = serde_json::to_string_pretty(report)?;
+    std::fs::write(path, text + "\n").with_context(|| path.display().to_string())
 }
 
 /// The build directory, two above this program, and the project's.

@@ -91,6 +91,12 @@ pub fn memory(pid: u32) -> Option<Memory> {
     Some(Memory { resident, proportional, anonymous })
 }
 
+/// Bytes that were resident at most since the process started; `None` if it is gone.
+pub fn peak(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(kibibytes(&status, "VmHWM:")? * 1024)
+}
+
 /// The sum over a process and its descendants.
 pub fn memory_of_tree(root: u32) -> Memory {
     let mut sum = Memory::default();
@@ -268,6 +274,7 @@ mod tests {
     fn this_process_has_memory_and_used_time() {
         let memory = memory(std::process::id()).unwrap();
         assert!(memory.resident > 100_000 && memory.anonymous <= memory.resident, "{memory:?}");
+        assert!(peak(std::process::id()) >= Some(memory.resident));
         let used = || cpu_of_trees(&[std::process::id()]);
         let before = used();
         let mut sum = 0_u64;

@@ -107,7 +107,7 @@ fn envoy(directory: &Path) -> Result<PathBuf, String> {
     present().ok_or_else(|| format!("{} is not Envoy {ENVOY_VERSION}", program.display()))
 }
 
-fn debian(name: &str, package: &str) -> Result<PathBuf, String> {
+pub fn debian(name: &str, package: &str) -> Result<PathBuf, String> {
     if let Some(path) = on_path(name) {
         return Ok(path);
     }
@@ -134,11 +134,14 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// The folder beside the project, with the prototypes, the load tool of the control plane and recorded figures.
+pub fn shared(workspace: &Path) -> PathBuf {
+    std::env::var_os("FILAMESH_SHARED").map_or_else(|| workspace.join("../shared"), PathBuf::from)
+}
+
 /// The prototypes live outside the project, in the shared folder beside it.
 fn floor(target: &Path, workspace: &Path) -> Result<Floor, String> {
-    let shared =
-        std::env::var_os("FILAMESH_SHARED").map_or_else(|| workspace.join("../shared"), PathBuf::from);
-    let origin = shared.join("rig/floor");
+    let origin = shared(workspace).join("rig/floor");
     if !origin.join("Cargo.toml").is_file() {
         return Err("no shared folder with the prototypes (FILAMESH_SHARED)".to_owned());
     }
@@ -169,7 +172,7 @@ fn floor(target: &Path, workspace: &Path) -> Result<Floor, String> {
 
 /// Copies a package, leaving what is the same untouched so that it is not built again. The copy is a workspace of
 /// its own: it lies inside ours.
-fn copy_changed(from: &Path, to: &Path) -> std::io::Result<()> {
+pub fn copy_changed(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -192,7 +195,7 @@ fn copy_changed(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 /// Output is shown only if it fails.
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+pub fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let what = || format!("{program} {}", arguments.join(" "));
     let output = Command::new(program)
         .args(arguments)

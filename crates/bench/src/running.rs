@@ -113,6 +113,26 @@ impl Running {
         Some(format!("{} ended ({status}): {}", self.name, self.last_words()))
     }
 
+    /// Waits until it has ended well, and looks on with its PID about once a second. An error if it ends otherwise or takes
+    /// longer; it is ended when dropped.
+    pub fn wait(&mut self, limit: Duration, mut look: impl FnMut(u32)) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        for turn in 0_u32.. {
+            if turn.is_multiple_of(20) {
+                look(self.pid());
+            }
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("{} ended ({status}): {}", self.name, self.last_words()),
+                None if Instant::now() > deadline => {
+                    bail!("{} did not end within {:.0} s", self.name, limit.as_secs_f64())
+                }
+                None => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+        Ok(())
+    }
+
     /// The end of its log, for messages.
     pub fn last_words(&self) -> String {
         let mut text = Vec::new();
