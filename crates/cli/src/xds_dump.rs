@@ -74,7 +74,7 @@ pub fn run(args: &XdsDump) -> Outcome {
         ProfileName::Mesh => Profile::Mesh,
     };
     let made = translate::resources(&world, &proxy, &Options { profile, ..Options::default() });
-    for note in world.notes().iter().chain(&made.notes) {
+    for note in world.notes().chain(&made.notes) {
         say(note);
     }
     let document = if args.as_bootstrap { bootstrap(made)? } else { dump(&made)? };

@@ -10,12 +10,14 @@
 //! | `outbound`, `inbound` | the two sides of a proxy, in parts |
 //! | `index` | the class of a proxy, by its answers |
 //! | `encode` | resources as shared bytes, equal ones once |
+//! | `references` | what rules name that is not there |
 
 mod encode;
 mod inbound;
 mod index;
 mod outbound;
 mod part;
+mod references;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use inbound::Inbound;
 use index::Index;
 use outbound::Outbound;
 use part::Maker;
+use references::References;
 
 /// Identifies a proxy: its stream.
 pub type MemberId = u64;
@@ -51,6 +54,7 @@ pub struct Classes {
     members: BTreeMap<MemberId, Member>,
     classes: HashMap<ClassId, Class>,
     index: Index,
+    references: References,
     next: ClassId,
     notes_changed: bool,
 }
@@ -127,6 +131,7 @@ impl Classes {
             members: BTreeMap::new(),
             classes: HashMap::new(),
             index: Index::default(),
+            references: References::default(),
             next: 1,
             notes_changed: true,
         }
@@ -191,6 +196,7 @@ impl Classes {
     pub fn change(&mut self, delta: Delta) -> BTreeSet<MemberId> {
         let changes = self.world.change(delta);
         self.notes_changed = true;
+        self.references.update(&self.world, &changes);
         let mut concerned = BTreeSet::new();
         if changes.is_everything() {
             concerned = self.make_all_anew();
@@ -365,7 +371,7 @@ impl Classes {
         if !std::mem::take(&mut self.notes_changed) {
             return None;
         }
-        let mut notes: BTreeSet<Note> = self.world.notes().cloned().collect();
+        let mut notes: BTreeSet<Note> = self.world.notes().chain(self.references.notes()).cloned().collect();
         for class in self.classes.values() {
             match &class.made {
                 Made::Outbound(made) => notes.extend(made.notes().cloned()),

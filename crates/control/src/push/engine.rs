@@ -261,7 +261,7 @@ impl Engine {
             column: at.map_or(0, |at| at.column),
             object: Some(note.subject()),
             path: note.path.clone(),
-            message: note.message.clone(),
+            message: note.reason.to_string(),
         })
     }
 

@@ -11,7 +11,7 @@ use xds::file_access_log::{FileAccessLog, file_access_log};
 use super::Profile;
 use super::context::Context;
 use super::values::text;
-use crate::world::Note;
+use crate::world::{Note, Reason};
 
 /// Istio's default line (`istio-behaviour` §1.6), field by field: users parse it.
 const TEXT: &str = concat!(
@@ -92,8 +92,7 @@ fn format(context: &Context<'_>) -> SubstitutionFormatString {
     let format = match (context.options.profile == Profile::Mesh).then(|| refusal(&format)).flatten() {
         // Our own proxy would refuse every listener for it.
         Some(reason) => {
-            let message = format!("{reason}: the default format is used");
-            context.note(Note::on_mesh("accessLogFormat", message));
+            context.note(Note::on_mesh("accessLogFormat", Reason::LogFormat(reason)));
             format_of(context, "")
         }
         None => format,
@@ -162,7 +161,7 @@ fn json_fields(context: &Context<'_>, written: &str) -> Option<BTreeMap<String, 
         Err(error) => {
             context.note(Note::on_mesh(
                 "accessLogFormat",
-                format!("is not a JSON object ({error}): the default format is used"),
+                Reason::LogFormat(format!("is not a JSON object ({error})")),
             ));
             None
         }

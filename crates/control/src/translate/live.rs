@@ -5,22 +5,22 @@ use xds::cluster::Cluster;
 use xds::cluster::cluster::{LbConfig, LbPolicy};
 
 use super::context::Context;
-use crate::world::{DestinationRule, Note};
+use crate::world::{DestinationRule, Note, NotDone, Reason};
 
 pub fn limit_cluster(context: &Context<'_>, rule: Option<&DestinationRule>, cluster: &mut Cluster) {
     if !context.is_live() {
         return;
     }
-    let note = |path: &str, message: &str| {
+    let note = |path: &str, what: NotDone| {
         if let Some(object) = rule.and_then(|rule| rule.objects.get(rule.policy_object)) {
-            context.note(Note::on(object, format!("spec.trafficPolicy.loadBalancer.{path}"), message));
+            context.note(Note::on(object, format!("spec.trafficPolicy.loadBalancer.{path}"), Reason::NotDone(what)));
         }
     };
     let hashed = [LbPolicy::RingHash as i32, LbPolicy::Maglev as i32].contains(&cluster.lb_policy);
     if hashed {
         cluster.lb_policy = LbPolicy::LeastRequest as i32;
         cluster.lb_config = None;
-        note("consistentHash", "is not available yet: requests go to the less busy of two hosts");
+        note("consistentHash", NotDone::ConsistentHash);
     }
     let warms_up = match &cluster.lb_config {
         Some(LbConfig::RoundRobinLbConfig(config)) => config.slow_start_config.is_some(),
@@ -29,7 +29,7 @@ pub fn limit_cluster(context: &Context<'_>, rule: Option<&DestinationRule>, clus
     };
     if warms_up {
         cluster.lb_config = None;
-        note("warmup", "is not available yet: new hosts take their full share at once");
+        note("warmup", NotDone::WarmUp);
     }
 }
 

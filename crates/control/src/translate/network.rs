@@ -12,7 +12,7 @@ use super::connection_manager::{Class, statistics};
 use super::context::{Context, destination_cluster};
 use super::values::{duration, network_filter};
 use crate::scope::Scope;
-use crate::world::{Connections, Note, VirtualService};
+use crate::world::{Connections, Note, NotDone, Reason, VirtualService};
 
 pub const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
@@ -119,7 +119,7 @@ fn apply_rule(context: &Context<'_>, proxy: &mut TcpProxy, rule: Option<&Connect
             context.note(Note::on(
                 object,
                 "spec.trafficPolicy.tunnel",
-                "tunnels are not available yet: connections go to the cluster itself",
+                Reason::NotDone(NotDone::Tunnel),
             ));
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use api::networking::{HttpMatchRequest, StringMatch};
 
-use super::Note;
+use super::{Missing, Note, Reason};
 use super::virtual_service::{HttpRule, VirtualService};
 
 /// Takes the delegates out and puts their rules into the roots. Roots come after all others, as in Istio.
@@ -47,22 +47,18 @@ fn resolve<'d>(
 ) -> Option<&'d VirtualService> {
     let named = rule.route.delegate.as_ref()?;
     let namespace = if named.namespace.is_empty() { root.namespace() } else { named.namespace.as_str() };
-    let mut note = |message: String| {
-        notes.push(Note::on(&root.object, format!("{}.delegate", rule.path), message));
+    let mut note = |missing: Missing| {
+        let path = format!("{}.delegate", rule.path);
+        notes.push(Note::on(&root.object, path, Reason::Missing(missing)));
     };
+    let full_name = || format!("{namespace}/{}", named.name);
     let Some(delegate) = delegates.get(&(namespace, named.name.as_str())) else {
-        note(format!(
-            "no VirtualService {namespace}/{} without hosts: this rule has no routes, the next one is tried",
-            named.name
-        ));
+        note(Missing::Delegate(full_name()));
         return None;
     };
     if !delegate.visibility.reaches(root.namespace()) {
-        note(format!(
-            "VirtualService {namespace}/{} is not exported to namespace {}: this rule has no routes",
-            named.name,
-            root.namespace()
-        ));
+        let to = root.namespace().to_owned();
+        note(Missing::DelegateNotExported { delegate: full_name(), to });
         return None;
     }
     Some(delegate)

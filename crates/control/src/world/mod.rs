@@ -13,7 +13,7 @@
 //! | `virtual_service`, `virtual_services`, `delegate` | rules with names completed and delegates merged |
 //! | `destination_rules`, `policy_parts`, `peer_authentication` | policies and who they are for |
 //! | `visibility`, `host_index`, `by_namespace`, `order`, `age`, `locality` | `exportTo`, hosts and wildcards, who was first, where |
-//! | `note` | what is not done as written |
+//! | `note`, `reason` | what is not done as written, and why |
 
 mod addresses;
 mod age;
@@ -30,6 +30,7 @@ mod order;
 mod peer_authentication;
 mod policy_parts;
 mod reads;
+mod reason;
 mod served;
 pub mod service;
 mod service_entry;
@@ -53,6 +54,7 @@ pub use note::Note;
 pub use peer_authentication::MutualTls;
 pub use policy_parts::{Connections, Hashing};
 pub use reads::{Changes, Read, Reads};
+pub use reason::{Conflict, Missing, NotDone, Outcome, Reason};
 pub use targets::{Asker, Target, targets};
 pub use view::{Owners, View};
 pub use virtual_service::{HttpRule, VirtualService};
@@ -233,12 +235,18 @@ impl World {
             Spec::Unsupported => {
                 self.not_acted_on.remove(id);
                 if let Some(object) = object.filter(|object| steers_traffic(object)) {
-                    let note = Note::on(object, "", format!("{} is not acted on yet", object.meta.kind));
+                    let reason = Reason::KindNotActedOn(object.meta.kind.clone());
+                    let note = Note::on(object, "", reason);
                     self.not_acted_on.insert(id.clone(), note);
                 }
             }
             Spec::WorkloadGroup(_) | Spec::Namespace(_) | Spec::MeshConfig(_) => {}
         }
+    }
+
+    /// All VirtualServices with hosts, delegates merged in.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<VirtualService>> {
+        self.virtual_services.merged()
     }
 
     /// What is wrong or not honoured whichever proxy asks.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use api::{Object, ObjectId};
 
+use super::reason::Reason;
+
 /// One thing that is not done as written. There is at most one per object and feature.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Note {
@@ -12,20 +14,20 @@ pub struct Note {
     pub object: Option<Arc<ObjectId>>,
     /// `spec.http[1].fault`; empty if the whole object is meant.
     pub path: String,
-    pub message: String,
+    pub reason: Reason,
 }
 
 impl Note {
-    pub fn on(object: &Object, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::about(object.identity(), path, message)
+    pub fn on(object: &Object, path: impl Into<String>, reason: Reason) -> Self {
+        Self::about(object.identity(), path, reason)
     }
 
-    pub fn about(object: &Arc<ObjectId>, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { object: Some(object.clone()), path: path.into(), message: message.into() }
+    pub fn about(object: &Arc<ObjectId>, path: impl Into<String>, reason: Reason) -> Self {
+        Self { object: Some(object.clone()), path: path.into(), reason }
     }
 
-    pub fn on_mesh(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { object: None, path: path.into(), message: message.into() }
+    pub fn on_mesh(path: impl Into<String>, reason: Reason) -> Self {
+        Self { object: None, path: path.into(), reason }
     }
 
     /// `kind/namespace/name`, or `MeshConfig`.
@@ -40,6 +42,6 @@ impl fmt::Display for Note {
         if !self.path.is_empty() {
             write!(out, " {}", self.path)?;
         }
-        write!(out, ": {}", self.message)
+        write!(out, ": {}", self.reason)
     }
 }

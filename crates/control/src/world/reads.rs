@@ -105,6 +105,8 @@ impl Reads {
 #[derive(Debug, Default)]
 pub struct Changes {
     everything: bool,
+    /// Something else than where services are served is another.
+    structure: bool,
     reads: Set,
 }
 
@@ -115,11 +117,25 @@ impl Changes {
     }
 
     pub(super) fn of(&mut self, topic: Topic, subject: &[&str]) {
+        self.structure |= !matches!(
+            topic,
+            Topic::Endpoints
+                | Topic::At
+                | Topic::Headless
+                | Topic::NotHttp
+                | Topic::Registered
+                | Topic::Pod
+        );
         self.reads.insert(Read::of(topic, subject));
     }
 
     pub fn is_everything(&self) -> bool {
         self.everything
+    }
+
+    /// Whether no object says something else of services and rules, only of who serves them.
+    pub fn are_of_endpoints_only(&self) -> bool {
+        !self.everything && !self.structure
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,8 +1,9 @@
 //! All services, by age, by who sees them, by host.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use api::hosts::is_wildcard;
 use api::{MeshConfig, Object, ObjectId, Spec};
 
 use super::reads::{Changes, Topic};
@@ -41,6 +42,7 @@ pub(super) struct Services {
     /// By the namespace that owns them.
     by_owner: HashMap<String, Vec<Arc<Service>>>,
     by_key: HashMap<EndpointsKey, Vec<Arc<Service>>>,
+    wildcards: BTreeSet<String>,
 }
 
 impl Services {
@@ -62,6 +64,11 @@ impl Services {
     /// Those with these endpoints: one, or one for each address of a ServiceEntry.
     pub fn of_key(&self, key: &str) -> &[Arc<Service>] {
         self.by_key.get(key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The hosts of services that stand for many.
+    pub fn wildcards(&self) -> impl Iterator<Item = &String> {
+        self.wildcards.iter()
     }
 
     pub fn is_implied(&self, namespace: &str, name: &str) -> bool {
@@ -164,6 +171,7 @@ impl Services {
         let aliases = aliases(all.values().map(|service| &**service));
         let mut older = std::mem::take(&mut self.settled);
         (self.visible, self.by_host, self.by_owner, self.by_key) = Default::default();
+        self.wildcards.clear();
         for ((rank, written), address) in all.iter().zip(addresses) {
             let own = aliases.get(written.host.as_str()).filter(|_| written.resolution != Resolution::Alias);
             let own = own.map(Vec::as_slice).unwrap_or_default();
@@ -192,6 +200,9 @@ impl Services {
         let of_host = self.by_host.entry(service.host.clone()).or_default();
         of_host.entry(service.namespace.clone()).or_insert_with(|| service.clone());
         self.by_owner.entry(service.namespace.clone()).or_default().push(service.clone());
+        if is_wildcard(&service.host) {
+            self.wildcards.insert(service.host.clone());
+        }
         for part in &service.endpoints {
             self.by_key.entry(part.key.clone()).or_default().push(service.clone());
         }

@@ -74,6 +74,12 @@ impl<'w> View<'w> {
         self.world.services.of_host(host)
     }
 
+    /// Whether a service of a wildcard has a host that no service has by itself.
+    pub fn is_covered_by_wildcard(&self, host: &str) -> bool {
+        self.note(Topic::Services, &[]);
+        self.world.services.wildcards().any(|wildcard| api::hosts::is_subset(host, wildcard))
+    }
+
     pub fn endpoints(&self, service: &Service) -> impl Iterator<Item = &'w Endpoint> + use<'w> {
         let of = |part: &EndpointsOf| {
             self.note(Topic::Endpoints, &[&part.key]);

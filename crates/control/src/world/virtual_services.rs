@@ -84,6 +84,11 @@ impl VirtualServices {
         older.values().for_each(|gone| differs(gone, changes));
     }
 
+    /// All of them with hosts, delegates merged in.
+    pub fn merged(&self) -> impl Iterator<Item = &Arc<VirtualService>> {
+        self.merged.values()
+    }
+
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }

@@ -39,7 +39,7 @@ use super::values::{ads, config_path, list, struct_value, structure, text};
 use super::{ProxyKind, live, names, tls};
 use crate::scope::Scope;
 use crate::world::service::{Port, Resolution, Service};
-use crate::world::{DestinationRule, Note};
+use crate::world::{DestinationRule, Note, NotDone, Reason};
 use policy::Policy;
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -80,8 +80,7 @@ pub fn of_service(
     }
     if service.resolution == Resolution::DynamicDns {
         if let Some(object) = &service.object {
-            let message = "DYNAMIC_DNS: hosts of requests are not resolved yet, so requests to it fail";
-            context.note(Note::about(object, "spec.resolution", message));
+            context.note(Note::about(object, "spec.resolution", Reason::NotDone(NotDone::DynamicDns)));
         }
         return;
     }
@@ -379,14 +378,14 @@ impl Maker<'_> {
         if !self.context.is_live() {
             return;
         }
-        let note = |path: &str, message: &str| {
-            self.context.note(Note::on(object, format!("spec.trafficPolicy.{path}"), message));
+        let note = |path: &str, what: NotDone| {
+            self.context.note(Note::on(object, format!("spec.trafficPolicy.{path}"), Reason::NotDone(what)));
         };
         if policy.tls.is_some_and(|tls| tls.mode != ClientTlsMode::Disable) {
-            note("tls", "TLS to upstreams is not available yet: connections are plaintext");
+            note("tls", NotDone::UpstreamTls);
         }
         if policy.proxy_protocol.is_some() {
-            note("proxyProtocol", "the PROXY protocol to upstreams is not available yet");
+            note("proxyProtocol", NotDone::UpstreamProxyProtocol);
         }
     }
 }

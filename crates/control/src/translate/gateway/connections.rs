@@ -13,7 +13,7 @@ use crate::translate::connection_manager::Class;
 use crate::translate::context::Context;
 use crate::translate::values::provenance;
 use crate::translate::{names, network};
-use crate::world::{Note, Owners, VirtualService};
+use crate::world::{Conflict, Note, Owners, Reason, VirtualService};
 use api::protocol::Protocol;
 
 /// Which rules have taken an SNI on a port, so that no chain is matched twice.
@@ -57,7 +57,7 @@ pub fn passthrough(
                     context.note(Note::on(
                         &rule.object,
                         format!("spec.tls[{at}]"),
-                        format!("port {listens} of {}: another rule has these SNI hosts", server.gateway),
+                        Reason::Conflict(Conflict::SniHosts { port: listens, gateway: server.gateway.clone() }),
                     ));
                     continue;
                 }

@@ -16,7 +16,7 @@ use crate::translate::context::Context;
 use crate::translate::sidecar::outbound::tls_inspector;
 use crate::translate::tls;
 use crate::translate::values::address;
-use crate::world::Note;
+use crate::world::{Note, NotDone, Reason};
 
 pub fn build(context: &Context<'_>, scope: &Scope, merged: &Merged) -> Vec<Listener> {
     let mut taken = TakenNames::new();
@@ -50,7 +50,7 @@ fn port_chains(
             context.note(Note::on(
                 &server.object,
                 format!("{}.tls", server.path),
-                "TLS is not available yet: this server is not opened",
+                Reason::NotDone(NotDone::ServerTls),
             ));
             continue;
         }

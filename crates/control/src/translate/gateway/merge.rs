@@ -11,7 +11,7 @@ use api::protocol::Protocol;
 use api::{Object, Spec};
 
 use crate::translate::context::Context;
-use crate::world::{Note, Target};
+use crate::world::{Conflict, Note, Reason, Target};
 
 /// A Service with this label keeps Gateway ports as they are.
 const NO_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-translation";
@@ -201,8 +201,8 @@ struct Merging {
 
 impl Merging {
     fn add(&mut self, context: &Context<'_>, server: Server, listens: u32) {
-        let reject = |server: &Server, why: String| {
-            context.note(Note::on(&server.object, server.path.clone(), why));
+        let reject = |server: &Server, conflict: Conflict| {
+            context.note(Note::on(&server.object, server.path.clone(), Reason::Conflict(conflict)));
         };
         let bind = server.spec.bind.clone();
         if server.has_tls() {
@@ -214,8 +214,8 @@ impl Merging {
                 .map(String::as_str)
                 .collect();
             if !taken.is_empty() {
-                let why = format!("port {listens}: another server has {} already", taken.join(", "));
-                return reject(&server, why);
+                let hosts = taken.into_iter().map(str::to_owned).collect();
+                return reject(&server, Conflict::Hosts { port: listens, hosts });
             }
             hosts.extend(server.hosts.iter().map(|host| (host.clone(), bind.clone())));
         }
@@ -239,17 +239,13 @@ impl Merging {
         server: Server,
         listens: u32,
         (protocol, first_bind): (Protocol, String),
-        reject: impl Fn(&Server, String),
+        reject: impl Fn(&Server, Conflict),
     ) {
         let mergeable = (server.protocol.is_http() || server.protocol == protocol) && protocol.is_http();
         let same_bind = server.spec.bind == first_bind;
         if same_bind && (!mergeable || server.route_name.is_empty()) {
-            let why = format!(
-                "port {listens}: {} cannot share it with {}, which came first",
-                server.protocol.as_str(),
-                protocol.as_str()
-            );
-            return reject(&server, why);
+            let (own, first) = (server.protocol.as_str().to_owned(), protocol.as_str().to_owned());
+            return reject(&server, Conflict::Protocol { port: listens, own, first });
         }
         let at = self.merged.servers.len();
         self.merged.by_route.entry(server.route_name.clone()).or_default().push(at);
@@ -268,20 +264,18 @@ impl Merging {
         self.merged.servers.push(server);
     }
 
-    fn add_to_tls(&mut self, server: Server, listens: u32, reject: impl Fn(&Server, String)) {
+    fn add_to_tls(&mut self, server: Server, listens: u32, reject: impl Fn(&Server, Conflict)) {
         if server.is_http() {
             if self.merged.by_route.contains_key(&server.route_name) {
-                let why = format!("port {listens}: another server of this Gateway has the same port name");
-                return reject(&server, why);
+                return reject(&server, Conflict::PortName { port: listens });
             }
             self.merged.by_route.insert(server.route_name.clone(), vec![self.merged.servers.len()]);
         }
         // One plain server per address may share a port with TLS servers: its connections have no SNI.
         let is_plain = !server.has_tls();
         if is_plain && !self.binds.entry(listens).or_default().insert(server.spec.bind.clone()) {
-            let why = format!("port {listens}: without TLS it cannot share the port with TLS servers");
             self.merged.by_route.remove(&server.route_name);
-            return reject(&server, why);
+            return reject(&server, Conflict::WithoutTls { port: listens });
         }
         self.open(server, listens);
     }

@@ -13,7 +13,7 @@ use xds::route::route_match::PathSpecifier;
 use xds::route::{HeaderMatcher, QueryParameterMatcher, RouteMatch};
 
 use crate::translate::context::Context;
-use crate::world::{Note, VirtualService};
+use crate::world::{Note, NotDone, Reason, VirtualService};
 
 /// A header name that means a claim of the request's token.
 const CLAIM: &str = "@request.auth.claims";
@@ -70,7 +70,7 @@ fn header_conditions(
                 context.note(Note::on(
                     &rule.object,
                     "spec.http",
-                    format!("{name}: tokens are not read yet, so this condition never holds"),
+                    Reason::NotDone(NotDone::Claim(name.clone())),
                 ));
             }
             made.dynamic_metadata.push(matcher);

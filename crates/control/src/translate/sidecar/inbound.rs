@@ -17,7 +17,7 @@ use crate::translate::connection_manager::{self, Class, Http, Routes};
 use crate::translate::context::Context;
 use crate::translate::values::{address, network_filter, provenance};
 use crate::translate::{access_log, names, network, route, tls};
-use crate::world::{MutualTls, Note};
+use crate::world::{MutualTls, Note, NotDone, Reason};
 
 const VIRTUAL_INBOUND: &str = "virtualInbound";
 
@@ -215,7 +215,7 @@ fn note_strict(context: &Context<'_>, mutual_tls: &MutualTls) {
         context.note(Note::on(
             policy,
             "spec.mtls.mode",
-            "STRICT: mutual TLS is not available yet, so plaintext is accepted",
+            Reason::NotDone(NotDone::StrictMutualTls),
         ));
     }
 }
@@ -263,7 +263,7 @@ fn ingress_port(
         context.note(Note::on(
             sidecar,
             format!("{path}.tls"),
-            "TLS is not available yet: plaintext is served",
+            Reason::NotDone(NotDone::SidecarTls),
         ));
     }
     Some(ServedPort {

@@ -23,7 +23,7 @@ use crate::translate::connection_manager::{self, Class, Http, Routes};
 use crate::translate::context::Context;
 use crate::translate::values::{address, duration, listener_filter, seconds};
 use crate::translate::{access_log, names, network};
-use crate::world::Note;
+use crate::world::{Conflict, Note, NotDone, Reason};
 use crate::world::service::{Registry, Resolution, Service, UNSPECIFIED};
 
 const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
@@ -351,9 +351,7 @@ impl Builder<'_> {
             self.context.note(Note::about(
                 object,
                 "spec.ports",
-                format!(
-                    "port {port}: an older service has the same address, port and match; it gets the traffic"
-                ),
+                Reason::Conflict(Conflict::Service { port }),
             ));
         }
     }
@@ -525,7 +523,7 @@ fn dynamic_http(context: &Context<'_>) -> FilterChain {
     if context.is_live() {
         context.note(Note::on_mesh(
             "outboundTrafficPolicy.mode",
-            "ALLOW_ANY_DYNAMIC_DNS: hosts of requests are not resolved yet, so requests to unknown hosts fail",
+            Reason::NotDone(NotDone::DynamicDnsOfMesh),
         ));
     }
     let host = virtual_hosts::everything("allow_any_dynamic_dns", Some(names::DYNAMIC_DNS.to_owned()));
