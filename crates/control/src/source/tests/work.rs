@@ -80,3 +80,18 @@ fn a_watched_batch_reads_each_file_once() {
     drop(watch);
     assert_eq!((upserts, updates.iter().flatten().count()), (1000, 0));
 }
+
+/// Time stamps of files move in ticks: of two writes within one, the second leaves the stamp of the first.
+#[test]
+fn a_second_change_within_a_tick_is_read() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("a.yaml");
+    fs::write(&file, service("a", 10)).unwrap();
+    let now = Instant::now();
+    let mut read = Read::first(Files::new(vec![dir.path().to_owned()]), now);
+    for port in 11..99 {
+        fs::write(&file, service("a", port)).unwrap();
+        read.look_at(&[&file], now);
+        assert_eq!(read.changed(), ["a"], "port {port}");
+    }
+}
