@@ -116,7 +116,7 @@ impl SourceFile {
 
     /// Adds all it says to an update.
     pub(crate) fn tell(&self, update: &mut Update) {
-        let upserts = slots(&self.name, &self.objects).zip(&self.objects);
+        let upserts = slots(&self.name, &self.objects).into_iter().zip(&self.objects);
         update.upserts.extend(upserts.map(|((_, slot), loaded)| Upsert { slot, loaded: loaded.clone() }));
         if !self.problems.is_empty() {
             update.problems.push((self.name.clone(), self.problems.clone()));
@@ -135,7 +135,7 @@ impl SourceFile {
         self.again_at = None;
         let patient = self.attempts < AGAIN_AFTER.len();
         let last_good = std::mem::take(&mut self.objects);
-        let before: Vec<(Arc<ObjectId>, Slot)> = slots(&self.name, &last_good).collect();
+        let before = slots(&self.name, &last_good);
         let judged = match read_text(path) {
             Ok(text) => {
                 let options = api::Options::default();
@@ -156,11 +156,13 @@ impl SourceFile {
             },
         };
         self.objects = judged.objects;
-        let after: Vec<(Arc<ObjectId>, Slot)> = slots(&self.name, &self.objects).collect();
-        let kept: HashSet<&(Arc<ObjectId>, Slot)> = after.iter().collect();
-        update.deletes.extend(before.into_iter().filter(|slot| !kept.contains(slot)));
-        let upserts = after.iter().zip(&self.objects);
-        update.upserts.extend(upserts.map(|((_, slot), l)| Upsert { slot: slot.clone(), loaded: l.clone() }));
+        let after = slots(&self.name, &self.objects);
+        if !before.is_empty() {
+            let kept: HashSet<&(Arc<ObjectId>, Slot)> = after.iter().collect();
+            update.deletes.extend(before.into_iter().filter(|slot| !kept.contains(slot)));
+        }
+        let upserts = after.into_iter().zip(&self.objects);
+        update.upserts.extend(upserts.map(|((_, slot), loaded)| Upsert { slot, loaded: loaded.clone() }));
         if judged.problems != self.problems {
             update.problems.push((self.name.clone(), judged.problems.clone()));
         }
@@ -221,18 +223,21 @@ fn stale(mut objects: Vec<Loaded>) -> Vec<Loaded> {
 }
 
 /// Each object's identity and slot.
-fn slots<'o>(
-    name: &'o Arc<str>,
-    objects: &'o [Loaded],
-) -> impl Iterator<Item = (Arc<ObjectId>, Slot)> + use<'o> {
+fn slots(name: &Arc<str>, objects: &[Loaded]) -> Vec<(Arc<ObjectId>, Slot)> {
+    // Most files hold one object, and there may be ten thousand of them.
+    let counted = objects.len() > 1;
     let mut copies: HashMap<&ObjectId, u32> = HashMap::new();
-    objects.iter().map(move |loaded| {
-        let id = loaded.object.identity();
-        let next = copies.entry(id).or_default();
-        let copy = *next;
-        *next += 1;
-        (id.clone(), Slot::File { path: name.clone(), copy })
-    })
+    let mut slots = Vec::with_capacity(objects.len());
+    for loaded in objects {
+        let mut copy = 0;
+        if counted {
+            let next = copies.entry(loaded.object.identity()).or_default();
+            copy = *next;
+            *next += 1;
+        }
+        slots.push((loaded.object.identity().clone(), Slot::File { path: name.clone(), copy }));
+    }
+    slots
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

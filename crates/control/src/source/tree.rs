@@ -109,7 +109,8 @@ fn descend(entries: fs::ReadDir, above: &mut Vec<Inode>, tree: &mut Tree) -> io:
         }
         let linked = entry.file_type().is_ok_and(|kind| kind.is_symlink());
         // A file that goes away meanwhile, or a link to nothing, is no file.
-        let Ok(metadata) = fs::metadata(&path) else {
+        let metadata = if linked { fs::metadata(&path) } else { entry.metadata() };
+        let Ok(metadata) = metadata else {
             if linked {
                 tree.linked.extend(directories_behind(&path));
             }

@@ -18,6 +18,9 @@ const LOOK_SHARE: u32 = 1000;
 /// The same where not every change makes an event.
 const LOOK_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 const SHARE_WITHOUT_EVENTS: u32 = 100;
+/// Every file is looked at once more so long after the start: what changed between the reading and the watching made no
+/// event. Not at once, as a start is to be quick.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// So often it is looked which directory is at a root: a mount makes no event. One system call a root.
 const SWAPS_EVERY: Duration = Duration::from_secs(1);
 /// The same while a root is waited for.
@@ -53,6 +56,7 @@ struct Watcher {
     /// When every file was last looked at, and how long that took.
     looked: Instant,
     took: Duration,
+    catch_up: Option<Instant>,
     next_swaps: Instant,
     /// The scans after which the watches were set.
     watched_scans: u64,
@@ -64,7 +68,7 @@ impl Watch {
     pub fn begin(mut files: Files, log: fn(&str)) -> (Begun, Vec<Update>) {
         let (sender, messages) = channel();
         let now = Instant::now();
-        let mut updates = files.first(now);
+        let updates = files.first(now);
         let mut watcher = Watcher {
             files,
             watches: Watches::new(sender.clone(), log),
@@ -72,16 +76,25 @@ impl Watch {
             events: Events::default(),
             looked: now,
             took: now.elapsed(),
+            catch_up: Some(now + CATCH_UP),
             next_swaps: now,
             watched_scans: 0,
         };
-        watcher.watch(now, now, &mut updates);
+        watcher.watched_scans = watcher.files.scans();
+        watcher.watches.set(&watcher.files.watched());
         watcher.files.save_records(true);
         (Begun { watcher, stop: sender }, updates)
     }
 }
 
 impl Begun {
+    /// The look after the start, now: what is noticed after it is noticed by events.
+    #[cfg(test)]
+    pub(super) fn catch_up(&mut self, now: Instant) -> Vec<Update> {
+        self.watcher.catch_up = Some(now);
+        self.watcher.look(now)
+    }
+
     /// Calls `changed` from a thread of its own with the updates of each change.
     pub fn spawn(self, changed: impl FnMut(Vec<Update>) + Send + 'static) -> std::io::Result<Watch> {
         let Self { watcher, stop } = self;
@@ -148,7 +161,7 @@ impl Watcher {
         let (paths, since) = touched.map_or((HashSet::new(), now), |touched| (touched.paths, touched.since));
         let mut updates = if everything || now >= self.next_look() {
             let updates = self.files.scan(now, since);
-            (self.looked, self.took) = (now, now.elapsed());
+            (self.looked, self.took, self.catch_up) = (now, now.elapsed(), None);
             self.files.save_records(true);
             updates
         } else {
@@ -184,7 +197,8 @@ impl Watcher {
             true => (LOOK_EVERY, LOOK_SHARE),
             false => (LOOK_WITHOUT_EVENTS, SHARE_WITHOUT_EVENTS),
         };
-        self.looked + every.max(self.took * share)
+        let next = self.looked + every.max(self.took * share);
+        self.catch_up.map_or(next, |at| at.min(next))
     }
 }
 
@@ -201,7 +215,10 @@ mod tests {
         let (begun, _) = Watch::begin(Files::new(vec![dir.path().to_owned()]), |line| panic!("{line}"));
         let mut watcher = begun.watcher;
         assert!(watcher.watches.complete());
-        let (scans, start) = (watcher.files.scans(), watcher.looked);
+        assert_eq!(watcher.next_look() - watcher.looked, CATCH_UP);
+        let start = watcher.next_look();
+        assert!(watcher.look(start).is_empty());
+        let scans = watcher.files.scans();
         watcher.took = Duration::from_millis(1);
         for seconds in 1..30 {
             assert!(watcher.look(start + Duration::from_secs(seconds)).is_empty());
@@ -231,6 +248,7 @@ mod tests {
         let (begun, _) = Watch::begin(Files::new(vec![dir.path().to_owned()]), |line| panic!("{line}"));
         let mut watcher = begun.watcher;
         assert!(!watcher.watches.complete());
+        watcher.catch_up = None;
         watcher.took = Duration::from_millis(1);
         assert_eq!(watcher.next_look() - watcher.looked, LOOK_WITHOUT_EVENTS);
     }

@@ -45,11 +45,7 @@ impl ObjectStore {
 
     /// The same for several, as one change. `None`: there are none.
     pub fn apply_all(&mut self, updates: impl IntoIterator<Item = Update>, generation: u64) -> Option<Delta> {
-        let deltas = updates.into_iter().map(|update| self.apply(update, generation));
-        deltas.reduce(|mut all, delta| {
-            all.merge(delta);
-            all
-        })
+        Delta::all(updates.into_iter().map(|update| self.apply(update, generation)))
     }
 
     /// Takes out every object of a source.

@@ -30,26 +30,40 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// Takes in the delta of a later update. What was changed and changed back is no change.
+    /// Takes in the delta of a later update. What was changed and changed back is no change. Costs by the size of both:
+    /// many updates are cheaper together, by [`super::ObjectStore::apply_all`].
     pub fn merge(&mut self, later: Self) {
-        if !later.changed.is_empty() {
-            let earlier = std::mem::take(&mut self.changed);
-            let mut changed: BTreeMap<Arc<ObjectId>, Change> =
-                earlier.into_iter().map(|change| (change.id.clone(), change)).collect();
+        let earlier = std::mem::replace(
+            self,
+            Self { changed: Vec::new(), shown: false, mesh: false, told: Vec::new(), since: later.since },
+        );
+        if let Some(all) = Self::all([earlier, later]) {
+            *self = all;
+        }
+    }
+
+    /// One delta of several, the earlier first. `None`: there are none.
+    pub(super) fn all(deltas: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut deltas = deltas.into_iter();
+        let mut all = deltas.next()?;
+        let Some(second) = deltas.next() else { return Some(all) };
+        let first = std::mem::take(&mut all.changed);
+        let mut changed: BTreeMap<Arc<ObjectId>, Change> =
+            first.into_iter().map(|change| (change.id.clone(), change)).collect();
+        for later in std::iter::once(second).chain(deltas) {
             for change in later.changed {
                 match changed.get_mut(&change.id) {
                     Some(known) => known.after = change.after,
-                    None => {
-                        changed.insert(change.id.clone(), change);
-                    }
+                    None => drop(changed.insert(change.id.clone(), change)),
                 }
             }
-            self.changed = changed.into_values().filter(Change::is_one).collect();
+            all.shown |= later.shown;
+            all.mesh |= later.mesh;
+            all.told.extend(later.told);
+            all.since = all.since.min(later.since);
         }
-        self.shown |= later.shown;
-        self.mesh |= later.mesh;
-        self.told.extend(later.told);
-        self.since = self.since.min(later.since);
+        all.changed = changed.into_values().filter(Change::is_one).collect();
+        Some(all)
     }
 }
 

@@ -70,7 +70,8 @@ fn check(operations: &[Operation]) {
     let dir = TempDir::new().unwrap();
     let root = dir.path().join("config");
     fs::create_dir(&root).unwrap();
-    let (begun, first) = Watch::begin(Files::new(vec![root.clone()]), |_| {});
+    let (mut begun, first) = Watch::begin(Files::new(vec![root.clone()]), |_| {});
+    assert!(begun.catch_up(Instant::now()).is_empty());
     let (sender, updates) = channel();
     let _watch = begun.spawn(move |batch| drop(sender.send(batch))).unwrap();
     let mut store = ObjectStore::default();

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn thousand(dir: &Path) {
-    for i in 0..1000 {
+fn many(count: usize, dir: &Path) {
+    for i in 0..count {
         fs::write(dir.join(format!("{i:03}.yaml")), service(&format!("s{i:03}"), 80)).unwrap();
     }
 }
@@ -11,25 +11,28 @@ fn thousand(dir: &Path) {
 #[test]
 fn one_changed_file_reads_one_file_and_is_one_change() {
     let dir = TempDir::new().unwrap();
-    thousand(dir.path());
+    many(10_000, dir.path());
     let now = Instant::now();
     let mut read = Read::first(Files::new(vec![dir.path().to_owned()]), now);
-    assert_eq!((read.files.reads(), read.store.len(), read.changed().len()), (1000, 1000, 1000));
+    assert_eq!((read.files.reads(), read.store.len(), read.changed().len()), (10_000, 10_000, 10_000));
     let file = dir.path().join("500.yaml");
     fs::write(&file, service("s500", 81)).unwrap();
     read.look_at(&[&file], now);
-    assert_eq!((read.files.reads(), read.changed()), (1001, vec!["s500".to_owned()]));
+    assert_eq!((read.files.reads(), read.changed()), (10_001, vec!["s500".to_owned()]));
     assert_eq!(read.files.scans(), 1, "no other file was looked at");
     // A look at all of them reads none again.
     read.scan(now);
-    assert_eq!((read.files.reads(), read.changed().len()), (1001, 0));
+    assert_eq!((read.files.reads(), read.changed().len()), (10_001, 0));
     assert!(read.delta.is_none(), "nothing to say");
     fs::remove_file(&file).unwrap();
     read.look_at(&[&file], now);
     let due = read.files.due().unwrap();
     assert!(read.changed().is_empty() && due - now <= Duration::from_millis(50));
     read.look_at(&[], due);
-    assert_eq!((read.files.reads(), read.changed(), read.store.len()), (1001, vec!["s500".to_owned()], 999));
+    assert_eq!(
+        (read.files.reads(), read.changed(), read.store.len()),
+        (10_001, vec!["s500".to_owned()], 9_999)
+    );
     assert_eq!(read.files.scans(), 2);
 }
 
@@ -59,7 +62,7 @@ fn what_is_written_again_and_says_the_same_is_no_change() {
 #[test]
 fn a_watched_batch_reads_each_file_once() {
     let (dir, beside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    thousand(beside.path());
+    many(1000, beside.path());
     let (sender, updates) = channel();
     let (begun, first) = Watch::begin(Files::new(vec![dir.path().to_owned()]), |_| {});
     assert_eq!(first.iter().map(|update| update.upserts.len()).sum::<usize>(), 0);
@@ -76,4 +79,19 @@ fn a_watched_batch_reads_each_file_once() {
     }
     drop(watch);
     assert_eq!((upserts, updates.iter().flatten().count()), (1000, 0));
+}
+
+/// Time stamps of files move in ticks: of two writes within one, the second leaves the stamp of the first.
+#[test]
+fn a_second_change_within_a_tick_is_read() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("a.yaml");
+    fs::write(&file, service("a", 10)).unwrap();
+    let now = Instant::now();
+    let mut read = Read::first(Files::new(vec![dir.path().to_owned()]), now);
+    for port in 11..99 {
+        fs::write(&file, service("a", port)).unwrap();
+        read.look_at(&[&file], now);
+        assert_eq!(read.changed(), ["a"], "port {port}");
+    }
 }
