@@ -1,0 +1,74 @@
+//! What a client holds of one type where that is not what the set in use says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Entry;
+
+/// What a client holds under one name.
+#[derive(Debug, Clone)]
+pub(super) enum Holds {
+    Nothing,
+    /// Something; which, nobody knows.
+    Unknown,
+    /// A version it offered, whose content is not known here.
+    Version(u64),
+    Entry(Arc<Entry>),
+}
+
+impl Holds {
+    pub(super) fn is(&self, version: u64) -> bool {
+        match self {
+            Self::Nothing | Self::Unknown => false,
+            Self::Version(held) => *held == version,
+            Self::Entry(entry) => entry.version == version,
+        }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+}
+
+/// By name. A name that is not in it is held as the set in use says.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    names: BTreeMap<Box<str>, Holds>,
+    /// Counts changes, so that what is derived from it is derived once.
+    changes: u64,
+}
+
+impl Held {
+    pub(super) fn get(&self, name: &str) -> Option<&Holds> {
+        self.names.get(name)
+    }
+
+    pub(super) fn insert(&mut self, name: &str, holds: Holds) {
+        self.changes += 1;
+        self.names.insert(name.into(), holds);
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        if !self.names.is_empty() && self.names.remove(name).is_some() {
+            self.changes += 1;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Holds)> {
+        self.names.iter().map(|(name, holds)| (name.as_ref(), holds))
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Holds> {
+        let found = self.names.get_mut(name)?;
+        self.changes += 1;
+        Some(found)
+    }
+}
