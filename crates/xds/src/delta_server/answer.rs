@@ -119,20 +119,21 @@ impl Lane {
     /// Sends the group again, as a response of its own; of it only what is still to be held and was not sent since.
     fn unknown(&mut self, group: Vec<Sending>, set: &ResourceSet) {
         let mut again = Vec::with_capacity(group.len());
-        for sending in group {
-            let entry = &sending.entry;
+        for Sending { entry, before } in group {
             if !self.asking.wants(&entry.name) {
                 continue;
             }
-            self.disbelieve(entry, &Holds::Unknown);
+            // Also if it is refused the next time: a client need not judge the same twice.
+            let before = before.or(&entry);
+            self.disbelieve(&entry, &before);
             let current = set.find(self.kind, &entry.name).is_some_and(|e| e.version == entry.version);
             if current
                 && !self.is_leaving(&entry.name)
-                && self.refusals.of(entry).is_none()
+                && self.refusals.of(&entry).is_none()
                 && !self.is_queued(&entry.name)
             {
                 self.queued.insert(super::asking::hash(&entry.name));
-                again.push(sending);
+                again.push(Sending { entry, before });
             }
         }
         if !again.is_empty() {

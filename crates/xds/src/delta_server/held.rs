@@ -14,12 +14,14 @@ pub(super) enum Holds {
     /// A version it offered, whose content is not known here.
     Version(u64),
     Entry(Arc<Entry>),
+    /// What it had before (`None`: nothing), or this: a NACK left it open whether it was applied.
+    Either(Option<Arc<Entry>>, Arc<Entry>),
 }
 
 impl Holds {
     pub(super) fn is(&self, version: u64) -> bool {
         match self {
-            Self::Nothing | Self::Unknown => false,
+            Self::Nothing | Self::Unknown | Self::Either(..) => false,
             Self::Version(held) => *held == version,
             Self::Entry(entry) => entry.version == version,
         }
@@ -27,6 +29,21 @@ impl Holds {
 
     pub(super) fn is_nothing(&self) -> bool {
         matches!(self, Self::Nothing)
+    }
+
+    /// Whether the client may have nothing under the name.
+    pub(super) fn may_be_nothing(&self) -> bool {
+        matches!(self, Self::Nothing | Self::Either(None, _))
+    }
+
+    /// The same, or the entry.
+    pub(super) fn or(self, entry: &Arc<Entry>) -> Self {
+        match self {
+            Self::Nothing => Self::Either(None, entry.clone()),
+            Self::Entry(before) => Self::Either(Some(before), entry.clone()),
+            Self::Either(before, other) if Arc::ptr_eq(&other, entry) => Self::Either(before, other),
+            Self::Either(..) | Self::Unknown | Self::Version(_) => Self::Unknown,
+        }
     }
 }
 

@@ -419,7 +419,7 @@ impl Lane {
         }
         for sending in &sent {
             self.queued.remove(&hash(&sending.entry.name));
-            taken.added |= sending.before.is_nothing();
+            taken.added |= sending.before.may_be_nothing();
             taken.resources.push(sending.entry.clone());
         }
         if self.queued.is_empty() {
