@@ -243,7 +243,7 @@ impl Peer {
                 let answer = self.apply(&response, false);
                 self.say(&answer);
             }
-            self.now += Duration::from_secs(3);
+            self.now += Duration::from_secs(31);
         }
     }
 

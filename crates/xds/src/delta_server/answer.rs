@@ -131,6 +131,7 @@ impl Lane {
                 && !self.is_leaving(&entry.name)
                 && self.refusals.of(&entry).is_none()
                 && !self.is_queued(&entry.name)
+                && !self.is_under_way(&entry)
             {
                 self.queued.insert(super::asking::hash(&entry.name));
                 again.push(Sending { entry, before });
@@ -139,6 +140,12 @@ impl Lane {
         if !again.is_empty() {
             self.again.push_back(again);
         }
+    }
+
+    /// Whether the same was sent once more meanwhile: the answer to that decides.
+    fn is_under_way(&self, entry: &Entry) -> bool {
+        let mut sent = self.outstanding.iter().flat_map(|o| &o.sent);
+        sent.any(|s| s.entry.version == entry.version && s.entry.name == entry.name)
     }
 
     /// What was believed to be held since this entry was sent is not: what came behind it was sent on top of what the

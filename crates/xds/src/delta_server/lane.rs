@@ -195,14 +195,17 @@ impl Lane {
             return Ok(());
         }
         self.open_unasked();
-        self.add_names(subscribe)?;
+        let unasked = self.add_names(subscribe)?;
+        // What was to be sent unasked may be what it holds already.
+        let known: HashSet<u64> = initial.keys().map(|name| hash(name)).collect();
+        self.drop_queued(|name| known.contains(&hash(name)));
         for name in subscribe {
             let offered = initial.get(name).map(|v| offered(v));
             match (set.find(self.kind, name), offered) {
-                (Some(entry), offered) if !self.is_queued(name) => {
-                    self.bring(entry, offered.unwrap_or(Holds::Unknown));
-                }
-                (Some(_), _) => {}
+                (Some(entry), Some(offered)) => self.bring(entry, offered),
+                // Sent before it was asked for.
+                (_, None) if unasked.contains(&hash(name)) || self.is_queued(name) => {}
+                (Some(entry), None) => self.bring(entry, Holds::Nothing),
                 (None, Some(version)) => self.take_away(name, version),
                 (None, None) => self.say_absent(name),
             }
@@ -236,7 +239,7 @@ impl Lane {
                 continue;
             }
             match set.find(self.kind, name) {
-                Some(entry) => self.bring(entry, Holds::Unknown),
+                Some(entry) => self.bring(entry, Holds::Nothing),
                 // Said when it is taken away.
                 None if self.is_leaving(name) => {}
                 None => self.say_absent(name),
@@ -286,7 +289,13 @@ impl Lane {
             });
             match new.find(self.kind, name) {
                 Some(entry) => self.bring(entry, held),
-                None if held.is_nothing() => self.held.remove(name),
+                None if held.is_nothing() => {
+                    self.held.remove(name);
+                    if matches!(self.asking, Asking::Names(_)) {
+                        // Refused, and now gone: whoever waits for it need not.
+                        self.say_absent(name);
+                    }
+                }
                 None => self.take_away(name, held),
             }
         }
@@ -391,7 +400,7 @@ impl Lane {
         if let Asking::Names(names) = &mut self.asking
             && names.add_unasked(&entry.name)
         {
-            self.queue(Sending { entry: entry.clone(), before: Holds::Unknown });
+            self.queue(Sending { entry: entry.clone(), before: Holds::Nothing });
         }
     }
 

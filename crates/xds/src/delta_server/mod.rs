@@ -64,8 +64,8 @@ pub use set::{Entry, Kind, Layer, ResourceSet, TypeSet};
 const WARMING: Duration = Duration::from_secs(2);
 
 /// How long a reconnecting client has to say which listeners and routes it holds, before clusters it should no
-/// longer have are taken from it.
-const INTRODUCTION: Duration = Duration::from_secs(1);
+/// longer have are taken from it. Longer than any delay of a network: a cluster that stays does no harm.
+const INTRODUCTION: Duration = Duration::from_secs(30);
 
 /// The state of one stream.
 #[derive(Debug)]
@@ -177,6 +177,9 @@ impl Connection {
             // Nothing unknown is left of it either.
             self.warming_until = None;
         }
+        if self.lanes[kind.index()].has_pending() {
+            self.reopen_round();
+        }
         heard.converged = self.settle_rounds(now);
         Ok(heard)
     }
@@ -262,6 +265,15 @@ impl Connection {
         // What is for others is live already, and so is what a refusal holds back.
         self.settle_rounds(since);
         true
+    }
+
+    /// What was asked for now is part of the set in use: that is not live before the client has it.
+    fn reopen_round(&mut self) {
+        let generation = self.current.generation;
+        if self.rounds.back().is_none_or(|round| round.generation != generation) {
+            self.rounds.push_back(Round { generation, nonce: 0, since: None });
+            self.live = self.live.min(generation.saturating_sub(1));
+        }
     }
 
     /// Additions and changes, in the order of the kinds.
