@@ -219,18 +219,19 @@ impl Must {
 
     /// Whether something held in place of what is refused uses it.
     fn is_used(&self, kind: Kind, name: &str, config: &Config, held: &Held) -> bool {
-        held.resources.iter().any(|((of, user), (_, body))| {
+        let open = self.may_hold.iter().flat_map(|(key, bodies)| bodies.iter().map(move |body| (key, body)));
+        let holds = held.resources.iter().map(|(key, (_, body))| (key, body));
+        open.chain(holds).any(|((of, user), body)| {
             let above = match kind {
                 Kind::Cluster | Kind::Endpoint => matches!(of, Kind::Listener | Kind::Route),
                 Kind::Route => *of == Kind::Listener,
                 _ => false,
             };
             let newest = config.resources.get(&(*of, user.clone()));
-            let old = newest != Some(body);
+            let refused = newest.is_some_and(|newest| newest != body && newest.fault != Fault::None);
+            let refers = body.refers.iter().any(|n| n == name);
             // What stands in a version from before a reconnect the server cannot know.
-            let open = self.may_hold.get(&(*of, user.clone())).into_iter().flatten();
-            let mut refers = open.chain([body]).flat_map(|body| &body.refers);
-            above && old && (self.offered_unknown || refers.any(|n| n == name))
+            above && ((refused && (refers || self.offered_unknown)) || (newest.is_none() && refers))
         })
     }
 }
