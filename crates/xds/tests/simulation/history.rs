@@ -146,11 +146,12 @@ impl History {
         true
     }
 
-    /// Answers of one type may overtake those of another: each is an own stream inside a client.
+    /// What is said about one type may overtake an answer of another: a client works on each by itself.
     fn server_takes(&mut self) -> bool {
         let Some(mut request) = self.to_server.pop_front() else { return false };
         let overtakes = self.to_server.iter().position(|r| r.type_url != request.type_url);
         if self.random.one_in(5)
+            && !request.response_nonce.is_empty()
             && let Some(at) = overtakes
             && let Some(first) = self.to_server.remove(at)
         {

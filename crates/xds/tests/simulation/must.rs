@@ -88,8 +88,11 @@ impl Must {
         self.known.insert(key.clone(), 0);
         // What comes back after another version is new again.
         self.times.retain(|(k, v), _| k != key || *v == entry.version);
+        if follows {
+            self.times.remove(&what);
+        }
         let (times, first) = self.times.entry(what).or_insert((0, many));
-        *times += usize::from(!follows);
+        *times += 1;
         let most = usize::try_from(first.next_power_of_two().ilog2()).unwrap() + 1;
         assert!(*times <= most, "{key:?} is sent {times} times, at first with {first}");
     }
