@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 
-use xds::delta_server::{Connection, Dialect, LaneStatus, Refused, ResourceSet};
+use xds::delta_server::{Connection, LaneStatus, Refused, ResourceSet};
 
 use crate::lock::lock;
 use crate::node::Node;
 use crate::registrations::{StreamId, millis_now};
 use crate::status::shapes::{self, ProxyStatus, SyncState, TypeSync};
-use crate::translate::{Profile, ProxyKind};
+use crate::translate::ProxyKind;
 
 /// Shared by the stream's task, the engine and the status pages.
 #[derive(Debug)]
@@ -32,13 +32,6 @@ struct Slot {
 impl Peer {
     pub(crate) fn new(id: StreamId, node: Node) -> Self {
         Self { id, node, connected_at: millis_now(), slot: Mutex::default(), connection: Mutex::new(None) }
-    }
-
-    pub(crate) fn dialect(&self) -> Dialect {
-        match self.node.profile {
-            Profile::Mesh => Dialect::Mesh,
-            Profile::Istio | Profile::Vanilla | Profile::Grpc => Dialect::Envoy,
-        }
     }
 
     /// Replaces what it is to hold and wakes its task.

@@ -14,14 +14,14 @@ pub(super) enum Holds {
     /// A version it offered, whose content is not known here.
     Version(u64),
     Entry(Arc<Entry>),
-    /// What it had before (`None`: nothing), or this: a NACK left it open whether it was applied.
-    Either(Option<Arc<Entry>>, Arc<Entry>),
+    /// One of these: NACKs left it open which were applied.
+    OneOf(Vec<Arc<Entry>>, OrNothing),
 }
 
 impl Holds {
     pub(super) fn is(&self, version: u64) -> bool {
         match self {
-            Self::Nothing | Self::Unknown | Self::Either(..) => false,
+            Self::Nothing | Self::Unknown | Self::OneOf(..) => false,
             Self::Version(held) => *held == version,
             Self::Entry(entry) => entry.version == version,
         }
@@ -33,19 +33,32 @@ impl Holds {
 
     /// Whether the client may have nothing under the name.
     pub(super) fn may_be_nothing(&self) -> bool {
-        matches!(self, Self::Nothing | Self::Either(None, _))
+        matches!(self, Self::Nothing | Self::OneOf(_, OrNothing::Yes))
     }
 
     /// The same, or the entry.
     pub(super) fn or(self, entry: &Arc<Entry>) -> Self {
-        match self {
-            Self::Nothing => Self::Either(None, entry.clone()),
-            Self::Entry(before) => Self::Either(Some(before), entry.clone()),
-            Self::Either(before, other) if Arc::ptr_eq(&other, entry) => Self::Either(before, other),
-            Self::Either(..) | Self::Unknown | Self::Version(_) => Self::Unknown,
+        let (mut entries, nothing) = match self {
+            Self::Nothing => (Vec::new(), OrNothing::Yes),
+            Self::Entry(before) => (vec![before], OrNothing::No),
+            Self::OneOf(entries, nothing) => (entries, nothing),
+            Self::Unknown | Self::Version(_) => return Self::Unknown,
+        };
+        if !entries.iter().any(|known| known.version == entry.version) {
+            entries.push(entry.clone());
         }
+        if entries.len() > OPEN { Self::Unknown } else { Self::OneOf(entries, nothing) }
     }
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OrNothing {
+    Yes,
+    No,
+}
+
+/// Versions among which a client may hold one; beyond, it is not known what it holds.
+const OPEN: usize = 8;
 
 /// By name. A name that is not in it is held as the set in use says.
 #[derive(Debug, Default)]

@@ -70,9 +70,7 @@ fn uses(lane: &Lane, name: &str) -> bool {
         Holds::Nothing => false,
         // Kept from an earlier stream: nobody here knows what stands in it.
         Holds::Unknown | Holds::Version(_) => true,
-        Holds::Entry(entry) | Holds::Either(None, entry) => refers_to(&entry.body(), name),
-        Holds::Either(Some(before), entry) => {
-            refers_to(&before.body(), name) || refers_to(&entry.body(), name)
-        }
+        Holds::Entry(entry) => refers_to(&entry.body(), name),
+        Holds::OneOf(entries, _) => entries.iter().any(|entry| refers_to(&entry.body(), name)),
     })
 }

@@ -35,7 +35,7 @@ fn histories() {
         history.run();
         return;
     }
-    let seeds = number("ADS_SEEDS").unwrap_or(3000);
+    let seeds = number("ADS_SEEDS").unwrap_or(1500);
     println!("seeds 0 to {}", seeds - 1);
     let (mut responses, mut refusals, mut reconnects) = (0, 0, 0);
     for seed in 0..seeds {
