@@ -54,13 +54,7 @@ impl Lane {
     }
 
     /// Parts a refused response by what is known of each resource.
-    fn part(
-        &mut self,
-        sent: Vec<Sending>,
-        judged: &[Judged],
-        text: &str,
-        set: &ResourceSet,
-    ) -> Verdict {
+    fn part(&mut self, sent: Vec<Sending>, judged: &[Judged], text: &str, set: &ResourceSet) -> Verdict {
         let half = sent.len().div_ceil(2);
         let (mut verdict, mut unknown) = (Verdict::default(), Vec::new());
         for (sending, judged) in sent.into_iter().zip(judged) {

@@ -265,6 +265,12 @@ impl Lane {
             self.kept.remove(name.as_str());
         }
         self.drop_queued(|name| hashes.contains(&hash(name)));
+        // What is under way comes to a client that has nothing under the name any more.
+        for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
+            if hashes.contains(&hash(&sending.entry.name)) {
+                sending.before = Holds::Nothing;
+            }
+        }
     }
 
     /// Adds the names; gives back those of them that were sent before they were asked for.

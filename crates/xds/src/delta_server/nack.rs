@@ -74,7 +74,8 @@ pub(super) fn judge(text: &str, names: &[&str], names_all: bool) -> Vec<Judged> 
 /// own name.
 fn is_subject(text: &str, name: &str) -> bool {
     occurrences(text, name).any(|at| {
-        let (before, after) = (text.get(..at).unwrap_or_default(), text.get(at + name.len()..).unwrap_or_default());
+        let (before, after) =
+            (text.get(..at).unwrap_or_default(), text.get(at + name.len()..).unwrap_or_default());
         let begins = before.is_empty() || ["\n", ", ", "; ", "(s) "].iter().any(|s| before.ends_with(s));
         let printed = before.ends_with("name: \"") && after.starts_with('"');
         (begins && after.starts_with(": ")) || printed

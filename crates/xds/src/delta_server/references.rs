@@ -27,7 +27,9 @@ mod tests {
     fn a_name_is_found_wherever_it_stands_and_not_as_part_of_another() {
         let tcp = tcp_proxy::TcpProxy {
             stat_prefix: "x".into(),
-            cluster_specifier: Some(tcp_proxy::tcp_proxy::ClusterSpecifier::Cluster("outbound|80||a.b".into())),
+            cluster_specifier: Some(tcp_proxy::tcp_proxy::ClusterSpecifier::Cluster(
+                "outbound|80||a.b".into(),
+            )),
             ..Default::default()
         };
         let filter = listener::Filter {
@@ -35,16 +37,22 @@ mod tests {
             config_type: Some(listener::filter::ConfigType::TypedConfig(crate::pack(&tcp))),
         };
         let chain = listener::FilterChain { filters: vec![filter], ..Default::default() };
-        let listener = listener::Listener { filter_chains: vec![chain], ..Default::default() }.encode_to_vec();
-        let action = |specifier| route::RouteAction { cluster_specifier: Some(specifier), ..Default::default() };
-        let weight = |name: &str| route::weighted_cluster::ClusterWeight { name: name.into(), ..Default::default() };
-        let weighted = action(route::route_action::ClusterSpecifier::WeightedClusters(route::WeightedCluster {
-            clusters: vec![weight("w1"), weight(&"w".repeat(300))],
-            ..Default::default()
-        }));
-        let routes = route::Route { action: Some(route::route::Action::Route(weighted)), ..Default::default() };
+        let listener =
+            listener::Listener { filter_chains: vec![chain], ..Default::default() }.encode_to_vec();
+        let action =
+            |specifier| route::RouteAction { cluster_specifier: Some(specifier), ..Default::default() };
+        let weight =
+            |name: &str| route::weighted_cluster::ClusterWeight { name: name.into(), ..Default::default() };
+        let weighted =
+            action(route::route_action::ClusterSpecifier::WeightedClusters(route::WeightedCluster {
+                clusters: vec![weight("w1"), weight(&"w".repeat(300))],
+                ..Default::default()
+            }));
+        let routes =
+            route::Route { action: Some(route::route::Action::Route(weighted)), ..Default::default() };
         let host = route::VirtualHost { routes: vec![routes], ..Default::default() };
-        let table = route::RouteConfiguration { virtual_hosts: vec![host], ..Default::default() }.encode_to_vec();
+        let table =
+            route::RouteConfiguration { virtual_hosts: vec![host], ..Default::default() }.encode_to_vec();
         for (body, name, found) in [
             (&listener, "outbound|80||a.b", true),
             (&listener, "outbound|80||a", false),

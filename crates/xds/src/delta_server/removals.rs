@@ -28,7 +28,9 @@ impl Connection {
             Kind::Listener | Kind::NameTable => true,
             Kind::Route => gone(Kind::Listener),
             Kind::Cluster => gone(Kind::Listener) && gone(Kind::Route),
-            Kind::Endpoint if self.lane(Kind::Cluster).is_opened() => !self.lane(Kind::Cluster).has_removals(),
+            Kind::Endpoint if self.lane(Kind::Cluster).is_opened() => {
+                !self.lane(Kind::Cluster).has_removals()
+            }
             Kind::Endpoint => introduced,
         };
         let kind = Kind::ALL

@@ -314,9 +314,8 @@ impl ResourceSet {
 
     /// Names that the other set says something else about.
     pub(crate) fn changed_since(&self, older: &Self, kind: Kind) -> Changed {
-        let step = |old: &Arc<TypeSet>, new: &Arc<TypeSet>| {
-            (!Arc::ptr_eq(old, new)).then(|| new.changed_since(old))
-        };
+        let step =
+            |old: &Arc<TypeSet>, new: &Arc<TypeSet>| (!Arc::ptr_eq(old, new)).then(|| new.changed_since(old));
         Changed {
             shared: step(older.shared.get(kind), self.shared.get(kind)),
             own: step(older.own.get(kind), self.own.get(kind)),

@@ -105,7 +105,12 @@ impl StateStream {
             let response = connection.next(now)?;
             let Some(kind) = Kind::of(&response.type_url) else {
                 let Response { type_url, nonce, .. } = response;
-                return Some(StateResponse { type_url, nonce, version: String::new(), resources: Vec::new() });
+                return Some(StateResponse {
+                    type_url,
+                    nonce,
+                    version: String::new(),
+                    resources: Vec::new(),
+                });
             };
             if let Some(response) = self.of(kind).response(kind, &response) {
                 return Some(response);
@@ -137,7 +142,8 @@ impl OfType {
             Asked::NotYet if names.is_empty() && by_name => return None,
             Asked::NotYet => {
                 let asked = if everything { Asked::Everything } else { Asked::Names(names.clone()) };
-                delta.resource_names_subscribe = if everything { vec!["*".to_owned()] } else { request.resource_names.clone() };
+                delta.resource_names_subscribe =
+                    if everything { vec!["*".to_owned()] } else { request.resource_names.clone() };
                 self.asked = asked;
                 self.resume(kind, &request.version_info, set, &mut delta);
             }
@@ -209,8 +215,12 @@ impl OfType {
 
     /// What is refused, and what is unknown and sent again, is not what the client holds.
     fn refused(&mut self, sent: Sent, heard: &Heard) {
-        let not_held: BTreeSet<&str> =
-            heard.refused.iter().map(|r| r.name.as_str()).chain(heard.unknown.iter().map(AsRef::as_ref)).collect();
+        let not_held: BTreeSet<&str> = heard
+            .refused
+            .iter()
+            .map(|r| r.name.as_str())
+            .chain(heard.unknown.iter().map(AsRef::as_ref))
+            .collect();
         for (entry, before) in sent.before {
             let newer = !self.holds.get(&entry.name).is_some_and(|held| Arc::ptr_eq(held, &entry));
             if newer || !not_held.contains(entry.name.as_ref()) {

@@ -88,7 +88,11 @@ impl Client {
         }
     }
 
-    pub fn response(&mut self, response: DeltaDiscoveryResponse, random: &mut Random) -> Vec<DeltaDiscoveryRequest> {
+    pub fn response(
+        &mut self,
+        response: DeltaDiscoveryResponse,
+        random: &mut Random,
+    ) -> Vec<DeltaDiscoveryRequest> {
         match self {
             Self::Envoy(envoy) => envoy.response(response, random),
             Self::Ours { session, proxy } => session.response(response, proxy, &mut Changes::new(false)),

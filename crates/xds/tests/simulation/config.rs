@@ -88,7 +88,8 @@ impl Config {
     }
 
     fn change(&mut self, random: &mut Random) {
-        let kind = [Kind::Cluster, Kind::Endpoint, Kind::Route, Kind::Listener, Kind::NameTable][random.below(5)];
+        let kind =
+            [Kind::Cluster, Kind::Endpoint, Kind::Route, Kind::Listener, Kind::NameTable][random.below(5)];
         let name = match kind {
             Kind::Cluster | Kind::Endpoint => format!("outbound|80||c{}", random.below(CLUSTERS)),
             Kind::Route => format!("{}", 80 + random.below(ROUTES)),
@@ -157,9 +158,10 @@ impl Config {
     pub fn set(&self, older: Option<&ResourceSet>) -> Arc<ResourceSet> {
         let layer = |own: bool| {
             Arc::new(Layer::new(Kind::ALL.map(|kind| {
-                let of = self.resources.iter().filter(|((k, n), _)| {
-                    *k == kind && (n.ends_with('1') || n.ends_with('4')) == own
-                });
+                let of = self
+                    .resources
+                    .iter()
+                    .filter(|((k, n), _)| *k == kind && (n.ends_with('1') || n.ends_with('4')) == own);
                 let entry = |((_, name), body): (&Key, &Body)| {
                     let endpoints = (kind == Kind::Cluster).then_some(name.as_str());
                     let entry = Entry::new(kind, name, endpoints, &body.encode());

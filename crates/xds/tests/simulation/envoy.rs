@@ -82,7 +82,11 @@ impl Envoy {
         Some(request)
     }
 
-    pub fn response(&mut self, response: DeltaDiscoveryResponse, random: &mut Random) -> Vec<DeltaDiscoveryRequest> {
+    pub fn response(
+        &mut self,
+        response: DeltaDiscoveryResponse,
+        random: &mut Random,
+    ) -> Vec<DeltaDiscoveryRequest> {
         let kind = Kind::of(&response.type_url).unwrap();
         let refused = match decode(&response.resources, random) {
             Err(text) => Some(text),

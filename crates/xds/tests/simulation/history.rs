@@ -44,8 +44,20 @@ impl History {
         let must = Must::new(able);
         let (to_client, to_server) = (VecDeque::new(), VecDeque::new());
         let (trace, counts) = (Vec::new(), (0, 0, 0));
-        let mut history =
-            Self { random, config, able, now, connection, client, to_client, to_server, must, trace, aloud, counts };
+        let mut history = Self {
+            random,
+            config,
+            able,
+            now,
+            connection,
+            client,
+            to_client,
+            to_server,
+            must,
+            trace,
+            aloud,
+            counts,
+        };
         history.open();
         history
     }
@@ -64,13 +76,13 @@ impl History {
                 0 | 1 => self.change(),
                 2..=5 => {
                     self.server_sends();
-                },
+                }
                 6..=8 => {
                     self.client_takes();
-                },
+                }
                 9..=11 => {
                     self.server_takes();
-                },
+                }
                 12 if self.random.one_in(4) => self.reconnect(),
                 _ => self.pass(Duration::from_millis(300)),
             }
@@ -132,7 +144,8 @@ impl History {
         self.counts.0 += 1;
         let bytes = frame::encode(&response, "simulation");
         let decoded = DeltaDiscoveryResponse::decode(bytes.slice(5..)).unwrap();
-        let names: Vec<String> = response.resources.iter().map(|e| format!("+{}={:04x}", e.name, e.version >> 48)).collect();
+        let names: Vec<String> =
+            response.resources.iter().map(|e| format!("+{}={:04x}", e.name, e.version >> 48)).collect();
         let kind = Kind::of(&response.type_url).unwrap().short();
         self.tell(format!("server: {kind} {} {names:?} -{:?}", decoded.nonce, decoded.removed_resources));
         self.to_client.push_back(decoded);

@@ -170,7 +170,12 @@ impl Must {
                 );
             }
             for entry in set.entries(status.kind).filter(|e| wants(e.kind, &e.name, held)) {
-                assert!(held.has(entry.kind, &entry.name), "{} is synced without {}", entry.kind.short(), entry.name);
+                assert!(
+                    held.has(entry.kind, &entry.name),
+                    "{} is synced without {}",
+                    entry.kind.short(),
+                    entry.name
+                );
             }
         }
         if connection.live_generation() == set.generation {
