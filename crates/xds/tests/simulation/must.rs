@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use xds::delta_server::{Capabilities, Connection, Entry, Heard, Kind, Response};
-use xds::discovery::DeltaDiscoveryRequest;
+use xds::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 use crate::client::Held;
 use crate::config::{Body, Config, Fault, Key};
@@ -24,7 +24,9 @@ pub struct Must {
     given_up: BTreeSet<Key>,
     /// Endpoints that follow a cluster that was sent.
     follow: BTreeSet<String>,
-    /// Whether a NACK left something open on this stream.
+    /// Nonce and name of what came when the client no longer asked for it: it is delivered to nobody, and ACKed.
+    unheeded: BTreeSet<(String, String)>,
+    /// Whether the client came back with versions whose content the server cannot know.
     offered_unknown: bool,
     responses_since_change: usize,
 }
@@ -40,6 +42,7 @@ impl Must {
             refused: BTreeSet::new(),
             given_up: BTreeSet::new(),
             follow: BTreeSet::new(),
+            unheeded: BTreeSet::new(),
             offered_unknown: false,
             responses_since_change: 0,
         }
@@ -97,6 +100,13 @@ impl Must {
         assert!(*times <= most, "{key:?} is sent {times} times, at first with {first}");
     }
 
+    /// The client is about to take a response.
+    pub fn delivered(&mut self, response: &DeltaDiscoveryResponse, held: &Held) {
+        let kind = Kind::of(&response.type_url).unwrap();
+        let names = response.resources.iter().map(|r| &r.name).filter(|name| !wants(kind, name, held));
+        self.unheeded.extend(names.map(|name| (response.nonce.clone(), name.clone())));
+    }
+
     /// A request is about to be taken in.
     pub fn asked(&mut self, request: &DeltaDiscoveryRequest) {
         let kind = Kind::of(&request.type_url).unwrap();
@@ -140,9 +150,8 @@ impl Must {
                 self.may_hold.entry(key).or_default().push(body);
                 continue;
             }
-            // What was given up meanwhile was delivered to nobody.
-            let given_up = !wants(kind, &key.1, held);
-            assert!(body.fault == Fault::None || given_up, "{key:?} is bad and counts as accepted");
+            let unheeded = self.unheeded.contains(&(request.response_nonce.clone(), key.1.clone()));
+            assert!(body.fault == Fault::None || unheeded, "{key:?} is bad and counts as accepted");
             self.may_hold.insert(key.clone(), vec![body]);
             // A newer one may be on its way already.
             let newer = self.outstanding.values().flatten().any(|(k, ..)| *k == key);

@@ -1,6 +1,8 @@
 //! Every rule of the protocol, one by one: `reference` names where a rule comes from (Envoy's protocol text "xDS REST
 //! and gRPC protocol", or behaviour measured with Envoy 1.40).
 
+mod refusals;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -237,6 +239,9 @@ fn endpoints_follow_a_changed_cluster_without_waiting_for_its_ack() {
     let mut peer = running(Capabilities::MESH, set(1, BASE));
     peer.turn_to(set(2, &change));
     assert_eq!(peer.lines(), ["CDS +a", "RDS +80"], "our proxy keeps them");
+    let mut peer = running(Capabilities::NONE, set(1, BASE));
+    peer.turn_to(set(2, &change));
+    assert_eq!(peer.lines(), ["CDS +a", "RDS +80"], "nobody but Envoy is known to need them");
 }
 
 /// A route to a cluster that is not warm is a 503: control-plane.md §2.1, make before break.
@@ -288,58 +293,6 @@ fn a_cluster_goes_when_no_listener_or_route_can_use_it_any_more() {
     assert_eq!(lines, ["RDS +80"]);
     peer.ack(Route, nonces[0].1);
     assert_eq!(peer.lines(), ["CDS -b", "EDS -b"]);
-}
-
-/// What refers to `b`, as protobuf writes it: length and name.
-const TO_B: &str = "\u{1}b";
-
-/// A refusal blocks only what depends on it: the last accepted version of the refused route leads to `b`, not to `a`.
-#[test]
-fn a_cluster_that_a_refused_route_still_uses_stays_and_others_go() {
-    let first = with(&[(Route, "80", TO_B), (Cluster, "c", "cc1"), (Endpoint, "c", "ec1")]);
-    let gone = [(Cluster, "b", ""), (Endpoint, "b", ""), (Cluster, "a", ""), (Endpoint, "a", "")];
-    let mut peer = running(Capabilities::ENVOY, set(1, &first));
-    peer.turn_to(set(2, &with(&[gone.as_slice(), &[(Route, "80", "bad")]].concat())));
-    let (lines, nonces) = peer.sent();
-    assert_eq!(lines, ["RDS +80"]);
-    peer.nack(Route, nonces[0].1, "80: no such thing");
-    assert_eq!(peer.settle(), ["CDS -a -c", "EDS -a -c"], "its old version leads to b");
-    assert_eq!(peer.connection.live_generation(), 2, "what is kept is not waited for");
-    let status = peer.connection.status();
-    assert!(!status[0].synced && !status[1].synced && !status[3].synced, "it holds more than it should");
-    assert!(status[2].synced);
-    peer.turn_to(set(3, &with(&[gone.as_slice(), &[(Route, "80", "good")]].concat())));
-    assert_eq!(peer.settle(), ["RDS +80", "CDS -b", "EDS -b"]);
-    assert!(peer.connection.status().iter().all(|lane| lane.synced || lane.kind == NameTable));
-}
-
-/// A route table that a refused listener still names stays, and with it the clusters it leads to.
-#[test]
-fn what_a_refused_listener_still_names_stays() {
-    let first = with(&[(Listener, "l", "\u{2}80"), (Route, "80", TO_B), (Route, "81", "x")]);
-    let mut peer = running(Capabilities::ENVOY, set(1, &first));
-    let gone = [(Route, "80", ""), (Route, "81", ""), (Cluster, "b", ""), (Cluster, "a", "")];
-    peer.turn_to(set(2, &with(&[gone.as_slice(), &[(Listener, "l", "bad")]].concat())));
-    let (_, nonces) = peer.sent();
-    peer.nack(Listener, nonces[0].1, "Error adding/updating listener(s) l: no\n");
-    assert_eq!(peer.settle(), ["RDS -81", "CDS -a"]);
-    peer.turn_to(set(3, &with(&[gone.as_slice(), &[(Listener, "l", "good")]].concat())));
-    assert_eq!(peer.settle(), ["LDS +l", "RDS -80", "CDS -b"]);
-}
-
-/// Nobody knows what stands in a version from before a reconnect: everything it might refer to stays.
-#[test]
-fn a_version_from_an_earlier_stream_may_refer_to_anything() {
-    let mut peer = Peer::new(Capabilities::ENVOY, set(9, BASE));
-    peer.ask_holding(Cluster, &[], &[("a", "ca1"), ("b", "cb1"), ("gone", "x")]);
-    peer.ask_holding(Listener, &[], &[("l", "l1")]);
-    peer.ask_holding(Route, &["80"], &[("80", "r0")]);
-    let (lines, nonces) = peer.sent();
-    assert_eq!(lines, ["RDS +80"]);
-    peer.nack(Route, nonces[0].1, "no");
-    assert!(peer.settle().is_empty());
-    peer.turn_to(set(10, &with(&[(Route, "80", "r2")])));
-    assert_eq!(peer.settle(), ["RDS +80", "CDS -gone"]);
 }
 
 /// Make before break: what leads to a cluster goes before it, also where nothing else changes.
@@ -406,61 +359,6 @@ fn a_client_that_never_asks_for_routes_loses_clusters_after_a_while() {
     assert!(peer.lines().is_empty());
     peer.now = peer.connection.deadline().unwrap();
     assert_eq!(peer.settle(), ["CDS -gone"]);
-}
-
-/// Measured: application is partial, the NACK names the bad one.
-#[test]
-fn a_refused_version_is_never_sent_again_and_the_rest_is_live() {
-    let bad = with(&[(Cluster, "a", "ca2"), (Cluster, "b", "bad")]);
-    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
-    peer.turn_to(set(2, &bad));
-    let (lines, nonces) = peer.sent();
-    assert_eq!(lines, ["CDS +a +b", "EDS +a +b"]);
-    let heard = peer.nack(Cluster, nonces[0].1, "Error adding/updating cluster(s) b: no implementation");
-    assert_eq!(heard.refused.len(), 1);
-    assert_eq!((heard.refused[0].name.as_str(), heard.refused[0].version.clone()), ("b", version("bad")));
-    peer.ack(Endpoint, nonces[1].1);
-    assert_eq!(peer.connection.refused(), heard.refused);
-    assert!(!peer.connection.status()[0].synced);
-
-    peer.turn_to(set(3, &bad));
-    assert!(peer.lines().is_empty(), "the same version is not tried again");
-    peer.turn_to(set(4, &with(&[(Cluster, "a", "ca2")])));
-    assert!(peer.lines().is_empty(), "back to what it still holds");
-    assert!(peer.connection.refused().is_empty());
-    peer.turn_to(set(5, &with(&[(Cluster, "a", "ca2"), (Cluster, "b", "cb3")])));
-    assert_eq!(peer.settle(), ["CDS +b", "EDS +b"], "a new version is");
-    peer.turn_to(set(6, &bad));
-    assert!(peer.lines().is_empty(), "the refused version comes back: still not sent");
-    peer.turn_to(set(7, &with(&[(Cluster, "a", "ca2"), (Cluster, "b", "cb3")])));
-    assert!(peer.lines().is_empty());
-}
-
-#[test]
-fn a_nack_that_names_nothing_is_about_everything_in_the_response() {
-    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
-    peer.turn_to(set(2, &with(&[(Route, "80", "r2"), (Listener, "l", "l2")])));
-    let (lines, nonces) = peer.sent();
-    assert_eq!(lines, ["LDS +l", "RDS +80"]);
-    assert_eq!(peer.nack(Listener, nonces[0].1, "something is wrong").refused.len(), 1);
-    peer.ack(Route, nonces[1].1);
-    let refused: Vec<_> = peer.connection.refused().into_iter().map(|r| r.name).collect();
-    assert_eq!(refused, ["l"]);
-}
-
-#[test]
-fn a_nack_that_comes_after_the_next_version_does_not_hold_that_up() {
-    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
-    peer.turn_to(set(2, &with(&[(Listener, "l", "bad")])));
-    let (_, first) = peer.sent();
-    peer.turn_to(set(3, &with(&[(Listener, "l", "good")])));
-    let (lines, second) = peer.sent();
-    assert_eq!(lines, ["LDS +l"]);
-    peer.nack(Listener, first[0].1, "l: bad");
-    peer.ack(Listener, second[0].1);
-    assert!(peer.connection.refused().is_empty());
-    assert!(peer.connection.status()[2].synced);
-    assert!(peer.lines().is_empty());
 }
 
 #[test]
@@ -561,6 +459,32 @@ fn a_type_that_is_not_served_is_answered_once() {
     request.response_nonce = "1".into();
     peer.connection.request(&request, peer.now).unwrap();
     assert!(peer.lines().is_empty());
+}
+
+/// A limit of what a client can make the server hold.
+#[test]
+fn asking_again_for_what_is_not_there_queues_it_once() {
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
+    for _ in 0..100 {
+        peer.ask(Route, &["90", "91", "80"]);
+    }
+    assert_eq!(peer.lines(), ["RDS +80 -90 -91"]);
+}
+
+#[test]
+fn many_names_of_a_type_that_is_not_served_end_the_stream() {
+    let mut peer = Peer::new(Capabilities::ENVOY, set(1, BASE));
+    let mut request = DeltaDiscoveryRequest {
+        type_url: crate::type_url::SECRET.into(),
+        resource_names_subscribe: vec!["x".into(); FOREIGN_NAMES],
+        ..Default::default()
+    };
+    for _ in 0..FOREIGN_ANSWERS * 2 {
+        peer.connection.request(&request, peer.now).unwrap();
+    }
+    assert_eq!(peer.lines().len(), FOREIGN_ANSWERS, "answers that wait are limited as well");
+    request.resource_names_subscribe.push("y".into());
+    assert_eq!(peer.connection.request(&request, peer.now).unwrap_err(), TooManyNames(FOREIGN_NAMES));
 }
 
 #[test]
