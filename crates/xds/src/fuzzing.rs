@@ -1,6 +1,8 @@
 //! Entry points for fuzzers and for the tests that replay their corpora. Each must return for any bytes; the assertions
 //! inside are what must hold of the answer.
 
+mod state;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,17 +10,25 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::delta_client::Cache;
-use crate::delta_server::frame::{Requests, encode};
+use crate::delta_server::frame::{DiscoveryMessage, Requests, encode};
 use crate::delta_server::{Capabilities, Connection, Entry, Kind, Layer, ResourceSet, Response, TypeSet};
-use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest};
 use crate::{Message, rpc};
+
+pub use state::fuzz_state;
 
 /// Bytes of a client, in pieces: the same requests come out however they are cut, or the same error.
 pub fn fuzz_requests(data: &[u8]) {
+    fuzz_cutting::<DeltaDiscoveryRequest>(data);
+    fuzz_cutting::<DiscoveryRequest>(data);
+}
+
+fn fuzz_cutting<M: DiscoveryMessage + PartialEq + std::fmt::Debug>(data: &[u8]) {
     let read = |piece: usize| {
-        let (mut requests, mut out) = (Requests::<DeltaDiscoveryRequest>::default(), Vec::new());
+        let (mut requests, mut out) = (Requests::<M>::default(), Vec::new());
         for bytes in data.chunks(piece) {
             requests.push(bytes);
+            let _ = requests.node();
             loop {
                 match requests.take() {
                     Ok(Some(request)) => out.push(request),

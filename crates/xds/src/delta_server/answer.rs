@@ -137,9 +137,18 @@ impl Lane {
     }
 
     /// Whether the same was sent once more meanwhile: the answer to that decides.
-    fn is_under_way(&self, entry: &Entry) -> bool {
+    pub(super) fn is_under_way(&self, entry: &Entry) -> bool {
         let mut sent = self.outstanding.iter().flat_map(|o| &o.sent);
         sent.any(|s| s.entry.version == entry.version && s.entry.name == entry.name)
+    }
+
+    /// Corrects what the client had before what is under way.
+    pub(super) fn held_before(&mut self, entry: &Entry, holds: &Holds) {
+        for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
+            if sending.entry.version == entry.version && sending.entry.name == entry.name {
+                sending.before = holds.clone();
+            }
+        }
     }
 
     /// What was believed to be held since this entry was sent is not: what came behind it was sent on top of what the

@@ -202,6 +202,8 @@ impl Lane {
         for name in subscribe {
             let offered = initial.get(name).map(|v| offered(v));
             match (set.find(self.kind, name), offered) {
+                // On its way before the client had said what it holds.
+                (Some(entry), Some(offered)) if self.is_under_way(entry) => self.held_before(entry, &offered),
                 (Some(entry), Some(offered)) => self.bring(entry, offered),
                 // Sent before it was asked for.
                 (_, None) if unasked.contains(&hash(name)) || self.is_queued(name) => {}

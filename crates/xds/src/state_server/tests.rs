@@ -31,7 +31,9 @@ fn set(generation: u64, changes: &[(Kind, &str, &str)]) -> Arc<ResourceSet> {
     let of_kind = |kind| {
         let of = all.values().filter(|r| r.0 == kind);
         let endpoints = |name| (kind == Cluster).then_some(name);
-        TypeSet::new(of.map(|(k, n, body)| Arc::new(Entry::new(*k, n, endpoints(*n), body.as_bytes()))).collect())
+        TypeSet::new(
+            of.map(|(k, n, body)| Arc::new(Entry::new(*k, n, endpoints(*n), body.as_bytes()))).collect(),
+        )
     };
     let shared = Arc::new(Layer::new(Kind::ALL.map(|kind| Arc::new(of_kind(kind)))));
     Arc::new(ResourceSet { generation, since: Instant::now(), shared, own: Arc::default() })
@@ -50,7 +52,14 @@ impl Peer {
         Self { stream, connection: Connection::new(able, set(1, &[]), now), now }
     }
 
-    fn request(&mut self, kind: Kind, names: &[&str], nonce: u64, version: &str, error: Option<&str>) -> Heard {
+    fn request(
+        &mut self,
+        kind: Kind,
+        names: &[&str],
+        nonce: u64,
+        version: &str,
+        error: Option<&str>,
+    ) -> Heard {
         let request = DiscoveryRequest {
             type_url: kind.type_url().into(),
             resource_names: names.iter().map(|n| (*n).to_owned()).collect(),

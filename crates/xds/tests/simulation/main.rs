@@ -29,7 +29,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn histories() {
+fn what_must_hold() {
     if let Some(seed) = number("ADS_SEED") {
         let mut history = History::new(seed, true);
         history.run();

@@ -112,7 +112,11 @@ fn a_version_from_an_earlier_stream_may_refer_to_anything() {
 
 /// Answers every response as a client would that refuses all of a response with one of these in it, and says no more than
 /// this about it. Gives back how often each name was sent.
-fn refuse_whole(peer: &mut Peer, bad: &[&str], text: impl Fn(&[String]) -> String) -> BTreeMap<String, usize> {
+fn refuse_whole(
+    peer: &mut Peer,
+    bad: &[&str],
+    text: impl Fn(&[String]) -> String,
+) -> BTreeMap<String, usize> {
     let mut times = BTreeMap::new();
     for _ in 0..1000 {
         let Some(response) = peer.connection.next(peer.now) else { return times };
@@ -176,7 +180,8 @@ fn what_is_not_named_is_sent_again_apart_from_what_is() {
     let (first, second) = (routes("a"), routes("b"));
     let mut peer = running(Capabilities::ENVOY, set(1, &borrowed(&first)));
     peer.turn_to(set(2, &borrowed(&second)));
-    let text = |_: &[String]| "Proto constraint validation failed (X): name: \"8003\"\nvirtual_hosts {".to_owned();
+    let text =
+        |_: &[String]| "Proto constraint validation failed (X): name: \"8003\"\nvirtual_hosts {".to_owned();
     let times = refuse_whole(&mut peer, &["8003"], text);
     assert_eq!((times["8003"], times["8004"]), (1, 2));
     assert!(times.values().all(|times| *times <= 2), "{times:?}");

@@ -1,0 +1,148 @@
+//! State-of-the-world ADS under somebody else's client: grpcio with the messages of PyPI's `envoy-data-plane`. Runs where
+//! `FILAMESH_PEERS_PYTHON` names a Python that has both.
+
+#![allow(clippy::print_stdout)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use common::*;
+use serde_json::{Value, json};
+
+struct Peer {
+    child: Child,
+    says: ChildStdin,
+    heard: Receiver<Value>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Peer {
+    /// `None`: there is no such Python.
+    fn start(plane: &Plane) -> Option<Self> {
+        let python = std::env::var_os("FILAMESH_PEERS_PYTHON")?;
+        let has = Command::new(&python)
+            .args(["-c", "import grpc, envoy_data_plane"])
+            .stderr(Stdio::null())
+            .status();
+        if !has.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/state_of_the_world/peer.py");
+        let mut child = Command::new(python)
+            .args([
+                script,
+                &plane.xds.to_string(),
+                "sidecar~127.77.9.99~python.default~default.svc.cluster.local",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (says, out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (sender, heard) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let _ = sender.send(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Some(Self { child, says, heard })
+    }
+
+    fn say(&mut self, command: &str) {
+        writeln!(self.says, "{command}").unwrap();
+    }
+
+    fn hears(&mut self, kind: &str) -> Vec<String> {
+        let heard = self.heard.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no {kind}"));
+        assert_eq!(heard["type"], kind, "{heard}");
+        serde_json::from_value(heard["names"].clone()).unwrap()
+    }
+
+    fn asks(&mut self, command: &str) -> Vec<String> {
+        self.say(command);
+        let kind = command.split(' ').nth(1).unwrap();
+        let names = self.hears(kind);
+        self.say(&format!("ack {kind}"));
+        names
+    }
+}
+
+fn status(plane: &Plane) -> Option<Value> {
+    let proxies = plane.get("/filamesh/v1/proxies");
+    proxies.as_array().unwrap().iter().find(|p| p["name"] == "python").cloned()
+}
+
+fn synced(plane: &Plane) {
+    until("in step", || {
+        let status = status(plane)?;
+        let types = status["types"].as_array()?.clone();
+        types.iter().filter(|t| t["type"] != "NDS").all(|t| t["state"] == "SYNCED").then_some(())
+    });
+}
+
+#[test]
+fn a_client_of_the_state_of_the_world_is_brought_up_to_date_and_resumes() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let mut plane = Plane::start(&[("web.yaml", service("web")), ("db.yaml", service("db"))]);
+    let _workload = plane.connect(sidecar(plane.xds, "web", 1));
+    let Some(mut peer) = Peer::start(&plane) else {
+        println!(
+            "SKIPPED: state-of-the-world ADS from Python (FILAMESH_PEERS_PYTHON, grpcio, envoy-data-plane)"
+        );
+        return;
+    };
+    let (web, db) = (cluster_of("web"), cluster_of("db"));
+    let clusters = peer.asks("ask CDS");
+    assert!(clusters.contains(&web) && clusters.contains(&db), "{clusters:?}");
+    assert_eq!(
+        peer.asks(&format!("ask EDS {web}")),
+        [web.clone()],
+        "what is asked for by name and nothing else"
+    );
+    let listeners = peer.asks("ask LDS");
+    assert!(!listeners.is_empty());
+    assert_eq!(peer.asks("ask RDS 80"), ["80"]);
+    synced(&plane);
+
+    // All clusters come, with the new one among them; listeners are as they were.
+    plane.store().put("Service", "default", "more", &service("more")).unwrap();
+    let now = peer.hears("CDS");
+    assert_eq!(now.len(), clusters.len() + 1);
+    peer.say("ack CDS");
+    assert_eq!(peer.hears("RDS"), ["80"]);
+    // It refuses the route: what is gone now may still be used by the one it has.
+    peer.say("nack RDS 80: no such thing");
+    until("the refusal", || {
+        status(&plane)?["refused"].as_array()?.iter().find(|r| r["resource"] == "80").cloned()
+    });
+
+    // Comes back with what it has: only what it refused is sent.
+    plane.store().remove("Service", "default", "more").unwrap();
+    let held = peer.heard.recv_timeout(DEADLINE).unwrap();
+    assert_eq!((&held["type"], held["names"].as_array().unwrap().len()), (&json!("CDS"), clusters.len()));
+    peer.say("ack CDS");
+    synced(&plane);
+    let pushed = |plane: &Plane| plane.metric("filamesh_xds_pushed_resources{type=\"cds\"}");
+    plane.restart();
+    until("the workload", || (plane.get("/filamesh/v1/proxies").as_array()?.len() == 1).then_some(()));
+    let before = pushed(&plane);
+    peer.heard.try_iter().for_each(drop);
+    peer.say("again");
+    for command in [&format!("ask EDS {web}"), "ask RDS 80", "ask LDS", "ask CDS"] {
+        peer.say(command);
+    }
+    synced(&plane);
+    assert_eq!(pushed(&plane), before, "no cluster is sent again");
+    assert_eq!(peer.heard.try_iter().filter(|heard| heard["type"] == "CDS").count(), 0);
+}
