@@ -32,6 +32,8 @@ pub(super) struct Lane {
     pub(super) held: Held,
     pub(super) refusals: Refusals,
     pub(super) outstanding: VecDeque<Outstanding>,
+    /// Responses without an answer, beyond which the lane waits.
+    room: usize,
     pub(super) last_ack: Option<SystemTime>,
 }
 
@@ -91,9 +93,13 @@ pub struct LaneStatus {
 }
 
 impl Lane {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind, able: Capabilities) -> Self {
+        // Where every response repeats what the ones before it held, only the answer to the last tells which of them
+        // something was wrong with.
+        let one = able.takes_whole_types && matches!(kind, Kind::Cluster | Kind::Listener);
         Self {
             kind,
+            room: if one { 1 } else { OUTSTANDING },
             asking: Asking::NotYet,
             opened: false,
             pending: VecDeque::new(),
@@ -158,7 +164,7 @@ impl Lane {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.outstanding.len() < OUTSTANDING
+        self.outstanding.len() < self.room
     }
 
     pub(super) fn may_send(&self) -> bool {

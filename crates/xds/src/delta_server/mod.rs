@@ -133,7 +133,7 @@ impl Connection {
     pub fn new(able: Capabilities, set: Arc<ResourceSet>, now: Instant) -> Self {
         Self {
             able,
-            lanes: Kind::ALL.map(Lane::new),
+            lanes: Kind::ALL.map(|kind| Lane::new(kind, able)),
             live: 0,
             rounds: VecDeque::from([Round { generation: set.generation, nonce: 0, since: None }]),
             current: set,

@@ -7,6 +7,7 @@
 //!   CDS or LDS asks for everything.
 //! * A response of CDS or LDS holds all of the type that the client is to have: what is missing in it is gone. Responses of
 //!   RDS and EDS hold what changed; that something of those is gone cannot be said.
+//!   The next waits for its answer: a NACK is about what was new in one response, and every response repeats the rest.
 //! * What the client refuses stays in the response in its last accepted version: left out, it would be gone.
 //! * The version of a type is a hash over the names and versions of all the client holds of it. So one that comes back
 //!   with the version of what it should hold is sent nothing.
