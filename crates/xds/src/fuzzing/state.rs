@@ -121,7 +121,11 @@ impl Peer {
         }
     }
 
+    /// Every request names what is asked for when it is sent, late answers too.
     fn say(&mut self, request: &DiscoveryRequest) {
+        let names = self.asked.iter().filter(|(kind, _)| kind.type_url() == request.type_url);
+        let names = names.map(|(_, name)| (*name).to_owned()).collect();
+        let request = &DiscoveryRequest { resource_names: names, ..request.clone() };
         assert!(self.stream.request(&mut self.connection, request, self.now).is_ok());
     }
 

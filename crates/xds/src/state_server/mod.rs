@@ -9,8 +9,9 @@
 //!   RDS and EDS hold what changed; that something of those is gone cannot be said.
 //!   The next waits for its answer: a NACK is about what was new in one response, and every response repeats the rest.
 //! * What the client refuses stays in the response in its last accepted version: left out, it would be gone.
-//! * The version of a type is a hash over the names and versions of all the client holds of it. So one that comes back
-//!   with the version of what it should hold is sent nothing.
+//! * The version of a type is a hash over the names and versions of all that was sent of it. A client that comes back is sent
+//!   everything all the same: the version it offers is of what it asked for then, and a refused response may have been
+//!   applied in part (delta says both by name; use that where there is a choice).
 //! * An answer to a nonce answers all responses of the type before it.
 
 #[cfg(test)]
@@ -23,7 +24,7 @@ use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::delta_server::{Connection, Entry, Heard, Kind, ResourceSet, Response, TooManyNames};
+use crate::delta_server::{Connection, Entry, Heard, Kind, Response, TooManyNames};
 use crate::discovery::{DeltaDiscoveryRequest, DiscoveryRequest};
 
 /// A message to the client.
@@ -87,7 +88,7 @@ impl StateStream {
             let is_it = of.outstanding.front().is_some_and(|sent| sent.nonce == nonce);
             is_it.then(|| of.outstanding.pop_front()).flatten()
         });
-        let Some(mut delta) = of.subscription(kind, request, connection.current()) else {
+        let Some(mut delta) = of.subscription(kind, request) else {
             return Ok(Heard { kind: Some(kind), ..Heard::default() });
         };
         delta.type_url.clone_from(&request.type_url);
@@ -129,12 +130,7 @@ impl StateStream {
 
 impl OfType {
     /// What a request subscribes to and gives up, in the words of the delta protocol. `None`: nothing was ever asked for.
-    fn subscription(
-        &mut self,
-        kind: Kind,
-        request: &DiscoveryRequest,
-        set: &ResourceSet,
-    ) -> Option<DeltaDiscoveryRequest> {
+    fn subscription(&mut self, kind: Kind, request: &DiscoveryRequest) -> Option<DeltaDiscoveryRequest> {
         let mut delta = DeltaDiscoveryRequest::default();
         let names: BTreeSet<String> = request.resource_names.iter().cloned().collect();
         let by_name = matches!(kind, Kind::Endpoint | Kind::Route);
@@ -146,7 +142,6 @@ impl OfType {
                 delta.resource_names_subscribe =
                     if everything { vec!["*".to_owned()] } else { request.resource_names.clone() };
                 self.asked = asked;
-                self.resume(kind, &request.version_info, set, &mut delta);
             }
             // No name keeps on meaning everything.
             Asked::Everything if everything => {}
@@ -168,24 +163,6 @@ impl OfType {
             }
         }
         Some(delta)
-    }
-
-    /// A client that comes back with the version of what it should hold holds it.
-    fn resume(&mut self, kind: Kind, version: &str, set: &ResourceSet, delta: &mut DeltaDiscoveryRequest) {
-        if version.is_empty() {
-            return;
-        }
-        let wanted = |entry: &&Arc<Entry>| match &self.asked {
-            Asked::Names(names) => names.contains(entry.name.as_ref()),
-            Asked::NotYet | Asked::Everything => true,
-        };
-        let holds: BTreeMap<Box<str>, Arc<Entry>> =
-            set.entries(kind).filter(wanted).map(|e| (e.name.clone(), e.clone())).collect();
-        if version_of(&holds) == version {
-            let versions = holds.values().map(|e| (e.name.to_string(), e.version_text()));
-            delta.initial_resource_versions = versions.collect();
-            self.holds = holds;
-        }
     }
 
     /// `None`: there is nothing in it that this protocol can say.
