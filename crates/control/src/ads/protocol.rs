@@ -16,7 +16,8 @@ const IDENTIFIER: &str = concat!("filamesh ", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub(super) enum Protocol {
     Delta(Requests<DeltaDiscoveryRequest>),
-    State(Requests<DiscoveryRequest>, StateStream),
+    /// Boxed: most streams are delta.
+    State(Requests<DiscoveryRequest>, Box<StateStream>),
 }
 
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Protocol {
     }
 
     pub(super) fn state_of_the_world() -> Self {
-        Self::State(Requests::default(), StateStream::default())
+        Self::State(Requests::default(), Box::default())
     }
 
     pub(super) fn is_state_of_the_world(&self) -> bool {

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -82,12 +83,14 @@ fn status(plane: &Plane) -> Option<Value> {
     proxies.as_array().unwrap().iter().find(|p| p["name"] == "python").cloned()
 }
 
+fn is_synced(plane: &Plane) -> Option<bool> {
+    let status = status(plane)?;
+    let types = status["types"].as_array()?;
+    Some(types.iter().filter(|t| t["type"] != "NDS").all(|t| t["state"] == "SYNCED"))
+}
+
 fn synced(plane: &Plane) {
-    until("in step", || {
-        let status = status(plane)?;
-        let types = status["types"].as_array()?.clone();
-        types.iter().filter(|t| t["type"] != "NDS").all(|t| t["state"] == "SYNCED").then_some(())
-    });
+    until("in step", || is_synced(plane)?.then_some(()));
 }
 
 #[test]
@@ -137,13 +140,20 @@ fn a_client_of_the_state_of_the_world_is_brought_up_to_date_and_comes_back() {
     until("the workload", || (plane.get("/filamesh/v1/proxies").as_array()?.len() == 1).then_some(()));
     peer.heard.try_iter().for_each(drop);
     peer.say("again");
-    let mut again = peer.asks("ask CDS");
-    while again.len() != clusters.len() {
-        // The workload's own came behind it.
-        again = peer.hears("CDS");
-        peer.say("ack CDS");
+    for command in ["ask CDS", &format!("ask EDS {web}"), "ask LDS", "ask RDS 80"] {
+        peer.say(command);
     }
-    assert_eq!(again, clusters);
-    assert_eq!(peer.asks(&format!("ask EDS {web}")), [web.clone()]);
-    synced(&plane);
+    // Its own answers follow what comes, also what the workload's return changes.
+    let mut held = BTreeMap::new();
+    until("in step", || {
+        for heard in peer.heard.try_iter().collect::<Vec<_>>() {
+            let Some(kind) = heard["type"].as_str() else { continue };
+            peer.say(&format!("ack {kind}"));
+            held.insert(kind.to_owned(), heard["names"].clone());
+        }
+        (held.len() == 4 && is_synced(&plane)?).then_some(())
+    });
+    assert_eq!(held["CDS"], json!(clusters));
+    assert_eq!((&held["EDS"], &held["RDS"]), (&json!([web]), &json!(["80"])));
+    assert_eq!(held["LDS"], json!(listeners));
 }

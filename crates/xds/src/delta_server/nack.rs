@@ -62,12 +62,11 @@ pub(super) fn judge(text: &str, names: &[&str], names_all: bool) -> Vec<Judged> 
         let others = if any && whole { Judged::Live } else { Judged::Unknown };
         return each(&|name| if is_subject(list, name) { Judged::Refused } else { others });
     }
-    let judged = each(&|name| match () {
+    each(&|name| match () {
         () if is_subject(text, name) => Judged::Refused,
         () if mentions(text, name) => Judged::Suspected,
         () => Judged::Unknown,
-    });
-    judged
+    })
 }
 
 /// Whether the text is about this resource: its name stands where a remark begins, or where Envoy prints the message's

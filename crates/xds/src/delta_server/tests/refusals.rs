@@ -145,15 +145,17 @@ fn borrowed(resources: &[(Kind, String, String)]) -> Vec<(Kind, &str, &str)> {
     resources.iter().map(|(kind, name, body)| (*kind, name.as_str(), body.as_str())).collect()
 }
 
+/// What a client says of a response with these resources.
+type Text = fn(&[String]) -> String;
+
 /// A decode error, or the first failure among routes: nothing is named, or the text is cut before the name. The bad ones
 /// are found by halving; each resource is sent at most `log2(n) + 1` times, and the good ones are live in the end.
 #[test]
 fn the_bad_ones_are_found_by_halving() {
     let (first, second) = (routes("a"), routes("b"));
-    let cut = |_: &[String]| format!("Error adding/updating listener(s) {}...(truncated)", "x".repeat(4096));
-    let nothing = |_: &[String]| "Proto constraint validation failed".to_owned();
-    let texts: [&dyn Fn(&[String]) -> String; 2] = [&nothing, &cut];
-    for text in texts {
+    let cut: Text = |_| format!("Error adding/updating listener(s) {}...(truncated)", "x".repeat(4096));
+    let nothing: Text = |_| "Proto constraint validation failed".to_owned();
+    for text in [nothing, cut] {
         for bad in [&["8003"][..], &["8000", "8019"], &["8001", "8002", "8010"]] {
             let mut peer = running(Capabilities::ENVOY, set(1, &borrowed(&first)));
             peer.turn_to(set(2, &borrowed(&second)));
