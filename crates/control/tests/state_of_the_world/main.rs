@@ -110,7 +110,7 @@ fn a_client_of_the_state_of_the_world_is_brought_up_to_date_and_comes_back() {
     assert!(clusters.contains(&web) && clusters.contains(&db), "{clusters:?}");
     assert_eq!(
         peer.asks(&format!("ask EDS {web}")),
-        [web.clone()],
+        [web.as_str()],
         "what is asked for by name and nothing else"
     );
     let listeners = peer.asks("ask LDS");
