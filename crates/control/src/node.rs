@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use xds::core;
+use xds::delta_server::Capabilities;
+use xds::limits::NODE_ID_BYTES;
 
 use crate::translate::{Options, Profile, Proxy, ProxyKind};
 use crate::workload::{Workload, WorkloadPort};
@@ -18,6 +20,8 @@ pub struct Node {
     pub name: String,
     pub proxy: Proxy,
     pub profile: Profile,
+    /// What it is able to as a client of ADS.
+    pub able: Capabilities,
     /// What it calls itself, with its version.
     pub version: String,
     /// What it registers. Only our own sidecars do.
@@ -43,7 +47,11 @@ pub enum NodeError {
 
 impl Node {
     pub fn read(node: &core::Node) -> Result<Self, NodeError> {
-        let bad_id = || NodeError::Id(node.id.clone());
+        let bad_id = || NodeError::Id(node.id.escape_debug().take(NODE_ID_BYTES).collect());
+        // It is written into logs and pages as it is.
+        if node.id.len() > NODE_ID_BYTES || node.id.escape_debug().ne(node.id.chars()) {
+            return Err(bad_id());
+        }
         let mut parts = node.id.split('~');
         let (Some(kind), Some(address), Some(name), Some(_domain), None) =
             (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
@@ -79,9 +87,10 @@ impl Node {
             metadata: BTreeMap::new(),
         };
         let leaving = metadata.get(xds::node::LEAVING) == Some(&Json::Bool(true));
-        let proxy = Proxy { metadata, ..proxy };
-        let (name, id) = (pod.to_owned(), node.id.clone());
-        Ok(Self { id, name, proxy, profile: profile(node), version: version(node), workload, leaving })
+        let proxy = Proxy { metadata: settings(metadata), ..proxy };
+        let (name, id, profile) = (pod.to_owned(), node.id.clone(), profile(node));
+        let able = Capabilities::of_user_agent(&node.user_agent_name);
+        Ok(Self { id, name, proxy, profile, able, version: version(node), workload, leaving })
     }
 
     /// How its resources are to be made.
@@ -89,6 +98,20 @@ impl Node {
         Options { profile: self.profile, ..base.clone() }
     }
 }
+
+/// What of the metadata is kept for as long as the stream lasts: settings, which are numbers, flags and short texts. The
+/// rest is 10 to 20 KB from an Istio Envoy (labels, annotations, containers, its own configuration), and was read above.
+fn settings(metadata: BTreeMap<String, Json>) -> BTreeMap<String, Json> {
+    let is_setting = |value: &Json| match value {
+        Json::String(text) => text.len() <= SETTING_BYTES,
+        Json::Bool(_) | Json::Number(_) => true,
+        Json::Null | Json::Array(_) | Json::Object(_) => false,
+    };
+    metadata.into_iter().filter(|(_, value)| is_setting(value)).collect()
+}
+
+/// Longer texts are no settings.
+const SETTING_BYTES: usize = 256;
 
 /// From what the client says it is able to, never from its version (control-plane.md §1.6).
 fn profile(node: &core::Node) -> Profile {
@@ -275,10 +298,41 @@ mod tests {
         assert_eq!(Node::read(&envoy).unwrap().profile, Profile::Istio);
     }
 
+    /// What is kept for as long as the stream lasts.
+    #[test]
+    fn settings_are_kept_and_the_bulk_of_the_metadata_is_not() {
+        let metadata = json!({
+            "DNS_CAPTURE": "true", "IDLE_TIMEOUT": "5s", "HTTP10": 1, "ANNOTATIONS": {"a": "b"},
+            "APP_CONTAINERS": ["a"], "PLATFORM": "x".repeat(1000), "LABELS": {"app": "a"},
+        });
+        let read = Node::read(&node("sidecar~10.0.0.1~a.b~c", metadata)).unwrap();
+        let kept: Vec<&str> = read.proxy.metadata.keys().map(String::as_str).collect();
+        assert_eq!(kept, ["DNS_CAPTURE", "HTTP10", "IDLE_TIMEOUT"]);
+        assert_eq!(read.proxy.labels["app"], "a");
+    }
+
+    /// Only Envoy is sent endpoints again with a changed cluster, only our proxy before it asks.
+    #[test]
+    fn what_a_client_is_able_to_follows_from_what_it_calls_itself() {
+        let able = |name: &str| {
+            let mut node = node("sidecar~10.0.0.1~a.b~c", json!({}));
+            node.user_agent_name = name.into();
+            Node::read(&node).unwrap().able
+        };
+        assert_eq!(able("envoy"), Capabilities::ENVOY);
+        assert_eq!(able("filamesh"), Capabilities::MESH);
+        for other in ["", "gRPC Go", "Envoy?"] {
+            assert_eq!(able(other), Capabilities::NONE, "{other}");
+        }
+    }
+
     #[test]
     fn what_is_not_served_is_refused_by_name() {
         for (id, metadata, expected) in [
             ("", json!({}), "expected TYPE~ADDRESS"),
+            ("sidecar~10.0.0.1~a\n.b~c", json!({}), "a\\n.b"),
+            ("sidecar~10.0.0.1~a.b~\u{1b}[2J", json!({}), "\\u{1b}"),
+            (&format!("sidecar~10.0.0.1~a.b~{}", "c".repeat(NODE_ID_BYTES)), json!({}), "expected TYPE"),
             ("sidecar~nowhere~a.b~c", json!({}), "expected TYPE~ADDRESS"),
             ("sidecar~10.0.0.1~a~c", json!({}), "expected TYPE~ADDRESS"),
             ("ztunnel~10.0.0.1~a.b~c", json!({}), "`ztunnel`"),

@@ -407,19 +407,23 @@ fn who_is_not_served_is_told_why() {
     options.node.id = "ztunnel~10.0.0.1~a.b~c".into();
     let proxy = plane.connect(options);
     until("the reason", || proxy.client.status().last_error.filter(|e| e.contains("ztunnel")));
-    // State of the world, by its path.
+    // The same by the other method.
     runtime.block_on(async {
         use tokio_stream::StreamExt;
+        use xds::discovery::DiscoveryRequest;
         use xds::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
         let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", plane.xds)).unwrap();
         let mut client = AggregatedDiscoveryServiceClient::new(channel.connect().await.unwrap());
-        let answer = client.stream_aggregated_resources(tokio_stream::pending()).await;
+        let node = xds::core::Node { id: "ztunnel~10.0.0.1~a.b~c".into(), ..Default::default() };
+        let first = DiscoveryRequest { node: Some(node), ..Default::default() };
+        let requests = tokio_stream::once(first).chain(tokio_stream::pending());
+        let answer = client.stream_aggregated_resources(requests).await;
         let status = match answer {
             Err(status) => status,
             Ok(mut stream) => stream.get_mut().next().await.unwrap().unwrap_err(),
         };
         assert_eq!(status.code(), tonic::Code::Unimplemented);
-        assert!(status.message().contains("delta"), "{status}");
+        assert!(status.message().contains("ztunnel"), "{status}");
     });
 }
 

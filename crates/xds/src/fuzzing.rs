@@ -1,6 +1,8 @@
 //! Entry points for fuzzers and for the tests that replay their corpora. Each must return for any bytes; the assertions
 //! inside are what must hold of the answer.
 
+mod state;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,17 +10,25 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::delta_client::Cache;
-use crate::delta_server::frame::{Requests, encode};
-use crate::delta_server::{Connection, Dialect, Entry, Kind, Layer, ResourceSet, Response, TypeSet};
-use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use crate::delta_server::frame::{DiscoveryMessage, Requests, encode};
+use crate::delta_server::{Capabilities, Connection, Entry, Kind, Layer, ResourceSet, Response, TypeSet};
+use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest};
 use crate::{Message, rpc};
+
+pub use state::fuzz_state;
 
 /// Bytes of a client, in pieces: the same requests come out however they are cut, or the same error.
 pub fn fuzz_requests(data: &[u8]) {
+    fuzz_cutting::<DeltaDiscoveryRequest>(data);
+    fuzz_cutting::<DiscoveryRequest>(data);
+}
+
+fn fuzz_cutting<M: DiscoveryMessage + PartialEq + std::fmt::Debug>(data: &[u8]) {
     let read = |piece: usize| {
-        let (mut requests, mut out) = (Requests::default(), Vec::new());
+        let (mut requests, mut out) = (Requests::<M>::default(), Vec::new());
         for bytes in data.chunks(piece) {
             requests.push(bytes);
+            let _ = requests.node();
             loop {
                 match requests.take() {
                     Ok(Some(request)) => out.push(request),
@@ -50,8 +60,8 @@ pub fn fuzz_cache(data: &[u8]) {
 /// what it refuses; nothing refused was sent twice.
 pub fn fuzz_stream(data: &[u8]) {
     let Some((&first, steps)) = data.split_first() else { return };
-    let dialect = if first & 1 == 0 { Dialect::Envoy } else { Dialect::Mesh };
-    let mut peer = Peer::new(dialect);
+    let able = if first & 1 == 0 { Capabilities::ENVOY } else { Capabilities::MESH };
+    let mut peer = Peer::new(able);
     for step in steps.chunks_exact(2).take(512) {
         peer.step(step[0], step[1]);
     }
@@ -62,7 +72,7 @@ pub fn fuzz_stream(data: &[u8]) {
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 struct Peer {
-    dialect: Dialect,
+    able: Capabilities,
     now: Instant,
     connection: Connection,
     generation: u64,
@@ -83,13 +93,13 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(dialect: Dialect) -> Self {
+    fn new(able: Capabilities) -> Self {
         let now = Instant::now();
         let set = set(0, &BTreeMap::new(), now);
         let mut peer = Self {
-            dialect,
+            able,
             now,
-            connection: Connection::new(dialect, set, now),
+            connection: Connection::new(able, set, now),
             generation: 0,
             wanted: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -156,7 +166,7 @@ impl Peer {
         self.ever_refused.clear();
         self.refusing.clear();
         let set = set(self.generation, &self.wanted, self.now);
-        self.connection = Connection::new(self.dialect, set, self.now);
+        self.connection = Connection::new(self.able, set, self.now);
         self.open();
     }
 
@@ -223,7 +233,7 @@ impl Peer {
             }
         }
         DeltaDiscoveryRequest {
-            type_url: response.type_url.clone(),
+            type_url: response.type_url.to_string(),
             response_nonce: format!("{:x}", response.nonce),
             error_detail: error,
             ..Default::default()
@@ -243,7 +253,7 @@ impl Peer {
                 let answer = self.apply(&response, false);
                 self.say(&answer);
             }
-            self.now += Duration::from_secs(3);
+            self.now += Duration::from_secs(31);
         }
     }
 

@@ -12,7 +12,9 @@
 //! | [`type_url`] | the type URLs of the resources we exchange |
 //! | [`node`] | the node metadata our two ends agree on |
 //! | [`delta_client`] | the client end, as our proxy uses it |
-//! | [`delta_server`] | the server end of one stream, without I/O |
+//! | [`delta_server`] | the server end of one delta stream, without I/O |
+//! | [`state_server`] | the same as a state-of-the-world stream |
+//! | [`limits`] | what a peer may ask of the server |
 
 pub mod any;
 pub mod delta_client;
@@ -20,7 +22,9 @@ pub mod delta_server;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod json;
+pub mod limits;
 pub mod node;
+pub mod state_server;
 pub mod type_url;
 
 /// The generated messages, by package.

@@ -20,6 +20,7 @@ fn corpora() {
     replay("requests", xds::fuzzing::fuzz_requests);
     replay("cache", xds::fuzzing::fuzz_cache);
     replay("stream", xds::fuzzing::fuzz_stream);
+    replay("state", xds::fuzzing::fuzz_state);
 }
 
 proptest! {
@@ -41,10 +42,22 @@ proptest! {
     }
 }
 
-/// Replays the file that `XDS_FUZZ_STREAM` names, for whoever looks into a finding.
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+    #[test]
+    fn state(data in vec(any::<u8>(), 0..600)) {
+        xds::fuzzing::fuzz_state(&data);
+    }
+}
+
+/// Replays the file that `XDS_FUZZ_STREAM` or `XDS_FUZZ_STATE` names, for whoever looks into a finding.
 #[test]
 fn one_stream() {
     if let Some(file) = std::env::var_os("XDS_FUZZ_STREAM") {
         xds::fuzzing::fuzz_stream(&std::fs::read(file).unwrap());
+    }
+    if let Some(file) = std::env::var_os("XDS_FUZZ_STATE") {
+        xds::fuzzing::fuzz_state(&std::fs::read(file).unwrap());
     }
 }

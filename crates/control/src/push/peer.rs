@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 
-use xds::delta_server::{Connection, Dialect, LaneStatus, Refused, ResourceSet};
+use xds::delta_server::{Connection, LaneStatus, Refused, ResourceSet};
 
 use crate::lock::lock;
 use crate::node::Node;
 use crate::registrations::{StreamId, millis_now};
 use crate::status::shapes::{self, ProxyStatus, SyncState, TypeSync};
-use crate::translate::{Profile, ProxyKind};
+use crate::translate::ProxyKind;
 
 /// Shared by the stream's task, the engine and the status pages.
 #[derive(Debug)]
@@ -41,13 +41,6 @@ impl Peer {
             slot: Mutex::default(),
             offered: AtomicU64::new(0),
             connection: Mutex::new(None),
-        }
-    }
-
-    pub(crate) fn dialect(&self) -> Dialect {
-        match self.node.profile {
-            Profile::Mesh => Dialect::Mesh,
-            Profile::Istio | Profile::Vanilla | Profile::Grpc => Dialect::Envoy,
         }
     }
 

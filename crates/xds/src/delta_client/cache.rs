@@ -146,14 +146,14 @@ impl Cache {
 
 /// What changed since the last write. `None`: removed.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
+pub struct Changes {
     /// Nothing is collected when nothing is kept.
     pub(crate) enabled: bool,
     records: BTreeMap<Key, Option<Record>>,
 }
 
 impl Changes {
-    pub(crate) fn new(enabled: bool) -> Self {
+    pub fn new(enabled: bool) -> Self {
         Self { enabled, records: BTreeMap::new() }
     }
 

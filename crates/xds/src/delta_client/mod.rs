@@ -16,7 +16,7 @@
 mod backoff;
 pub mod cache;
 mod run;
-mod session;
+pub mod session;
 mod status;
 #[cfg(test)]
 mod tests;

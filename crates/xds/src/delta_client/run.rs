@@ -152,7 +152,6 @@ impl<C: Consumer> Task<C> {
     async fn run(mut self) {
         let mut backoff = Backoff::new(seed());
         loop {
-            let opened = Instant::now();
             let (reason, held) = match self.connect().await {
                 Ok(stream) => {
                     self.connected();
@@ -163,7 +162,7 @@ impl<C: Consumer> Task<C> {
                     }
                 }
                 // An attempt that took long is still a failed one.
-                Err(reason) => (reason, Duration::ZERO.min(opened.elapsed())),
+                Err(reason) => (reason, Duration::ZERO),
             };
             self.lost(reason);
             if !self.pause(backoff.after(held)).await {
@@ -254,7 +253,6 @@ impl<C: Consumer> Task<C> {
         status.connected = true;
         status.since = Some(SystemTime::now());
         status.attempts = 0;
-        status.from_cache = false;
         drop(status);
         if again {
             (self.log)(&format!("connected to the control plane {}", self.address));
@@ -265,6 +263,8 @@ impl<C: Consumer> Task<C> {
         let types = self.session.status();
         let mut status = lock(&self.status);
         status.types = types;
+        // Something was said about what is held; a server that says nothing has not confirmed it.
+        status.from_cache = false;
         status.last_error = None;
         if control_plane.is_some() {
             status.control_plane = control_plane;

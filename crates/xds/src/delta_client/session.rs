@@ -1,6 +1,6 @@
 //! The protocol without I/O: a response in, what to apply and what to send out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::SystemTime;
 
 use xxhash_rust::xxh3::Xxh3Default;
@@ -16,7 +16,7 @@ const INVALID_ARGUMENT: i32 = 3;
 
 /// What is held, over all streams.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub struct Session {
     node: core::Node,
     types: Vec<Held>,
 }
@@ -35,7 +35,7 @@ struct Held {
 }
 
 impl Session {
-    pub(crate) fn new(node: core::Node) -> Self {
+    pub fn new(node: core::Node) -> Self {
         let held = |&(type_url, asking): &(&'static str, Asking)| Held {
             type_url,
             asking,
@@ -49,13 +49,14 @@ impl Session {
     }
 
     /// Applies what was kept on disk. Refusals are left out, as if they had never come.
-    pub(crate) fn restore(&mut self, cache: Cache, consumer: &mut impl Consumer) -> Vec<Refusal> {
+    pub fn restore(&mut self, cache: Cache, consumer: &mut impl Consumer) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         for update in cache.into_updates() {
             let refused = consumer.apply(&update);
             if let Some(held) = self.types.iter_mut().find(|t| t.type_url == update.type_url) {
+                let names: HashSet<&str> = refused.iter().map(|r| r.name.as_str()).collect();
                 for resource in update.resources {
-                    if !refused.iter().any(|r| r.name == resource.name) {
+                    if !names.contains(resource.name.as_str()) {
                         held.versions.insert(resource.name, resource.version);
                     }
                 }
@@ -67,14 +68,14 @@ impl Session {
     }
 
     /// Forgets every version, so that the next stream brings everything again.
-    pub(crate) fn forget_versions(&mut self) {
+    pub fn forget_versions(&mut self) {
         for held in &mut self.types {
             held.versions.clear();
         }
     }
 
     /// The first requests of a new stream: everything held is named with its version.
-    pub(crate) fn open(&mut self, consumer: &impl Consumer) -> Vec<DeltaDiscoveryRequest> {
+    pub fn open(&mut self, consumer: &impl Consumer) -> Vec<DeltaDiscoveryRequest> {
         let mut requests = Vec::new();
         for held in &mut self.types {
             held.open = false;
@@ -88,7 +89,7 @@ impl Session {
     }
 
     /// Applies a response. Returns the ACK or NACK, and the subscriptions that follow from what was applied.
-    pub(crate) fn response(
+    pub fn response(
         &mut self,
         response: DeltaDiscoveryResponse,
         consumer: &mut impl Consumer,
@@ -105,7 +106,7 @@ impl Session {
     }
 
     /// What has to be asked for or given up by name, now that something was applied.
-    pub(crate) fn subscriptions(
+    pub fn subscriptions(
         &mut self,
         consumer: &impl Consumer,
         changes: &mut Changes,
@@ -122,7 +123,7 @@ impl Session {
     }
 
     /// Tells the control plane that this workload goes away for good.
-    pub(crate) fn goodbye(&self) -> DeltaDiscoveryRequest {
+    pub fn goodbye(&self) -> DeltaDiscoveryRequest {
         let mut node = self.node.clone();
         let metadata = node.metadata.get_or_insert_default();
         let leaving = crate::Value { kind: Some(crate::value::Kind::BoolValue(true)) };
@@ -134,7 +135,7 @@ impl Session {
         }
     }
 
-    pub(crate) fn status(&self) -> Vec<TypeStatus> {
+    pub fn status(&self) -> Vec<TypeStatus> {
         self.types.iter().map(Held::status).collect()
     }
 }
@@ -193,13 +194,15 @@ impl Held {
         let (resources, mut refusals) = unwrap(self.type_url, response.resources);
         let update = Update { type_url: self.type_url, resources, removed: response.removed_resources };
         refusals.extend(consumer.apply(&update));
+        let unwanted = self.unwanted(&update.resources, consumer);
         for name in &update.removed {
             self.versions.remove(name);
             self.refused.remove(name);
             changes.removed(self.type_url, name);
         }
+        let refused: HashSet<&str> = refusals.iter().map(|r| r.name.as_str()).collect();
         for resource in update.resources {
-            if refusals.iter().any(|r| r.name == resource.name) {
+            if refused.contains(resource.name.as_str()) || unwanted.contains(&resource.name) {
                 continue;
             }
             self.refused.remove(&resource.name);
@@ -213,6 +216,18 @@ impl Held {
         let reason = refusal_text(&refusals);
         self.refused.extend(refusals.into_iter().map(|r| (r.name, r.reason)));
         nack(self.type_url.to_owned(), response.nonce, reason)
+    }
+
+    /// What came for a name that was given up meanwhile. The consumer need not keep it, so the next stream must not
+    /// offer it. Endpoints that came before they were asked for are wanted.
+    fn unwanted(&self, resources: &[Resource], consumer: &impl Consumer) -> HashSet<String> {
+        let unasked = |r: &&Resource| !self.subscribed.contains(&r.name);
+        if self.asking == Asking::Everything || !resources.iter().any(|r| unasked(&r)) {
+            return HashSet::new();
+        }
+        let wanted: HashSet<String> = consumer.wanted(self.type_url).into_iter().collect();
+        let names = resources.iter().filter(unasked).map(|r| r.name.clone());
+        names.filter(|name| !wanted.contains(name)).collect()
     }
 
     fn status(&self) -> TypeStatus {

@@ -2,17 +2,19 @@
 //!
 //! A frame is a flag (0: not compressed), the length in four bytes, and the message.
 
+use std::marker::PhantomData;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::Response;
-use crate::Message;
-use crate::discovery::DeltaDiscoveryRequest;
+use super::field::{field_len, put_field, put_key};
+use crate::discovery::{DeltaDiscoveryRequest, DiscoveryRequest};
+use crate::limits::{LARGE_REQUESTS, NODE_BYTES, REQUEST_BYTES, UNKNOWN_BYTES, USUAL_REQUEST_BYTES};
+use crate::state_server::StateResponse;
+use crate::{Message, core};
 
 const HEADER: usize = 5;
-
-/// A request may hold this much. A client that reconnects names everything it holds: 175 KB at a thousand services.
-const REQUEST_BYTES: usize = 16 << 20;
 
 /// Why a request's frame cannot be read. The stream cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,34 +23,83 @@ pub enum FrameError {
     Compressed,
     #[error("a request of {0} bytes: the limit is {REQUEST_BYTES}")]
     TooLong(usize),
+    #[error("more than {LARGE_REQUESTS} requests of over {USUAL_REQUEST_BYTES} bytes on one stream")]
+    TooMany,
+    #[error("the first request is large and does not begin with the node")]
+    NoNode,
+    #[error("a node of {0} bytes: the limit is {NODE_BYTES}; shorten its metadata")]
+    Node(usize),
     #[error("a request that does not decode: {0}")]
     Decode(String),
 }
 
-/// Cuts requests out of a stream of bytes.
-#[derive(Debug, Default)]
-pub struct Requests {
-    buffer: BytesMut,
+/// A request of one of the two ADS methods.
+pub trait DiscoveryMessage: Message + Default {
+    /// The number of the node's field.
+    const NODE: u32;
+
+    fn node(&self) -> Option<&core::Node>;
 }
 
-impl Requests {
+impl DiscoveryMessage for DeltaDiscoveryRequest {
+    const NODE: u32 = 1;
+
+    fn node(&self) -> Option<&core::Node> {
+        self.node.as_ref()
+    }
+}
+
+impl DiscoveryMessage for DiscoveryRequest {
+    const NODE: u32 = 2;
+
+    fn node(&self) -> Option<&core::Node> {
+        self.node.as_ref()
+    }
+}
+
+/// Cuts requests out of a stream of bytes.
+#[derive(Debug)]
+pub struct Requests<M> {
+    buffer: BytesMut,
+    /// Whether the owner knows who the client is: until then no more is taken in than a node needs.
+    known: bool,
+    large_left: usize,
+    message: PhantomData<fn() -> M>,
+}
+
+impl<M> Default for Requests<M> {
+    fn default() -> Self {
+        let (buffer, message) = (BytesMut::new(), PhantomData);
+        Self { buffer, known: false, large_left: LARGE_REQUESTS, message }
+    }
+}
+
+impl<M: DiscoveryMessage> Requests<M> {
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// The client was judged by its node: large requests are taken from now on.
+    pub fn accept(&mut self) {
+        self.known = true;
+    }
+
+    /// How long the request is that has come in part, where it is larger than an ordinary one; else 0.
+    pub fn awaited(&self) -> usize {
+        match self.announced() {
+            Ok(Some(length)) if length > USUAL_REQUEST_BYTES => length,
+            _ => 0,
+        }
+    }
+
     /// The next whole request.
-    pub fn take(&mut self) -> Result<Option<DeltaDiscoveryRequest>, FrameError> {
-        let Some((flag, rest)) = self.buffer.split_first() else { return Ok(None) };
-        let Some(length) = rest.first_chunk::<4>() else { return Ok(None) };
-        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-        if *flag != 0 {
-            return Err(FrameError::Compressed);
-        }
-        if length > REQUEST_BYTES {
-            return Err(FrameError::TooLong(length));
-        }
+    pub fn take(&mut self) -> Result<Option<M>, FrameError> {
+        let Some(length) = self.announced()? else { return Ok(None) };
         if self.buffer.len() < HEADER + length {
             return Ok(None);
+        }
+        if length > USUAL_REQUEST_BYTES {
+            self.large_left = self.large_left.checked_sub(1).ok_or(FrameError::TooMany)?;
         }
         self.buffer.advance(HEADER);
         let message = self.buffer.split_to(length);
@@ -56,10 +107,66 @@ impl Requests {
             // An idle stream owns no buffer.
             self.buffer = BytesMut::new();
         }
-        DeltaDiscoveryRequest::decode(message.freeze())
-            .map(Some)
-            .map_err(|error| FrameError::Decode(error.to_string()))
+        let request = M::decode(message.freeze()).map_err(|error| FrameError::Decode(error.to_string()))?;
+        match request.node().map(Message::encoded_len) {
+            Some(length) if length > NODE_BYTES => Err(FrameError::Node(length)),
+            _ => Ok(Some(request)),
+        }
     }
+
+    /// The node of a first request that is too large to be taken in before its sender is known: read as soon as it has
+    /// come, for which it has to stand at the beginning, where every encoder puts it. `None`: not yet, or not needed.
+    pub fn node(&self) -> Result<Option<core::Node>, FrameError> {
+        match self.announced()? {
+            Some(length) if !self.known && length > UNKNOWN_BYTES => {
+                let start = self.buffer.get(HEADER..).unwrap_or_default();
+                first_node(start, M::NODE, length)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The length of the request that begins the buffer.
+    fn announced(&self) -> Result<Option<usize>, FrameError> {
+        let Some((flag, rest)) = self.buffer.split_first() else { return Ok(None) };
+        let Some(length) = rest.first_chunk::<4>() else { return Ok(None) };
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        match (*flag, length) {
+            (0, length) if length <= REQUEST_BYTES => Ok(Some(length)),
+            (0, length) => Err(FrameError::TooLong(length)),
+            _ => Err(FrameError::Compressed),
+        }
+    }
+}
+
+fn first_node(start: &[u8], field: u32, length: usize) -> Result<Option<core::Node>, FrameError> {
+    let wrong = |error: prost::DecodeError| FrameError::Decode(error.to_string());
+    let enough = start.len() >= UNKNOWN_BYTES.min(length);
+    let incomplete = || if enough { Err(FrameError::NoNode) } else { Ok(None) };
+    let mut rest = start;
+    while rest.has_remaining() {
+        // A key and a length take up to ten bytes each.
+        if rest.len() < 20 {
+            return incomplete();
+        }
+        let (tag, wire) = decode_key(&mut rest).map_err(wrong)?;
+        if tag != field {
+            if skip_field(wire, tag, &mut rest, DecodeContext::default()).is_err() {
+                return incomplete();
+            }
+            continue;
+        }
+        if wire != WireType::LengthDelimited {
+            return Err(FrameError::NoNode);
+        }
+        let length = usize::try_from(decode_varint(&mut rest).map_err(wrong)?).unwrap_or(usize::MAX);
+        if length > NODE_BYTES {
+            return Err(FrameError::Node(length));
+        }
+        let Some(node) = rest.get(..length) else { return incomplete() };
+        return core::Node::decode(node).map(Some).map_err(wrong);
+    }
+    incomplete()
 }
 
 /// The response as one frame. `control_plane` is what the server calls itself.
@@ -73,10 +180,7 @@ pub fn encode(response: &Response, control_plane: &str) -> Bytes {
         + field_len(response.type_url.len())
         + field_len(nonce.len())
         + field_len(identifier);
-    let mut out = BytesMut::with_capacity(HEADER + length);
-    out.put_u8(0);
-    // Responses are cut far below 4 GiB, but for one resource that is that large by itself.
-    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    let mut out = begin(length);
     for entry in &response.resources {
         out.put_slice(entry.encoded());
     }
@@ -85,21 +189,39 @@ pub fn encode(response: &Response, control_plane: &str) -> Bytes {
     for name in &response.removed {
         put_field(&mut out, 6, name.as_bytes());
     }
-    encode_key(7, WireType::LengthDelimited, &mut out);
-    encode_varint(identifier as u64, &mut out);
+    put_key(&mut out, 7, identifier);
     put_field(&mut out, 1, control_plane.as_bytes());
     out.freeze()
 }
 
-fn put_field(out: &mut BytesMut, tag: u32, bytes: &[u8]) {
-    encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(bytes.len() as u64, out);
-    out.put_slice(bytes);
+/// The same for a state-of-the-world response.
+pub fn encode_state(response: &StateResponse, control_plane: &str) -> Bytes {
+    let nonce = format!("{:x}", response.nonce);
+    let resources: Vec<Bytes> = response.resources.iter().map(|e| e.encoded_any()).collect();
+    let identifier = field_len(control_plane.len());
+    let length = resources.iter().map(Bytes::len).sum::<usize>()
+        + field_len(response.version.len())
+        + field_len(response.type_url.len())
+        + field_len(nonce.len())
+        + field_len(identifier);
+    let mut out = begin(length);
+    put_field(&mut out, 1, response.version.as_bytes());
+    for resource in &resources {
+        out.put_slice(resource);
+    }
+    put_field(&mut out, 4, response.type_url.as_bytes());
+    put_field(&mut out, 5, nonce.as_bytes());
+    put_key(&mut out, 6, identifier);
+    put_field(&mut out, 1, control_plane.as_bytes());
+    out.freeze()
 }
 
-/// Of a length-delimited field with a tag below 16.
-fn field_len(len: usize) -> usize {
-    1 + encoded_len_varint(len as u64) + len
+fn begin(length: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(HEADER + length);
+    out.put_u8(0);
+    // Responses are cut far below 4 GiB, but for one resource that is that large by itself.
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    out
 }
 
 #[cfg(test)]
@@ -108,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::delta_server::{Entry, Kind};
-    use crate::discovery::DeltaDiscoveryResponse;
+    use crate::discovery::{DeltaDiscoveryResponse, DiscoveryResponse};
 
     #[test]
     fn a_response_is_what_prost_reads() {
@@ -123,11 +245,97 @@ mod tests {
         assert_eq!(frame[0], 0);
         assert_eq!(u32::from_be_bytes(frame[1..5].try_into().unwrap()) as usize, frame.len() - 5);
         let read = DeltaDiscoveryResponse::decode(&frame[5..]).unwrap();
-        assert_eq!((read.nonce.as_str(), read.type_url), ("1f", response.type_url));
+        assert_eq!((read.nonce.as_str(), read.type_url.as_str()), ("1f", response.type_url.as_ref()));
         assert_eq!(read.removed_resources, response.removed);
         assert_eq!(read.control_plane.unwrap().identifier, "filamesh");
         assert_eq!(read.resources[0].version, entry.version_text());
         assert_eq!(read.resources[0].resource.as_ref().unwrap().value, b"body");
+    }
+
+    #[test]
+    fn a_state_of_the_world_is_what_prost_reads() {
+        let entries = [("a", &b"body"[..]), ("b", &[7; 70_000])];
+        let entries = entries.map(|(name, body)| Arc::new(Entry::new(Kind::Cluster, name, None, body)));
+        let response = StateResponse {
+            type_url: Kind::Cluster.type_url().into(),
+            nonce: 9,
+            version: "v".into(),
+            resources: entries.to_vec(),
+        };
+        let frame = encode_state(&response, "filamesh");
+        assert_eq!(u32::from_be_bytes(frame[1..5].try_into().unwrap()) as usize, frame.len() - 5);
+        let read = DiscoveryResponse::decode(&frame[5..]).unwrap();
+        assert_eq!((read.version_info.as_str(), read.nonce.as_str()), ("v", "9"));
+        assert_eq!(read.resources, entries.map(|e| e.any()));
+        assert_eq!(read.control_plane.unwrap().identifier, "filamesh");
+    }
+
+    fn framed(request: &DeltaDiscoveryRequest) -> Vec<u8> {
+        let body = request.encode_to_vec();
+        let mut out = vec![0];
+        out.extend((body.len() as u32).to_be_bytes());
+        out.extend(body);
+        out
+    }
+
+    /// Before a client is known no more is taken in than a node needs: a large first request is read up to its node.
+    #[test]
+    fn a_large_first_request_shows_its_node_before_the_rest_is_taken_in() {
+        let node = core::Node { id: "n".repeat(300), ..Default::default() };
+        let names = |many| (0..many).map(|i| format!("outbound|80||service-{i}")).collect::<Vec<_>>();
+        let large = DeltaDiscoveryRequest {
+            node: Some(node.clone()),
+            resource_names_subscribe: names(10_000),
+            ..Default::default()
+        };
+        let frame = framed(&large);
+        let mut requests = Requests::<DeltaDiscoveryRequest>::default();
+        requests.push(&frame[..200]);
+        assert_eq!(requests.node(), Ok(None), "not all of it has come");
+        requests.push(&frame[200..500]);
+        assert_eq!(requests.node(), Ok(Some(node.clone())));
+        requests.accept();
+        assert_eq!(requests.node(), Ok(None), "once is enough");
+        requests.push(&frame[500..]);
+        assert_eq!(requests.take(), Ok(Some(large)));
+
+        let nobody = DeltaDiscoveryRequest { resource_names_subscribe: names(10_000), ..Default::default() };
+        let mut requests = Requests::<DeltaDiscoveryRequest>::default();
+        requests.push(&framed(&nobody)[..UNKNOWN_BYTES]);
+        assert_eq!(requests.node(), Ok(None));
+        requests.push(&framed(&nobody)[UNKNOWN_BYTES..UNKNOWN_BYTES + HEADER]);
+        assert_eq!(requests.node(), Err(FrameError::NoNode));
+
+        let fat = core::Node { id: "n".repeat(NODE_BYTES), ..Default::default() };
+        let length = fat.encoded_len();
+        for names in [names(0), names(10_000)] {
+            let request = DeltaDiscoveryRequest {
+                node: Some(fat.clone()),
+                resource_names_subscribe: names,
+                ..Default::default()
+            };
+            let mut requests = Requests::<DeltaDiscoveryRequest>::default();
+            requests.push(&framed(&request));
+            let judged = requests.node().and_then(|_| requests.take());
+            assert_eq!(judged, Err(FrameError::Node(length)));
+        }
+    }
+
+    #[test]
+    fn large_requests_are_counted() {
+        let large = DeltaDiscoveryRequest { type_url: "t".repeat(USUAL_REQUEST_BYTES), ..Default::default() };
+        let mut requests = Requests::<DeltaDiscoveryRequest>::default();
+        requests.accept();
+        for _ in 0..LARGE_REQUESTS {
+            let frame = framed(&large);
+            requests.push(&frame[..10]);
+            assert_eq!(requests.awaited(), frame.len() - HEADER);
+            requests.push(&frame[10..]);
+            assert!(requests.take().unwrap().is_some());
+            assert_eq!(requests.awaited(), 0);
+        }
+        requests.push(&framed(&large));
+        assert_eq!(requests.take(), Err(FrameError::TooMany));
     }
 
     #[test]
@@ -142,7 +350,7 @@ mod tests {
             stream.extend(body);
         }
         for piece in 1..=stream.len() {
-            let (mut requests, mut read) = (Requests::default(), Vec::new());
+            let (mut requests, mut read) = (Requests::<DeltaDiscoveryRequest>::default(), Vec::new());
             for bytes in stream.chunks(piece) {
                 requests.push(bytes);
                 while let Some(request) = requests.take().unwrap() {
@@ -159,11 +367,11 @@ mod tests {
             (&[1, 0, 0, 0, 0][..], FrameError::Compressed),
             (&[0, 1, 0, 0, 1][..], FrameError::TooLong((16 << 20) + 1)),
         ] {
-            let mut requests = Requests::default();
+            let mut requests = Requests::<DeltaDiscoveryRequest>::default();
             requests.push(bytes);
             assert_eq!(requests.take(), Err(error));
         }
-        let mut requests = Requests::default();
+        let mut requests = Requests::<DeltaDiscoveryRequest>::default();
         requests.push(&[0, 0, 0, 0, 2, 0xff, 0xff]);
         assert!(matches!(requests.take(), Err(FrameError::Decode(_))));
     }

@@ -1,73 +1,45 @@
 //! The state of one type on one stream.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use xxhash_rust::xxh3::xxh3_64;
-
-use super::nack::{self, Refused};
-use super::set::{parse_version, version_text};
-use super::{Entry, Kind, ResourceSet};
+use super::asking::{Asking, Names, TooManyNames, hash};
+use super::held::{Held, Holds};
+use super::nack::Refused;
+use super::refusals::Refusals;
+use super::set::parse_version;
+use super::{Capabilities, Entry, Kind, ResourceSet};
 use crate::discovery::DeltaDiscoveryRequest;
-
-/// Resources in one response: a slow reader holds no more than this of what is not shared.
-const RESPONSE_BYTES: usize = 256 << 10;
-
-/// Names in one response that holds no resource.
-const RESPONSE_NAMES: usize = 10_000;
-
-/// Responses without an answer, beyond which the lane waits.
-const OUTSTANDING: usize = 64;
-
-/// Refused versions that are remembered of one name, and names of which any are.
-const REFUSALS: usize = 8;
-const REFUSED_NAMES: usize = 10_000;
-
-/// Stands for whatever version a client may still hold of a name it asks for.
-const UNKNOWN: u64 = 0;
-
-/// Names a client may ask for. Ten thousand services with ten subsets fit.
-const NAMES: usize = 200_000;
-
-/// A client asks for more names than any mesh has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more than {NAMES} resource names of one type are asked for")]
-pub struct TooManyNames;
+use crate::limits::{OUTSTANDING, RESPONSE_BYTES, RESPONSE_NAMES};
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    kind: Kind,
-    asking: Asking,
+    pub(super) kind: Kind,
+    pub(super) asking: Asking,
     /// Whether the client itself has asked.
     opened: bool,
     /// Waiting to be sent.
-    pending: VecDeque<Pending>,
+    pub(super) pending: VecDeque<Pending>,
+    /// What a NACK left unknown: groups, each to be sent as a response of its own, before what is pending.
+    pub(super) again: VecDeque<Vec<Sending>>,
+    /// Hashes of the names in `pending` and `again`: none stands there twice.
+    pub(super) queued: HashSet<u64>,
     /// Held by the client and to be taken from it.
     removals: BTreeSet<Box<str>>,
-    /// What the client holds where that is not what the set in use says: by name, `None` for nothing.
-    held: BTreeMap<Box<str>, Option<u64>>,
-    /// What it refused on this stream, oldest first, by name; also of what is gone, because it may come back.
-    refused: BTreeMap<Box<str>, Vec<Refusal>>,
-    outstanding: VecDeque<Outstanding>,
-    last_ack: Option<SystemTime>,
+    /// The same, but something that the client holds instead of what it refuses uses them.
+    kept: BTreeSet<Box<str>>,
+    pub(super) held: Held,
+    pub(super) refusals: Refusals,
+    pub(super) outstanding: VecDeque<Outstanding>,
+    /// Responses without an answer, beyond which the lane waits.
+    room: usize,
+    pub(super) last_ack: Option<SystemTime>,
 }
 
 #[derive(Debug)]
-enum Asking {
-    NotYet,
-    Everything,
-    /// Hashes of the names, sorted. A clash sends a client something it did not ask for, nothing worse.
-    Names(Vec<u64>, HashSet<u64>),
-}
-
-#[derive(Debug)]
-enum Pending {
-    Send {
-        entry: Arc<Entry>,
-        /// What the client holds until it has accepted this.
-        before: Option<u64>,
-    },
+pub(super) enum Pending {
+    Send(Sending),
     /// Asked for by name and not there.
     Absent(Box<str>),
     /// Everything asked for, and there is nothing: an empty response says so, or the client waits for ever.
@@ -75,15 +47,19 @@ enum Pending {
 }
 
 #[derive(Debug)]
-struct Refusal {
-    version: u64,
-    reason: String,
+pub(super) struct Sending {
+    pub(super) entry: Arc<Entry>,
+    /// What the client holds until it has accepted this.
+    pub(super) before: Holds,
 }
 
+/// A response that is not answered yet.
 #[derive(Debug)]
-struct Outstanding {
-    nonce: u64,
-    sent: Vec<(Arc<Entry>, Option<u64>)>,
+pub(super) struct Outstanding {
+    pub(super) nonce: u64,
+    pub(super) sent: Vec<Sending>,
+    /// What a listener's response took away before it added.
+    pub(super) removed: Vec<String>,
 }
 
 /// What to take out of a lane.
@@ -93,9 +69,15 @@ pub(super) enum Take {
     Removals,
 }
 
-pub(super) struct Sent {
+/// One response.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) resources: Vec<Arc<Entry>>,
+    pub(super) removed: Vec<String>,
     /// Whether anything among it is new to the client.
     pub(super) added: bool,
+    /// Whether it repeats what a refused response left unknown.
+    pub(super) again: bool,
 }
 
 /// How far a type is on a stream.
@@ -103,7 +85,7 @@ pub(super) struct Sent {
 pub struct LaneStatus {
     pub kind: Kind,
     pub asked: bool,
-    /// Everything sent, answered, and nothing refused.
+    /// Everything sent and acknowledged, and nothing refused.
     pub synced: bool,
     /// Resources the client is to hold.
     pub resources: usize,
@@ -111,15 +93,22 @@ pub struct LaneStatus {
 }
 
 impl Lane {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind, able: Capabilities) -> Self {
+        // Where every response repeats what the ones before it held, only the answer to the last tells which of them
+        // something was wrong with.
+        let one = able.takes_whole_types && matches!(kind, Kind::Cluster | Kind::Listener);
         Self {
             kind,
+            room: if one { 1 } else { OUTSTANDING },
             asking: Asking::NotYet,
             opened: false,
             pending: VecDeque::new(),
+            again: VecDeque::new(),
+            queued: HashSet::new(),
             removals: BTreeSet::new(),
-            held: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            held: Held::default(),
+            refusals: Refusals::default(),
             outstanding: VecDeque::new(),
             last_ack: None,
         }
@@ -138,25 +127,44 @@ impl Lane {
     /// Takes it for granted that the client will ask by name.
     pub(super) fn open_unasked(&mut self) {
         if !self.is_asked() {
-            self.asking = Asking::Names(Vec::new(), HashSet::new());
+            self.asking = Asking::Names(Names::default());
         }
     }
 
     pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || !self.again.is_empty()
     }
 
+    /// Whether something is to be taken away as soon as it is its turn.
     pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
     }
 
-    /// Whether every response was answered.
+    pub(super) fn has_removal(&self, name: &str) -> bool {
+        self.removals.contains(name)
+    }
+
+    pub(super) fn takes_nothing_away(&self) -> bool {
+        self.removals.is_empty() && self.kept.is_empty()
+    }
+
+    /// What stays although it is gone, because something held uses it.
+    pub(super) fn kept(&self) -> &BTreeSet<Box<str>> {
+        &self.kept
+    }
+
+    /// Whether every response was answered, and nothing is unknown.
     pub(super) fn is_settled(&self) -> bool {
-        self.outstanding.is_empty()
+        self.outstanding.is_empty() && self.again.is_empty()
+    }
+
+    /// Whether a NACK left something unknown that is still to be sent again.
+    pub(super) fn is_unknown(&self) -> bool {
+        !self.again.is_empty()
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.outstanding.len() < OUTSTANDING
+        self.outstanding.len() < self.room
     }
 
     pub(super) fn may_send(&self) -> bool {
@@ -180,7 +188,7 @@ impl Lane {
         if everything {
             self.asking = Asking::Everything;
             for entry in set.entries(self.kind) {
-                self.bring(entry, initial.get(entry.name.as_ref()).map(|v| offered(v)));
+                self.bring(entry, initial.get(entry.name.as_ref()).map_or(Holds::Nothing, |v| offered(v)));
             }
             for (name, version) in initial {
                 if set.find(self.kind, name).is_none() {
@@ -192,32 +200,25 @@ impl Lane {
             }
             return Ok(());
         }
-        if !self.is_asked() {
-            self.asking = Asking::Names(Vec::new(), HashSet::new());
-        }
-        self.add_names(subscribe)?;
-        let waiting = self.waiting();
+        self.open_unasked();
+        let unasked = self.add_names(subscribe)?;
+        // What was to be sent unasked may be what it holds already.
+        let known: HashSet<u64> = initial.keys().map(|name| hash(name)).collect();
+        self.drop_queued(|name| known.contains(&hash(name)));
         for name in subscribe {
-            let before = initial.get(name).map(|v| offered(v));
-            match (set.find(self.kind, name), before) {
-                (Some(entry), before) if !waiting.contains(name.as_str()) => {
-                    self.bring(entry, before.or(Some(UNKNOWN)));
-                }
-                (Some(_), _) => {}
+            let offered = initial.get(name).map(|v| offered(v));
+            match (set.find(self.kind, name), offered) {
+                // On its way before the client had said what it holds.
+                (Some(entry), Some(offered)) if self.is_under_way(entry) => self.held_before(entry, &offered),
+                (Some(entry), Some(offered)) => self.bring(entry, offered),
+                // Sent before it was asked for.
+                (_, None) if unasked.contains(&hash(name)) || self.is_queued(name) => {}
+                (Some(entry), None) => self.bring(entry, Holds::Nothing),
                 (None, Some(version)) => self.take_away(name, version),
-                (None, None) => self.pending.push_back(Pending::Absent(name.as_str().into())),
+                (None, None) => self.say_absent(name),
             }
         }
         Ok(())
-    }
-
-    /// Names that are to be sent in any case.
-    fn waiting(&self) -> HashSet<Box<str>> {
-        let name = |p: &Pending| match p {
-            Pending::Send { entry, .. } => Some(entry.name.clone()),
-            Pending::Absent(_) | Pending::Nothing => None,
-        };
-        self.pending.iter().filter_map(name).collect()
     }
 
     /// Later changes of what is wanted. Asking again for a name means that the client has lost it.
@@ -234,21 +235,22 @@ impl Lane {
         if subscribe.iter().any(|n| n == "*") && !matches!(self.asking, Asking::Everything) {
             self.asking = Asking::Everything;
             for entry in set.entries(self.kind) {
-                self.bring(entry, None);
+                if !self.is_queued(&entry.name) {
+                    self.bring(entry, Holds::Nothing);
+                }
             }
             return Ok(());
         }
         let unasked = self.add_names(subscribe)?;
-        let waiting = self.waiting();
         for name in subscribe.iter().filter(|n| *n != "*") {
-            if unasked.contains(&hash(name)) || waiting.contains(name.as_str()) {
+            if unasked.contains(&hash(name)) || self.is_queued(name) {
                 continue;
             }
             match set.find(self.kind, name) {
-                Some(entry) => self.bring(entry, Some(UNKNOWN)),
+                Some(entry) => self.bring(entry, Holds::Nothing),
                 // Said when it is taken away.
-                None if self.removals.contains(name.as_str()) => {}
-                None => self.pending.push_back(Pending::Absent(name.as_str().into())),
+                None if self.is_leaving(name) => {}
+                None => self.say_absent(name),
             }
         }
         Ok(())
@@ -259,48 +261,31 @@ impl Lane {
             return;
         }
         if names.iter().any(|n| n == "*") && matches!(self.asking, Asking::Everything) {
-            self.asking = Asking::Names(Vec::new(), HashSet::new());
+            self.asking = Asking::Names(Names::default());
         }
-        let Asking::Names(wanted, unasked) = &mut self.asking else { return };
+        let Asking::Names(wanted) = &mut self.asking else { return };
         let hashes: HashSet<u64> = names.iter().map(|n| hash(n)).collect();
-        wanted.retain(|h| !hashes.contains(h));
-        unasked.retain(|h| !hashes.contains(h));
+        wanted.remove(&hashes);
         for name in names {
-            self.held.remove(name.as_str());
-            self.refused.remove(name.as_str());
+            self.held.remove(name);
+            self.refusals.forget(name);
             self.removals.remove(name.as_str());
+            self.kept.remove(name.as_str());
         }
-        self.pending.retain(|p| match p {
-            Pending::Send { entry, .. } => !hashes.contains(&hash(&entry.name)),
-            Pending::Absent(name) => !hashes.contains(&hash(name)),
-            Pending::Nothing => true,
-        });
+        self.drop_queued(|name| hashes.contains(&hash(name)));
+        // What is under way comes to a client that has nothing under the name any more.
+        for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
+            if hashes.contains(&hash(&sending.entry.name)) {
+                sending.before = Holds::Nothing;
+            }
+        }
     }
 
     /// Adds the names; gives back those of them that were sent before they were asked for.
     fn add_names(&mut self, names: &[String]) -> Result<HashSet<u64>, TooManyNames> {
-        let Asking::Names(wanted, unasked) = &mut self.asking else { return Ok(HashSet::new()) };
-        if wanted.len().saturating_add(names.len()) > NAMES {
-            return Err(TooManyNames);
-        }
-        let mut known = HashSet::new();
-        for name in names {
-            let hash = hash(name);
-            if unasked.remove(&hash) {
-                known.insert(hash);
-            }
-            wanted.push(hash);
-        }
-        wanted.sort_unstable();
-        wanted.dedup();
-        Ok(known)
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        match &self.asking {
-            Asking::NotYet => false,
-            Asking::Everything => true,
-            Asking::Names(wanted, _) => wanted.binary_search(&hash(name)).is_ok(),
+        match &mut self.asking {
+            Asking::Names(wanted) => wanted.add(names),
+            Asking::NotYet | Asking::Everything => Ok(HashSet::new()),
         }
     }
 
@@ -309,225 +294,210 @@ impl Lane {
         if !self.is_asked() {
             return;
         }
-        for name in old.changed_names(new, self.kind) {
-            if !self.wants(name) {
+        for name in new.changed_since(old, self.kind).iter() {
+            if !self.asking.wants(name) {
                 continue;
             }
-            let assumed = old.find(self.kind, name).map(|e| e.version);
-            let held = self.held.get(name).copied().unwrap_or(assumed);
-            match (new.find(self.kind, name), held) {
-                (Some(entry), held) => self.bring(entry, held),
-                (None, Some(version)) => self.take_away(name, version),
-                (None, None) => {
+            let held = self.held.get(name).cloned().unwrap_or_else(|| {
+                old.find(self.kind, name).map_or(Holds::Nothing, |e| Holds::Entry(e.clone()))
+            });
+            match new.find(self.kind, name) {
+                Some(entry) => self.bring(entry, held),
+                None if held.is_nothing() => {
                     self.held.remove(name);
+                    if matches!(self.asking, Asking::Names(_)) {
+                        // Refused, and now gone: whoever waits for it need not.
+                        self.say_absent(name);
+                    }
                 }
+                None => self.take_away(name, held),
             }
         }
     }
 
-    /// Brings the client, which holds version `held`, to this entry.
-    fn bring(&mut self, entry: &Arc<Entry>, held: Option<u64>) {
-        self.removals.remove(&entry.name);
-        if held == Some(entry.version) {
+    /// Brings the client, which holds this, to the entry.
+    fn bring(&mut self, entry: &Arc<Entry>, held: Holds) {
+        self.stay(&entry.name);
+        if held.is(entry.version) {
             self.held.remove(&entry.name);
-        } else if self.refusal(entry).is_some() {
-            self.held.insert(entry.name.clone(), held);
+        } else if self.refusals.of(entry).is_some() {
+            self.held.insert(&entry.name, held);
         } else {
             self.held.remove(&entry.name);
-            self.pending.push_back(Pending::Send { entry: entry.clone(), before: held });
+            self.queue(Sending { entry: entry.clone(), before: held });
         }
     }
 
-    fn take_away(&mut self, name: &str, held: u64) {
-        self.held.insert(name.into(), Some(held));
+    fn take_away(&mut self, name: &str, held: Holds) {
+        self.held.insert(name, held);
         self.removals.insert(name.into());
+    }
+
+    fn say_absent(&mut self, name: &str) {
+        if self.queued.insert(hash(name)) {
+            self.pending.push_back(Pending::Absent(name.into()));
+        }
+    }
+
+    fn queue(&mut self, sending: Sending) {
+        self.queued.insert(hash(&sending.entry.name));
+        self.pending.push_back(Pending::Send(sending));
+    }
+
+    pub(super) fn is_queued(&self, name: &str) -> bool {
+        !self.queued.is_empty() && self.queued.contains(&hash(name))
+    }
+
+    /// Takes names out of what is to be sent.
+    pub(super) fn drop_queued(&mut self, which: impl Fn(&str) -> bool) {
+        if self.queued.is_empty() {
+            return;
+        }
+        let queued = &mut self.queued;
+        let mut stays = |name: &str| {
+            let goes = which(name);
+            if goes {
+                queued.remove(&hash(name));
+            }
+            !goes
+        };
+        self.pending.retain(|pending| match pending {
+            Pending::Send(sending) => stays(&sending.entry.name),
+            Pending::Absent(name) => stays(name),
+            Pending::Nothing => true,
+        });
+        for group in &mut self.again {
+            group.retain(|sending| stays(&sending.entry.name));
+        }
+        self.again.retain(|group| !group.is_empty());
+    }
+
+    /// Whether it is to be taken from the client.
+    pub(super) fn is_leaving(&self, name: &str) -> bool {
+        self.removals.contains(name) || self.kept.contains(name)
+    }
+
+    fn stay(&mut self, name: &str) {
+        self.removals.remove(name);
+        self.kept.remove(name);
+    }
+
+    /// Repeats removals of a response of which nothing may have been applied.
+    pub(super) fn remove_again(&mut self, names: Vec<String>, set: &ResourceSet) {
+        for name in names {
+            if self.asking.wants(&name) && set.find(self.kind, &name).is_none() {
+                self.take_away(&name, Holds::Unknown);
+            }
+        }
+    }
+
+    /// Parts what is to be taken away: into that which may go, and that which something still held uses.
+    pub(super) fn keep(&mut self, used: impl Fn(&str, Option<&Holds>) -> bool) {
+        let mut all = std::mem::take(&mut self.removals);
+        all.append(&mut self.kept);
+        for name in all {
+            let list = if used(&name, self.held.get(&name)) { &mut self.kept } else { &mut self.removals };
+            list.insert(name);
+        }
     }
 
     /// A cluster that was changed waits for its endpoints, though those are the same.
     pub(super) fn send_again(&mut self, entry: &Arc<Entry>) {
-        let other = self.held.contains_key(&entry.name) || self.refusal(entry).is_some();
-        if self.wants(&entry.name) && !other && !self.is_pending(entry) {
-            self.pending.push_back(Pending::Send { entry: entry.clone(), before: Some(entry.version) });
+        let other = self.held.get(&entry.name).is_some() || self.refusals.of(entry).is_some();
+        if self.asking.wants(&entry.name) && !other && !self.is_queued(&entry.name) {
+            self.queue(Sending { entry: entry.clone(), before: Holds::Entry(entry.clone()) });
         }
     }
 
     /// The client will ask for it as soon as it sees what refers to it: it need not.
     pub(super) fn send_unasked(&mut self, entry: &Arc<Entry>) {
-        let Asking::Names(wanted, unasked) = &mut self.asking else { return };
-        let hash = hash(&entry.name);
-        if let Err(at) = wanted.binary_search(&hash)
-            && wanted.len() < NAMES
+        if let Asking::Names(names) = &mut self.asking
+            && names.add_unasked(&entry.name)
         {
-            wanted.insert(at, hash);
-            unasked.insert(hash);
-            self.pending.push_back(Pending::Send { entry: entry.clone(), before: Some(UNKNOWN) });
+            self.queue(Sending { entry: entry.clone(), before: Holds::Nothing });
         }
     }
 
-    fn is_pending(&self, wanted: &Arc<Entry>) -> bool {
-        self.pending.iter().any(|p| matches!(p, Pending::Send { entry, .. } if Arc::ptr_eq(entry, wanted)))
-    }
-
     /// Fills one response.
-    pub(super) fn take(
-        &mut self,
-        what: Take,
-        nonce: u64,
-        resources: &mut Vec<Arc<Entry>>,
-        removed: &mut Vec<String>,
-    ) -> Sent {
+    pub(super) fn take(&mut self, what: Take, nonce: u64, able: Capabilities) -> Taken {
+        let mut taken = Taken::default();
         let mut sent = Vec::new();
-        let (mut bytes, mut added) = (0, false);
         // Envoy takes listeners away before it adds those of the same response, so that a new one may have the
         // address of an old one.
         if what == Take::Removals || self.kind == Kind::Listener {
             for name in std::mem::take(&mut self.removals) {
                 self.held.remove(&name);
-                removed.push(name.into());
+                taken.removed.push(name.into());
             }
         }
         if what == Take::Pending {
-            while let Some(pending) = self.pending.pop_front() {
-                match pending {
-                    Pending::Absent(name) => removed.push(name.into()),
-                    Pending::Nothing => {}
-                    Pending::Send { entry, before } => {
-                        bytes += entry.encoded().len();
-                        added |= before.is_none();
-                        resources.push(entry.clone());
-                        sent.push((entry, before));
-                    }
-                }
-                let next = match self.pending.front() {
-                    Some(Pending::Send { entry, .. }) => entry.encoded().len(),
-                    _ => 0,
-                };
-                if bytes + next > RESPONSE_BYTES || removed.len() >= RESPONSE_NAMES {
-                    break;
-                }
+            if let Some(group) = self.again.pop_front() {
+                taken.again = true;
+                sent = group;
+            } else {
+                let whole = able.takes_whole_types && matches!(self.kind, Kind::Cluster | Kind::Listener);
+                let limit = if whole { usize::MAX } else { RESPONSE_BYTES };
+                self.take_pending(limit, &mut taken, &mut sent);
             }
-            if self.pending.is_empty() {
-                self.pending.shrink_to_fit();
-            }
+        }
+        for sending in &sent {
+            self.queued.remove(&hash(&sending.entry.name));
+            taken.added |= sending.before.may_be_nothing();
+            taken.resources.push(sending.entry.clone());
+        }
+        if self.queued.is_empty() {
+            self.queued.shrink_to_fit();
+            self.pending.shrink_to_fit();
         }
         sent.shrink_to_fit();
-        self.outstanding.push_back(Outstanding { nonce, sent });
-        Sent { added }
+        let removed = if sent.is_empty() { Vec::new() } else { taken.removed.clone() };
+        self.outstanding.push_back(Outstanding { nonce, sent, removed });
+        taken
     }
 
-    /// An ACK or NACK. `None`: the nonce is not outstanding.
-    pub(super) fn answered(
-        &mut self,
-        request: &DeltaDiscoveryRequest,
-        set: &ResourceSet,
-    ) -> Option<Vec<Refused>> {
-        let nonce = u64::from_str_radix(&request.response_nonce, 16).ok()?;
-        let at = self.outstanding.iter().position(|o| o.nonce == nonce)?;
-        let answered = self.outstanding.remove(at)?;
-        if self.outstanding.is_empty() {
-            self.outstanding.shrink_to_fit();
-        }
-        self.last_ack = Some(SystemTime::now());
-        let Some(error) = &request.error_detail else {
-            for (entry, _) in answered.sent {
-                self.accepted(&entry);
-            }
-            return Some(Vec::new());
-        };
-        let text = &error.message;
-        let any_named = answered.sent.iter().any(|(entry, _)| nack::names(text, &entry.name));
-        let mut refused = Vec::new();
-        for (entry, before) in answered.sent {
-            if any_named && !nack::names(text, &entry.name) {
-                self.accepted(&entry);
-                continue;
-            }
-            refused.push(self.refuse(&entry, before, text, set));
-        }
-        Some(refused)
-    }
-
-    fn accepted(&mut self, entry: &Entry) {
-        if self.refused.contains_key(&entry.name) && !self.removals.contains(&entry.name) {
-            self.held.remove(&entry.name);
-        }
-    }
-
-    fn refuse(&mut self, entry: &Entry, before: Option<u64>, text: &str, set: &ResourceSet) -> Refused {
-        let reason = nack::reason(text, &entry.name);
-        if self.wants(&entry.name) {
-            // If a newer version was sent since, its answer counts; what is to be taken away is taken away anyway.
-            if set.find(self.kind, &entry.name).is_some_and(|e| e.version == entry.version) {
-                self.held.insert(entry.name.clone(), before);
-            }
-            // Asked for again before this answer came.
-            self.pending.retain(|p| match p {
-                Pending::Send { entry: waiting, .. } => {
-                    waiting.name != entry.name || waiting.version != entry.version
+    fn take_pending(&mut self, limit: usize, taken: &mut Taken, sent: &mut Vec<Sending>) {
+        let mut bytes = 0;
+        while let Some(pending) = self.pending.pop_front() {
+            match pending {
+                Pending::Absent(name) => {
+                    self.queued.remove(&hash(&name));
+                    taken.removed.push(name.into());
                 }
-                Pending::Absent(_) | Pending::Nothing => true,
-            });
-            let refusal = Refusal { version: entry.version, reason: reason.clone() };
-            let of_name = self.refused.entry(entry.name.clone()).or_default();
-            if of_name.len() >= REFUSALS {
-                of_name.remove(0);
+                Pending::Nothing => {}
+                Pending::Send(sending) => {
+                    bytes += sending.entry.encoded().len();
+                    sent.push(sending);
+                }
             }
-            of_name.push(refusal);
-            if self.refused.len() > REFUSED_NAMES {
-                self.refused.pop_first();
+            let next = match self.pending.front() {
+                Some(Pending::Send(sending)) => sending.entry.encoded().len(),
+                _ => 0,
+            };
+            if bytes.saturating_add(next) > limit || taken.removed.len() >= RESPONSE_NAMES {
+                break;
             }
-        }
-        Refused {
-            kind: self.kind,
-            name: entry.name.to_string(),
-            version: version_text(entry.version),
-            reason,
         }
     }
 
     /// What the client refuses of the set in use.
     pub(super) fn refused_now(&self, set: &ResourceSet) -> Vec<Refused> {
-        let stands = |name: &str| {
-            let entry = set.find(self.kind, name)?;
-            let refusal = self.refusal(entry)?;
-            Some(Refused {
-                kind: self.kind,
-                name: name.to_string(),
-                version: entry.version_text(),
-                reason: refusal.reason.clone(),
-            })
-        };
-        self.refused.keys().filter_map(|name| stands(name)).collect()
-    }
-
-    fn refusal(&self, entry: &Entry) -> Option<&Refusal> {
-        self.refused.get(&entry.name)?.iter().find(|r| r.version == entry.version)
+        let stands = |name: &str| self.refusals.told(self.kind, set.find(self.kind, name)?);
+        self.held.iter().filter_map(|(name, _)| stands(name)).collect()
     }
 
     pub(super) fn status(&self, set: &ResourceSet, behind: bool) -> LaneStatus {
         let resources = match &self.asking {
             Asking::NotYet => 0,
             Asking::Everything => set.count(self.kind),
-            Asking::Names(wanted, _) => {
-                set.entries(self.kind).filter(|e| wanted.binary_search(&hash(&e.name)).is_ok()).count()
-            }
+            Asking::Names(names) => set.entries(self.kind).filter(|e| names.has(&e.name)).count(),
         };
-        let answered = !behind && self.pending.is_empty() && self.is_settled() && self.removals.is_empty();
-        LaneStatus {
-            kind: self.kind,
-            asked: self.is_asked(),
-            synced: answered && self.refused_now(set).is_empty(),
-            resources,
-            last_ack: self.last_ack,
-        }
+        // What it holds otherwise than the set says is refused, or is still to be taken away.
+        let synced = !behind && !self.has_pending() && self.is_settled() && self.held.is_empty();
+        LaneStatus { kind: self.kind, asked: self.is_asked(), synced, resources, last_ack: self.last_ack }
     }
 }
 
 /// A version a client says it holds. One that is not ours is none of ours.
-fn offered(version: &str) -> u64 {
-    parse_version(version).unwrap_or(UNKNOWN)
-}
-
-fn hash(name: &str) -> u64 {
-    xxh3_64(name.as_bytes())
+fn offered(version: &str) -> Holds {
+    parse_version(version).map_or(Holds::Unknown, Holds::Version)
 }

@@ -7,35 +7,56 @@
 //! * CDS goes before EDS, EDS before LDS, LDS before RDS. EDS never waits for the ACK of CDS: Envoy withholds that
 //!   ACK until EDS comes, and does not ask for EDS again when a cluster merely changed (measured).
 //! * Make before break: a new cluster is warm before a route to it goes out; an old one goes when listeners and
-//!   routes are acknowledged and none of them is refused, because a refused one may still use it.
-//! * A NACK is about the resources its text names (about all of the response if it names none); the rest is live
-//!   (measured). A refused version is never sent again on the stream.
+//!   routes are acknowledged. Where one of those is refused, the client still uses its last accepted version: what
+//!   that one refers to stays, all else goes.
+//! * A NACK condemns only what it surely names; what it leaves unknown is sent again, apart. A refused version is never
+//!   sent again on the stream.
 //! * A nonce that is not outstanding acknowledges nothing; what a request subscribes or unsubscribes counts
 //!   whatever its nonce is.
 //! * Newer sets replace older ones while a client is slow: it gets the newest when it has taken what was under way.
 //!
 //! | module | what |
 //! |---|---|
+//! | `capabilities` | what the client is able to |
 //! | [`set`] | resources encoded once, shared by all streams of a class |
-//! | [`lane`] | the state of one type on one stream |
-//! | [`nack`] | what a NACK's text is about |
+//! | `lane` | the state of one type on one stream |
+//! | `asking` | the names a client asks for |
+//! | `held` | what a client holds where that is not what it should |
+//! | `answer` | what an ACK or NACK means for what was sent |
+//! | `nack` | what a NACK's text is about |
+//! | `refusals` | what was refused on the stream |
+//! | `removals` | when what is gone is taken from the client |
+//! | `references` | whether one resource refers to another |
+//! | `field` | protobuf fields written by hand |
 //! | [`frame`] | requests out of bytes, responses into bytes |
 
+mod answer;
+mod asking;
+mod capabilities;
+mod field;
 pub mod frame;
+mod held;
 mod lane;
 mod nack;
+mod references;
+mod refusals;
+mod removals;
 pub mod set;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::discovery::DeltaDiscoveryRequest;
+use crate::limits::{FOREIGN_ANSWERS, FOREIGN_NAMES, ROUNDS};
 
+pub use asking::TooManyNames;
+pub use capabilities::Capabilities;
+pub use lane::LaneStatus;
 use lane::{Lane, Take};
-pub use lane::{LaneStatus, TooManyNames};
 pub use nack::Refused;
 pub use set::{Entry, Kind, Layer, ResourceSet, TypeSet};
 
@@ -43,29 +64,13 @@ pub use set::{Entry, Kind, Layer, ResourceSet, TypeSet};
 const WARMING: Duration = Duration::from_secs(2);
 
 /// How long a reconnecting client has to say which listeners and routes it holds, before clusters it should no
-/// longer have are taken from it.
-const INTRODUCTION: Duration = Duration::from_secs(1);
-
-/// Answers about types that are not served, per stream.
-const FOREIGN_ANSWERS: usize = 16;
-
-/// Rounds whose acknowledgement is still awaited, per stream; beyond, the oldest counts with the next.
-const ROUNDS: usize = 64;
-
-/// Who is at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// Envoy's rules for what has to be sent again and waited for.
-    Envoy,
-    /// Our own proxy: keeps endpoints when a cluster changes, takes endpoints before it asks for them, applies in
-    /// order. Nothing has to be sent twice or waited for.
-    Mesh,
-}
+/// longer have are taken from it. Longer than any delay of a network: a cluster that stays does no harm.
+const INTRODUCTION: Duration = Duration::from_secs(30);
 
 /// The state of one stream.
 #[derive(Debug)]
 pub struct Connection {
-    dialect: Dialect,
+    able: Capabilities,
     lanes: [Lane; Kind::COUNT],
     /// What the lanes bring the client to.
     current: Arc<ResourceSet>,
@@ -78,6 +83,8 @@ pub struct Connection {
     nonce: u64,
     rounds: VecDeque<Round>,
     live: u64,
+    /// What the lanes held when removals were last parted into those due and those that wait.
+    parted: [u64; Kind::COUNT],
 }
 
 #[derive(Debug)]
@@ -99,7 +106,7 @@ struct Round {
 /// A message to the client.
 #[derive(Debug, Clone)]
 pub struct Response {
-    pub type_url: String,
+    pub type_url: Cow<'static, str>,
     pub nonce: u64,
     pub resources: Vec<Arc<Entry>>,
     pub removed: Vec<String>,
@@ -112,17 +119,21 @@ pub struct Heard {
     pub expired: bool,
     /// The type the request was about, if it is served.
     pub kind: Option<Kind>,
+    /// Whether it was a NACK of what was sent.
+    pub rejected: bool,
     /// What was refused.
     pub refused: Vec<Refused>,
+    /// Names in the refused response of which nobody knows whether they were applied.
+    pub unknown: Vec<Box<str>>,
     /// How old each change is that became live on the client with this.
     pub converged: Vec<Duration>,
 }
 
 impl Connection {
-    pub fn new(dialect: Dialect, set: Arc<ResourceSet>, now: Instant) -> Self {
+    pub fn new(able: Capabilities, set: Arc<ResourceSet>, now: Instant) -> Self {
         Self {
-            dialect,
-            lanes: Kind::ALL.map(Lane::new),
+            able,
+            lanes: Kind::ALL.map(|kind| Lane::new(kind, able)),
             live: 0,
             rounds: VecDeque::from([Round { generation: set.generation, nonce: 0, since: None }]),
             current: set,
@@ -131,20 +142,25 @@ impl Connection {
             opened: now,
             warming_until: None,
             nonce: 0,
+            parted: [0; Kind::COUNT],
         }
     }
 
     /// Takes a request in.
     pub fn request(&mut self, request: &DeltaDiscoveryRequest, now: Instant) -> Result<Heard, TooManyNames> {
         let Some(kind) = Kind::of(&request.type_url) else {
-            self.foreign(request);
+            self.foreign(request)?;
             return Ok(Heard::default());
         };
+        let names_all = self.able.names_all_refusals;
         let lane = &mut self.lanes[kind.index()];
         let mut heard = Heard { kind: Some(kind), ..Heard::default() };
         if lane.is_asked() && !request.response_nonce.is_empty() {
-            match lane.answered(request, &self.current) {
-                Some(refused) => heard.refused = refused,
+            match lane.answered(request, &self.current, names_all) {
+                Some(verdict) => {
+                    (heard.refused, heard.unknown) = (verdict.refused, verdict.unknown);
+                    heard.rejected = request.error_detail.is_some();
+                }
                 None => heard.expired = true,
             }
         }
@@ -154,11 +170,15 @@ impl Connection {
             // An answer to what came unasked asks for nothing yet.
             lane.open(request, &self.current)?;
         }
-        if kind == Kind::Cluster && self.dialect == Dialect::Mesh {
+        if kind == Kind::Cluster && self.able.takes_endpoints_unasked {
             self.lanes[Kind::Endpoint.index()].open_unasked();
         }
         if kind == Kind::Cluster && self.lane(kind).is_settled() {
+            // Nothing unknown is left of it either.
             self.warming_until = None;
+        }
+        if self.lanes[kind.index()].has_pending() {
+            self.reopen_round();
         }
         heard.converged = self.settle_rounds(now);
         Ok(heard)
@@ -247,6 +267,15 @@ impl Connection {
         true
     }
 
+    /// What was asked for now is part of the set in use: that is not live before the client has it.
+    fn reopen_round(&mut self) {
+        let generation = self.current.generation;
+        if self.rounds.back().is_none_or(|round| round.generation != generation) {
+            self.rounds.push_back(Round { generation, nonce: 0, since: None });
+            self.live = self.live.min(generation.saturating_sub(1));
+        }
+    }
+
     /// Additions and changes, in the order of the kinds.
     fn pending(&mut self, now: Instant) -> Option<Response> {
         for kind in Kind::ALL {
@@ -264,53 +293,37 @@ impl Connection {
         None
     }
 
-    /// What is to be taken from the client, as soon as nothing it holds needs it.
-    fn removals(&mut self, now: Instant) -> Option<Response> {
-        let introduced = now >= self.opened + INTRODUCTION;
-        let settled = |kind| {
-            let lane = self.lane(kind);
-            if lane.is_opened() {
-                lane.is_settled() && !lane.has_pending() && lane.refused_now(&self.current).is_empty()
-            } else {
-                introduced
-            }
-        };
-        let due = |kind| match kind {
-            Kind::Cluster => settled(Kind::Listener) && settled(Kind::Route),
-            Kind::Endpoint => !self.lane(Kind::Cluster).has_removals(),
-            Kind::Route => settled(Kind::Listener),
-            Kind::Listener | Kind::NameTable => true,
-        };
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|&kind| self.lane(kind).has_removals() && self.lane(kind).has_room() && due(kind))?;
-        Some(self.send(kind, Take::Removals, now))
-    }
-
     fn send(&mut self, kind: Kind, what: Take, now: Instant) -> Response {
         self.nonce += 1;
-        let (mut resources, mut removed) = (Vec::new(), Vec::new());
-        let sent = self.lanes[kind.index()].take(what, self.nonce, &mut resources, &mut removed);
+        let taken = self.lanes[kind.index()].take(what, self.nonce, self.able);
         if kind == Kind::Cluster {
-            self.clusters_sent(&resources, sent.added, now);
+            self.clusters_sent(&taken.resources, taken.added, now);
         }
-        if let Some(round) = self.rounds.back_mut() {
+        if taken.again {
+            // Whatever it was sent for first, no set is live that holds it.
+            self.rounds.iter_mut().for_each(|round| round.nonce = self.nonce);
+        } else if let Some(round) = self.rounds.back_mut() {
             round.nonce = self.nonce;
         }
-        Response { type_url: kind.type_url().to_owned(), nonce: self.nonce, resources, removed }
+        let type_url = Cow::Borrowed(kind.type_url());
+        Response { type_url, nonce: self.nonce, resources: taken.resources, removed: taken.removed }
     }
 
     /// Lets endpoints follow their clusters.
     fn clusters_sent(&mut self, clusters: &[Arc<Entry>], added: bool, now: Instant) {
-        if self.dialect == Dialect::Envoy && added && self.lane(Kind::Listener).is_opened() {
+        if self.able.warms_changed_clusters && added && self.lane(Kind::Listener).is_opened() {
             self.warming_until = Some(now + WARMING);
+        }
+        if !self.able.warms_changed_clusters && !self.able.takes_endpoints_unasked {
+            return;
         }
         let endpoints = &mut self.lanes[Kind::Endpoint.index()];
         for name in clusters.iter().filter_map(|c| c.endpoints.as_deref()) {
             let Some(entry) = self.current.find(Kind::Endpoint, name) else { continue };
-            match self.dialect {
-                Dialect::Envoy => endpoints.send_again(entry),
-                Dialect::Mesh => endpoints.send_unasked(entry),
+            if self.able.warms_changed_clusters {
+                endpoints.send_again(entry);
+            } else {
+                endpoints.send_unasked(entry);
             }
         }
     }
@@ -318,9 +331,11 @@ impl Connection {
     /// Which rounds are acknowledged by now.
     fn settle_rounds(&mut self, now: Instant) -> Vec<Duration> {
         let mut converged = Vec::new();
+        if self.lanes.iter().any(Lane::is_unknown) {
+            return converged;
+        }
         let oldest = self.lanes.iter().filter_map(Lane::oldest_nonce).min().unwrap_or(u64::MAX);
-        let held_back = self.lanes.iter().any(|l| !l.refused_now(&self.current).is_empty());
-        let sending = self.lanes.iter().any(|l| l.has_pending() || (l.has_removals() && !held_back));
+        let sending = self.lanes.iter().any(|l| l.has_pending() || l.has_removals());
         while let Some(round) = self.rounds.front() {
             let last = self.rounds.len() == 1;
             if round.nonce >= oldest || (last && sending) {
@@ -334,15 +349,20 @@ impl Connection {
     }
 
     /// Says at once that nothing of a type that is not served exists, so that nobody waits for it.
-    fn foreign(&mut self, request: &DeltaDiscoveryRequest) {
-        let asks = request.response_nonce.is_empty() || !request.resource_names_subscribe.is_empty();
+    fn foreign(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), TooManyNames> {
+        let names = &request.resource_names_subscribe;
+        if names.len() > FOREIGN_NAMES {
+            return Err(TooManyNames(FOREIGN_NAMES));
+        }
+        let asks = request.response_nonce.is_empty() || !names.is_empty();
         if asks && self.foreign.len() < FOREIGN_ANSWERS {
             self.foreign.push_back(Response {
-                type_url: request.type_url.clone(),
+                type_url: Cow::Owned(request.type_url.clone()),
                 nonce: 0,
                 resources: Vec::new(),
-                removed: request.resource_names_subscribe.clone(),
+                removed: names.clone(),
             });
         }
+        Ok(())
     }
 }

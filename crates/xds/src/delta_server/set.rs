@@ -1,13 +1,13 @@
 //! Resources encoded once, shared by all streams that get them.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::field::{field_len, put_field, put_key};
 use crate::{Any, Message, type_url};
 
 /// The types that are served, in the order in which they are sent.
@@ -98,6 +98,14 @@ impl Entry {
         self.encoded.slice(self.body_at..)
     }
 
+    /// Field `resources` of a state-of-the-world response: the `Any` alone. It has the same number there as in the
+    /// `Resource` of a delta response, and stands last in that.
+    pub(crate) fn encoded_any(&self) -> Bytes {
+        let value = self.encoded.len() - self.body_at;
+        let any = field_len(self.kind.type_url().len()) + field_len(value);
+        self.encoded.slice(self.encoded.len() - field_len(any)..)
+    }
+
     pub fn any(&self) -> Any {
         Any { type_url: self.kind.type_url().to_owned(), value: self.body().to_vec() }
     }
@@ -133,33 +141,38 @@ fn encode(name: &str, version: &str, type_url: &str, body: &[u8]) -> (Bytes, usi
     (out.freeze(), body_at)
 }
 
-fn put_key(out: &mut BytesMut, tag: u32, len: usize) {
-    encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(len as u64, out);
-}
-
-fn put_field(out: &mut BytesMut, tag: u32, bytes: &[u8]) {
-    put_key(out, tag, bytes.len());
-    out.put_slice(bytes);
-}
-
-/// Of a length-delimited field with a tag below 16.
-fn field_len(len: usize) -> usize {
-    1 + encoded_len_varint(len as u64) + len
-}
-
 /// All resources of one type in one layer, by name.
 #[derive(Debug, Default)]
 pub struct TypeSet {
     entries: Vec<Arc<Entry>>,
+    /// Unlike that of any other set; 0: the empty one.
+    id: u64,
+    /// The names that differ from a predecessor, found by the first stream that goes from that to this: all streams of a
+    /// class take the same step.
+    steps: Mutex<Vec<Step>>,
 }
+
+#[derive(Debug)]
+struct Step {
+    from: u64,
+    names: Arc<[Box<str>]>,
+}
+
+/// Steps that are remembered: streams that skipped a set come from another than most.
+const STEPS: usize = 4;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl TypeSet {
     /// Of two entries of one name the first counts.
     pub fn new(mut entries: Vec<Arc<Entry>>) -> Self {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries.dedup_by(|later, first| later.name == first.name);
-        Self { entries }
+        Self::sorted(entries)
+    }
+
+    fn sorted(entries: Vec<Arc<Entry>>) -> Self {
+        Self { entries, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), steps: Mutex::default() }
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<Entry>> {
@@ -213,11 +226,25 @@ impl TypeSet {
             };
             entries.extend(next.cloned());
         }
-        self.reusing(Self { entries })
+        self.reusing(Self::sorted(entries))
+    }
+
+    /// The names whose entries differ from those of the other set, either way, sorted.
+    fn changed_since(&self, older: &Self) -> Arc<[Box<str>]> {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(step) = steps.iter().find(|step| step.from == older.id) {
+            return step.names.clone();
+        }
+        let names: Arc<[Box<str>]> = older.changed_names(self).into();
+        if steps.len() >= STEPS {
+            steps.remove(0);
+        }
+        steps.push(Step { from: older.id, names: names.clone() });
+        names
     }
 
     /// The names whose entries differ, either way.
-    pub fn changed_names<'a>(&'a self, newer: &'a Self) -> Vec<&'a str> {
+    pub fn changed_names(&self, newer: &Self) -> Vec<Box<str>> {
         let (mut old, mut new) = (self.entries.iter().peekable(), newer.entries.iter().peekable());
         let mut names = Vec::new();
         loop {
@@ -236,7 +263,7 @@ impl TypeSet {
             let come = if order.is_ge() { new.next() } else { None };
             match (gone, come) {
                 (Some(a), Some(b)) if a.version == b.version => {}
-                (_, Some(entry)) | (Some(entry), None) => names.push(entry.name.as_ref()),
+                (_, Some(entry)) | (Some(entry), None) => names.push(entry.name.clone()),
                 (None, None) => return names,
             }
         }
@@ -320,16 +347,30 @@ impl ResourceSet {
         self.own.get(kind).entries().len() + self.shared.get(kind).entries().len()
     }
 
-    /// Names that another set says something else about.
-    pub(crate) fn changed_names<'a>(&'a self, newer: &'a Self, kind: Kind) -> BTreeSet<&'a str> {
-        let layers = [(&self.shared, &newer.shared), (&self.own, &newer.own)];
-        let mut names = BTreeSet::new();
-        for (old, new) in layers {
-            let (old, new) = (old.get(kind), new.get(kind));
-            if !Arc::ptr_eq(old, new) {
-                names.extend(old.changed_names(new));
-            }
+    /// Names that the other set says something else about.
+    pub(crate) fn changed_since(&self, older: &Self, kind: Kind) -> Changed {
+        let step =
+            |old: &Arc<TypeSet>, new: &Arc<TypeSet>| (!Arc::ptr_eq(old, new)).then(|| new.changed_since(old));
+        Changed {
+            shared: step(older.shared.get(kind), self.shared.get(kind)),
+            own: step(older.own.get(kind), self.own.get(kind)),
         }
-        names
+    }
+}
+
+/// The names that differ between two sets.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    shared: Option<Arc<[Box<str>]>>,
+    own: Option<Arc<[Box<str>]>>,
+}
+
+impl Changed {
+    /// Each name once.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        let shared = self.shared.as_deref().unwrap_or_default();
+        let own = self.own.as_deref().unwrap_or_default().iter();
+        let own = own.filter(|name| shared.binary_search(name).is_err());
+        shared.iter().chain(own).map(AsRef::as_ref)
     }
 }

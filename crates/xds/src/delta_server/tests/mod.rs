@@ -1,6 +1,8 @@
 //! Every rule of the protocol, one by one: `reference` names where a rule comes from (Envoy's protocol text "xDS REST
 //! and gRPC protocol", or behaviour measured with Envoy 1.40).
 
+mod refusals;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,9 +42,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(dialect: Dialect, set: Arc<ResourceSet>) -> Self {
+    fn new(able: Capabilities, set: Arc<ResourceSet>) -> Self {
         let now = Instant::now();
-        Self { connection: Connection::new(dialect, set, now), now }
+        Self { connection: Connection::new(able, set, now), now }
     }
 
     fn ask(&mut self, kind: Kind, names: &[&str]) {
@@ -133,7 +135,7 @@ impl Peer {
 /// with `initial_fetch_timeout: 0s`); one that comes back holding something knows already.
 #[test]
 fn that_there_is_nothing_is_said_once() {
-    let mut peer = Peer::new(Dialect::Envoy, set(1, &[(Cluster, "a", "1")]));
+    let mut peer = Peer::new(Capabilities::ENVOY, set(1, &[(Cluster, "a", "1")]));
     peer.ask(Listener, &[]);
     assert_eq!(peer.settle(), ["LDS"]);
     peer.turn_to(set(2, &[(Cluster, "a", "2")]));
@@ -145,10 +147,10 @@ fn strings(names: &[&str]) -> Vec<String> {
 }
 
 /// A peer that has asked for everything as a running Envoy has, and is in step.
-fn running(dialect: Dialect, first: Arc<ResourceSet>) -> Peer {
+fn running(able: Capabilities, first: Arc<ResourceSet>) -> Peer {
     let names = |kind| first.entries(kind).map(|e| e.name.to_string()).collect::<Vec<_>>();
     let (endpoints, routes) = (names(Endpoint), names(Route));
-    let mut peer = Peer::new(dialect, first);
+    let mut peer = Peer::new(able, first);
     peer.ask(Cluster, &[]);
     peer.settle();
     peer.ask(Endpoint, &endpoints.iter().map(String::as_str).collect::<Vec<_>>());
@@ -182,7 +184,7 @@ fn with(changes: &[(Kind, &'static str, &'static str)]) -> Vec<(Kind, &'static s
 /// Measured with Envoy 1.40: CDS wildcard, EDS by name, then LDS, RDS by name.
 #[test]
 fn first_contact_answers_in_the_order_asked() {
-    let mut peer = Peer::new(Dialect::Envoy, set(1, BASE));
+    let mut peer = Peer::new(Capabilities::ENVOY, set(1, BASE));
     assert!(peer.lines().is_empty(), "nothing before it asks");
     peer.ask(Cluster, &[]);
     assert_eq!(peer.settle(), ["CDS +a +b"]);
@@ -198,7 +200,7 @@ fn first_contact_answers_in_the_order_asked() {
 /// Protocol text, "Knowing when a requested resource does not exist".
 #[test]
 fn a_name_that_does_not_exist_is_said_to_be_gone_and_sent_when_it_comes() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.ask(Route, &["81"]);
     assert_eq!(peer.settle(), ["RDS -81"]);
     peer.turn_to(set(2, &with(&[(Route, "81", "new")])));
@@ -208,7 +210,7 @@ fn a_name_that_does_not_exist_is_said_to_be_gone_and_sent_when_it_comes() {
 /// Protocol text, "Subscribing to resources": a name asked for again is sent again.
 #[test]
 fn asking_again_sends_again_and_giving_up_stops_it() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.ask(Endpoint, &["a"]);
     assert_eq!(peer.settle(), ["EDS +a"]);
     peer.unsubscribe(Endpoint, &["a"]);
@@ -220,7 +222,7 @@ fn asking_again_sends_again_and_giving_up_stops_it() {
 
 #[test]
 fn only_what_changed_goes_out() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.turn_to(set(2, BASE));
     assert!(peer.lines().is_empty(), "the same content under another generation");
     peer.turn_to(set(3, &with(&[(Endpoint, "b", "eb2")])));
@@ -231,19 +233,22 @@ fn only_what_changed_goes_out() {
 #[test]
 fn endpoints_follow_a_changed_cluster_without_waiting_for_its_ack() {
     let change = with(&[(Cluster, "a", "ca2"), (Route, "80", "r2")]);
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.turn_to(set(2, &change));
     assert_eq!(peer.lines(), ["CDS +a", "EDS +a", "RDS +80"]);
-    let mut peer = running(Dialect::Mesh, set(1, BASE));
+    let mut peer = running(Capabilities::MESH, set(1, BASE));
     peer.turn_to(set(2, &change));
     assert_eq!(peer.lines(), ["CDS +a", "RDS +80"], "our proxy keeps them");
+    let mut peer = running(Capabilities::NONE, set(1, BASE));
+    peer.turn_to(set(2, &change));
+    assert_eq!(peer.lines(), ["CDS +a", "RDS +80"], "nobody but Envoy is known to need them");
 }
 
 /// A route to a cluster that is not warm is a 503: control-plane.md §2.1, make before break.
 #[test]
 fn routes_wait_until_new_clusters_are_warm() {
     let change = with(&[(Cluster, "c", "cc1"), (Endpoint, "c", "ec1"), (Route, "80", "to c")]);
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.turn_to(set(2, &change));
     let (lines, nonces) = peer.sent();
     assert_eq!(lines, ["CDS +c"]);
@@ -252,7 +257,7 @@ fn routes_wait_until_new_clusters_are_warm() {
     peer.ack(Cluster, nonces[0].1);
     assert_eq!(peer.lines(), ["RDS +80"]);
     // A cluster that never becomes warm must not hold routes for ever.
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.turn_to(set(2, &change));
     assert_eq!(peer.lines(), ["CDS +c"]);
     let due = peer.connection.deadline().unwrap();
@@ -263,7 +268,7 @@ fn routes_wait_until_new_clusters_are_warm() {
 
 #[test]
 fn our_proxy_gets_endpoints_before_it_asks_and_not_again_when_it_does() {
-    let mut peer = running(Dialect::Mesh, set(1, BASE));
+    let mut peer = running(Capabilities::MESH, set(1, BASE));
     peer.turn_to(set(2, &with(&[(Cluster, "c", "cc1"), (Endpoint, "c", "ec1"), (Route, "80", "to c")])));
     assert_eq!(peer.settle(), ["CDS +c", "EDS +c", "RDS +80"]);
     peer.ask(Endpoint, &["c"]);
@@ -271,7 +276,7 @@ fn our_proxy_gets_endpoints_before_it_asks_and_not_again_when_it_does() {
     peer.turn_to(set(3, &with(&[(Cluster, "c", "cc1"), (Endpoint, "c", "ec2"), (Route, "80", "to c")])));
     assert_eq!(peer.settle(), ["EDS +c"]);
     // Also on first contact, when it has not asked for any endpoints yet.
-    let mut peer = Peer::new(Dialect::Mesh, set(1, BASE));
+    let mut peer = Peer::new(Capabilities::MESH, set(1, BASE));
     peer.ask(Cluster, &[]);
     peer.ask(Listener, &[]);
     assert_eq!(peer.settle(), ["CDS +a +b", "EDS +a +b", "LDS +l"]);
@@ -282,7 +287,7 @@ fn our_proxy_gets_endpoints_before_it_asks_and_not_again_when_it_does() {
 /// control-plane.md §2.1: removal after the RDS and LDS ACK.
 #[test]
 fn a_cluster_goes_when_no_listener_or_route_can_use_it_any_more() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.turn_to(set(2, &with(&[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "r2")])));
     let (lines, nonces) = peer.sent();
     assert_eq!(lines, ["RDS +80"]);
@@ -290,20 +295,20 @@ fn a_cluster_goes_when_no_listener_or_route_can_use_it_any_more() {
     assert_eq!(peer.lines(), ["CDS -b", "EDS -b"]);
 }
 
+/// Make before break: what leads to a cluster goes before it, also where nothing else changes.
 #[test]
-fn a_cluster_that_a_refused_route_may_use_stays() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
-    peer.turn_to(set(2, &with(&[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "bad")])));
-    let (_, nonces) = peer.sent();
-    peer.nack(Route, nonces[0].1, "80: no such thing");
-    assert!(peer.lines().is_empty(), "its old version may still lead to b");
-    peer.turn_to(set(3, &with(&[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "good")])));
-    assert_eq!(peer.settle(), ["RDS +80", "CDS -b", "EDS -b"]);
+fn a_listener_goes_before_the_cluster_it_leads_to() {
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
+    peer.turn_to(set(2, &with(&[(Listener, "l", ""), (Cluster, "b", ""), (Endpoint, "b", "")])));
+    let (lines, nonces) = peer.sent();
+    assert_eq!(lines, ["LDS -l"]);
+    peer.ack(Listener, nonces[0].1);
+    assert_eq!(peer.settle(), ["CDS -b", "EDS -b"]);
 }
 
 #[test]
 fn what_comes_back_before_it_was_taken_away_is_not_sent() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.turn_to(set(2, &with(&[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "r2")])));
     assert_eq!(peer.lines(), ["RDS +80"]);
     peer.turn_to(set(3, BASE));
@@ -313,7 +318,7 @@ fn what_comes_back_before_it_was_taken_away_is_not_sent() {
 /// Envoy removes listeners before it adds those of the same response.
 #[test]
 fn a_listener_is_replaced_within_one_response() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.turn_to(set(2, &with(&[(Listener, "l", ""), (Listener, "m", "m1")])));
     assert_eq!(peer.settle(), ["LDS +m -l"]);
 }
@@ -321,8 +326,8 @@ fn a_listener_is_replaced_within_one_response() {
 /// Protocol text, "initial_resource_versions"; measured: the server may send nothing at all.
 #[test]
 fn nothing_a_reconnecting_client_holds_is_sent() {
-    for dialect in [Dialect::Envoy, Dialect::Mesh] {
-        let mut peer = Peer::new(dialect, set(9, BASE));
+    for able in [Capabilities::ENVOY, Capabilities::MESH] {
+        let mut peer = Peer::new(able, set(9, BASE));
         peer.ask_holding(Cluster, &[], &[("a", "ca1"), ("b", "cb1")]);
         assert!(peer.lines().is_empty());
         peer.ask_holding(Endpoint, &["a", "b"], &[("a", "ea1"), ("b", "eb1")]);
@@ -336,7 +341,7 @@ fn nothing_a_reconnecting_client_holds_is_sent() {
 
 #[test]
 fn a_reconnecting_client_is_brought_up_to_date_and_loses_what_is_gone_last() {
-    let mut peer = Peer::new(Dialect::Envoy, set(9, BASE));
+    let mut peer = Peer::new(Capabilities::ENVOY, set(9, BASE));
     peer.ask_holding(Cluster, &[], &[("a", "ca0"), ("b", "cb1"), ("gone", "x")]);
     assert_eq!(peer.settle(), ["CDS +a"], "it has not said yet which routes it holds");
     peer.ask_holding(Endpoint, &["a", "b", "gone"], &[("a", "ea1"), ("b", "eb0"), ("gone", "x")]);
@@ -349,71 +354,16 @@ fn a_reconnecting_client_is_brought_up_to_date_and_loses_what_is_gone_last() {
 
 #[test]
 fn a_client_that_never_asks_for_routes_loses_clusters_after_a_while() {
-    let mut peer = Peer::new(Dialect::Envoy, set(9, BASE));
+    let mut peer = Peer::new(Capabilities::ENVOY, set(9, BASE));
     peer.ask_holding(Cluster, &[], &[("a", "ca1"), ("b", "cb1"), ("gone", "x")]);
     assert!(peer.lines().is_empty());
     peer.now = peer.connection.deadline().unwrap();
     assert_eq!(peer.settle(), ["CDS -gone"]);
 }
 
-/// Measured: application is partial, the NACK names the bad one.
-#[test]
-fn a_refused_version_is_never_sent_again_and_the_rest_is_live() {
-    let bad = with(&[(Cluster, "a", "ca2"), (Cluster, "b", "bad")]);
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
-    peer.turn_to(set(2, &bad));
-    let (lines, nonces) = peer.sent();
-    assert_eq!(lines, ["CDS +a +b", "EDS +a +b"]);
-    let heard = peer.nack(Cluster, nonces[0].1, "Error adding/updating cluster(s) b: no implementation");
-    assert_eq!(heard.refused.len(), 1);
-    assert_eq!((heard.refused[0].name.as_str(), heard.refused[0].version.clone()), ("b", version("bad")));
-    peer.ack(Endpoint, nonces[1].1);
-    assert_eq!(peer.connection.refused(), heard.refused);
-    assert!(!peer.connection.status()[0].synced);
-
-    peer.turn_to(set(3, &bad));
-    assert!(peer.lines().is_empty(), "the same version is not tried again");
-    peer.turn_to(set(4, &with(&[(Cluster, "a", "ca2")])));
-    assert!(peer.lines().is_empty(), "back to what it still holds");
-    assert!(peer.connection.refused().is_empty());
-    peer.turn_to(set(5, &with(&[(Cluster, "a", "ca2"), (Cluster, "b", "cb3")])));
-    assert_eq!(peer.settle(), ["CDS +b", "EDS +b"], "a new version is");
-    peer.turn_to(set(6, &bad));
-    assert!(peer.lines().is_empty(), "the refused version comes back: still not sent");
-    peer.turn_to(set(7, &with(&[(Cluster, "a", "ca2"), (Cluster, "b", "cb3")])));
-    assert!(peer.lines().is_empty());
-}
-
-#[test]
-fn a_nack_that_names_nothing_is_about_everything_in_the_response() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
-    peer.turn_to(set(2, &with(&[(Route, "80", "r2"), (Listener, "l", "l2")])));
-    let (lines, nonces) = peer.sent();
-    assert_eq!(lines, ["LDS +l", "RDS +80"]);
-    assert_eq!(peer.nack(Listener, nonces[0].1, "something is wrong").refused.len(), 1);
-    peer.ack(Route, nonces[1].1);
-    let refused: Vec<_> = peer.connection.refused().into_iter().map(|r| r.name).collect();
-    assert_eq!(refused, ["l"]);
-}
-
-#[test]
-fn a_nack_that_comes_after_the_next_version_does_not_hold_that_up() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
-    peer.turn_to(set(2, &with(&[(Listener, "l", "bad")])));
-    let (_, first) = peer.sent();
-    peer.turn_to(set(3, &with(&[(Listener, "l", "good")])));
-    let (lines, second) = peer.sent();
-    assert_eq!(lines, ["LDS +l"]);
-    peer.nack(Listener, first[0].1, "l: bad");
-    peer.ack(Listener, second[0].1);
-    assert!(peer.connection.refused().is_empty());
-    assert!(peer.connection.status()[2].synced);
-    assert!(peer.lines().is_empty());
-}
-
 #[test]
 fn a_stale_nonce_acknowledges_nothing_but_its_subscriptions_count() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.turn_to(set(2, &with(&[(Endpoint, "a", "ea2")])));
     peer.lines();
     for nonce in ["ffff", "not a nonce"] {
@@ -432,7 +382,7 @@ fn a_stale_nonce_acknowledges_nothing_but_its_subscriptions_count() {
 /// Coalescing: a client that does not take anything gets the newest when it does.
 #[test]
 fn a_slow_client_skips_what_was_replaced() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     for (generation, content) in [(2, "x"), (3, "y"), (4, "z")] {
         peer.turn_to(set(generation, &with(&[(Endpoint, "a", content)])));
     }
@@ -447,7 +397,7 @@ fn responses_and_unanswered_ones_are_bounded() {
     let many: Vec<String> = (0..10).map(|i| format!("c{i}")).collect();
     let resources: Vec<(Kind, &str, &str)> =
         many.iter().map(|n| (Cluster, n.as_str(), body.as_str())).collect();
-    let mut peer = Peer::new(Dialect::Envoy, set(1, &resources));
+    let mut peer = Peer::new(Capabilities::ENVOY, set(1, &resources));
     peer.ask(Cluster, &[]);
     let mut sizes = Vec::new();
     while let Some(response) = peer.connection.next(peer.now) {
@@ -456,19 +406,19 @@ fn responses_and_unanswered_ones_are_bounded() {
     assert_eq!(sizes.len(), 5);
     assert!(sizes.iter().all(|s| *s <= 256 << 10));
 
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     let contents: Vec<String> = (0..200).map(|i| i.to_string()).collect();
     let mut sent = 0;
     for (i, content) in contents.iter().enumerate() {
         peer.turn_to(set(i as u64 + 2, &[(Endpoint, "a", content.as_str())]));
         sent += peer.lines().iter().filter(|l| l.starts_with("EDS +a")).count();
     }
-    assert_eq!(sent, 63, "a client that answers nothing is not sent more");
+    assert_eq!(sent, 64, "a client that answers nothing is not sent more");
 }
 
 #[test]
 fn a_generation_is_live_when_all_of_it_is_answered() {
-    let mut peer = running(Dialect::Envoy, set(1, BASE));
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
     peer.turn_to(set(2, &with(&[(Endpoint, "a", "ea2"), (Route, "80", "r2")])));
     let (_, nonces) = peer.sent();
     assert_eq!(peer.connection.live_generation(), 1);
@@ -484,7 +434,7 @@ fn a_generation_is_live_when_all_of_it_is_answered() {
 #[test]
 fn a_proxys_own_resources_go_with_the_shared_ones_and_hide_them() {
     let first = layered(1, BASE, &[(Cluster, "inbound", "i1"), (Listener, "l", "own")]);
-    let mut peer = running(Dialect::Envoy, first);
+    let mut peer = running(Capabilities::ENVOY, first);
     let holds = peer.connection.current().find(Listener, "l").unwrap().version_text();
     assert_eq!(holds, version("own"));
     peer.turn_to(layered(2, BASE, &[(Cluster, "inbound", "i2"), (Listener, "l", "own")]));
@@ -497,7 +447,7 @@ fn a_proxys_own_resources_go_with_the_shared_ones_and_hide_them() {
 
 #[test]
 fn a_type_that_is_not_served_is_answered_once() {
-    let mut peer = Peer::new(Dialect::Envoy, set(1, BASE));
+    let mut peer = Peer::new(Capabilities::ENVOY, set(1, BASE));
     let mut request = DeltaDiscoveryRequest {
         type_url: crate::type_url::SECRET.into(),
         resource_names_subscribe: vec!["default".into()],
@@ -511,15 +461,41 @@ fn a_type_that_is_not_served_is_answered_once() {
     assert!(peer.lines().is_empty());
 }
 
+/// A limit of what a client can make the server hold.
+#[test]
+fn asking_again_for_what_is_not_there_queues_it_once() {
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
+    for _ in 0..100 {
+        peer.ask(Route, &["90", "91", "80"]);
+    }
+    assert_eq!(peer.lines(), ["RDS +80 -90 -91"]);
+}
+
+#[test]
+fn many_names_of_a_type_that_is_not_served_end_the_stream() {
+    let mut peer = Peer::new(Capabilities::ENVOY, set(1, BASE));
+    let mut request = DeltaDiscoveryRequest {
+        type_url: crate::type_url::SECRET.into(),
+        resource_names_subscribe: vec!["x".into(); FOREIGN_NAMES],
+        ..Default::default()
+    };
+    for _ in 0..FOREIGN_ANSWERS * 2 {
+        peer.connection.request(&request, peer.now).unwrap();
+    }
+    assert_eq!(peer.lines().len(), FOREIGN_ANSWERS, "answers that wait are limited as well");
+    request.resource_names_subscribe.push("y".into());
+    assert_eq!(peer.connection.request(&request, peer.now).unwrap_err(), TooManyNames(FOREIGN_NAMES));
+}
+
 #[test]
 fn more_names_than_a_mesh_has_end_the_stream() {
-    let mut peer = Peer::new(Dialect::Envoy, set(1, BASE));
+    let mut peer = Peer::new(Capabilities::ENVOY, set(1, BASE));
     let request = DeltaDiscoveryRequest {
         type_url: Endpoint.type_url().into(),
         resource_names_subscribe: (0..200_001).map(|i| i.to_string()).collect(),
         ..Default::default()
     };
-    assert_eq!(peer.connection.request(&request, peer.now).unwrap_err(), TooManyNames);
+    assert_eq!(peer.connection.request(&request, peer.now).unwrap_err(), TooManyNames(200_000));
 }
 
 /// What is written by hand is what prost writes and reads.

@@ -1,0 +1,179 @@
+//! What an ACK or a NACK means for what was sent.
+//!
+//! A NACK condemns only what it surely names (`nack`). What it leaves open is *unknown*: the client may have applied it
+//! or not. Unknown resources are sent again, apart from the refused ones, in groups of at most half as many as were in
+//! the refused response: if one of them is bad and no text says which, it stands alone after as many halvings as it
+//! takes, and then it is the one. So a version is sent at most `log2(n) + 1` times, and a refused one never again.
+
+use std::time::SystemTime;
+
+use super::held::Holds;
+use super::lane::{Lane, Pending, Sending};
+use super::nack::{self, Judged, Refused};
+use super::set::version_text;
+use super::{Entry, ResourceSet};
+use crate::discovery::DeltaDiscoveryRequest;
+
+/// What became of the resources of a response that was refused.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    pub(super) refused: Vec<Refused>,
+    pub(super) unknown: Vec<Box<str>>,
+}
+
+impl Lane {
+    /// An ACK or NACK. `None`: the nonce is not outstanding.
+    pub(super) fn answered(
+        &mut self,
+        request: &DeltaDiscoveryRequest,
+        set: &ResourceSet,
+        names_all: bool,
+    ) -> Option<Verdict> {
+        let nonce = u64::from_str_radix(&request.response_nonce, 16).ok()?;
+        let at = self.outstanding.iter().position(|o| o.nonce == nonce)?;
+        let answered = self.outstanding.remove(at)?;
+        if self.outstanding.is_empty() {
+            self.outstanding.shrink_to_fit();
+        }
+        self.last_ack = Some(SystemTime::now());
+        let Some(error) = &request.error_detail else {
+            for sending in &answered.sent {
+                self.accepted(&sending.entry, set);
+            }
+            return Some(Verdict::default());
+        };
+        let names: Vec<&str> = answered.sent.iter().map(|s| s.entry.name.as_ref()).collect();
+        let mut judged = nack::judge(&error.message, &names, names_all);
+        if let [only] = judged.as_mut_slice() {
+            *only = Judged::Refused;
+        }
+        if !judged.contains(&Judged::Live) && !names_all {
+            self.remove_again(answered.removed, set);
+        }
+        Some(self.part(answered.sent, &judged, &error.message, set))
+    }
+
+    /// Parts a refused response by what is known of each resource.
+    fn part(&mut self, sent: Vec<Sending>, judged: &[Judged], text: &str, set: &ResourceSet) -> Verdict {
+        let half = sent.len().div_ceil(2);
+        let (mut verdict, mut unknown) = (Verdict::default(), Vec::new());
+        for (sending, judged) in sent.into_iter().zip(judged) {
+            match judged {
+                Judged::Live => self.accepted(&sending.entry, set),
+                Judged::Refused => verdict.refused.push(self.refuse(sending, text, set)),
+                Judged::Suspected => {
+                    verdict.unknown.push(sending.entry.name.clone());
+                    self.unknown(vec![sending], set);
+                }
+                Judged::Unknown => unknown.push(sending),
+            }
+        }
+        verdict.unknown.extend(unknown.iter().map(|sending| sending.entry.name.clone()));
+        while !unknown.is_empty() {
+            let rest = unknown.split_off(half.min(unknown.len()));
+            self.unknown(std::mem::replace(&mut unknown, rest), set);
+        }
+        verdict
+    }
+
+    fn accepted(&mut self, entry: &Entry, set: &ResourceSet) {
+        if self.held.is_empty() || self.is_leaving(&entry.name) {
+            return;
+        }
+        if set.find(self.kind, &entry.name).is_some_and(|e| e.version == entry.version) {
+            self.held.remove(&entry.name);
+        }
+    }
+
+    fn refuse(&mut self, sending: Sending, text: &str, set: &ResourceSet) -> Refused {
+        let Sending { entry, before } = sending;
+        let reason = nack::reason(text, &entry.name);
+        if self.asking.wants(&entry.name) {
+            self.disbelieve(&entry, &before);
+            // Asked for again before this answer came.
+            let waits = |s: &Sending| s.entry.name == entry.name && s.entry.version == entry.version;
+            let queued = self.pending.iter().any(|p| matches!(p, Pending::Send(s) if waits(s)));
+            if queued || self.again.iter().flatten().any(waits) {
+                self.drop_queued(|name| name == entry.name.as_ref());
+            }
+            // If a newer version was sent since, its answer counts; what is to be taken away is taken away anyway.
+            if set.find(self.kind, &entry.name).is_some_and(|e| e.version == entry.version) {
+                self.held.insert(&entry.name, before);
+            }
+            self.refusals.add(&entry, reason.clone());
+        }
+        Refused {
+            kind: self.kind,
+            name: entry.name.to_string(),
+            version: version_text(entry.version),
+            reason,
+        }
+    }
+
+    /// Sends the group again, as a response of its own; of it only what is still to be held and was not sent since.
+    fn unknown(&mut self, group: Vec<Sending>, set: &ResourceSet) {
+        let mut again = Vec::with_capacity(group.len());
+        for Sending { entry, before } in group {
+            if !self.asking.wants(&entry.name) {
+                continue;
+            }
+            // Also if it is refused the next time: a client need not judge the same twice.
+            let before = before.or(&entry);
+            self.disbelieve(&entry, &before);
+            let current = set.find(self.kind, &entry.name).is_some_and(|e| e.version == entry.version);
+            if current
+                && !self.is_leaving(&entry.name)
+                && self.refusals.of(&entry).is_none()
+                && !self.is_queued(&entry.name)
+                && !self.is_under_way(&entry)
+            {
+                self.queued.insert(super::asking::hash(&entry.name));
+                again.push(Sending { entry, before });
+            }
+        }
+        if !again.is_empty() {
+            self.again.push_back(again);
+        }
+    }
+
+    /// Whether the same was sent once more meanwhile: the answer to that decides.
+    pub(super) fn is_under_way(&self, entry: &Entry) -> bool {
+        let mut sent = self.outstanding.iter().flat_map(|o| &o.sent);
+        sent.any(|s| s.entry.version == entry.version && s.entry.name == entry.name)
+    }
+
+    /// Corrects what the client had before what is under way.
+    pub(super) fn held_before(&mut self, entry: &Entry, holds: &Holds) {
+        for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
+            if sending.entry.version == entry.version && sending.entry.name == entry.name {
+                sending.before = holds.clone();
+            }
+        }
+    }
+
+    /// What was believed to be held since this entry was sent is not: what came behind it was sent on top of what the
+    /// client had before.
+    fn disbelieve(&mut self, entry: &Entry, instead: &Holds) {
+        let correct = |name: &str, before: &mut Holds| {
+            if before.is(entry.version) && name == entry.name.as_ref() {
+                *before = instead.clone();
+            }
+        };
+        for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
+            correct(&sending.entry.name, &mut sending.before);
+        }
+        for sending in self.again.iter_mut().flatten() {
+            correct(&sending.entry.name, &mut sending.before);
+        }
+        for pending in &mut self.pending {
+            if let Pending::Send(sending) = pending {
+                correct(&sending.entry.name, &mut sending.before);
+            }
+        }
+        if self.held.get(&entry.name).is_some_and(|held| held.is(entry.version))
+            && let Some(held) = self.held.get_mut(&entry.name)
+        {
+            *held = instead.clone();
+        }
+    }
+}
