@@ -53,10 +53,7 @@ pub fn run(args: &Validate) -> Outcome {
                 if problem.is_error() { put(&format!("{problem}\n"))? } else { say(problem) }
             }
             if !unsupported.is_empty() {
-                say(format_args!(
-                    "kinds that are read by name only, not acted on yet: {}",
-                    unsupported.join(", ")
-                ));
+                say(format_args!("kinds that are checked and not acted on yet: {}", unsupported.join(", ")));
             }
             if errors == 0 {
                 say(format_args!("{objects} objects in {files} files are valid"));

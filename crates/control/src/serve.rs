@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
@@ -14,11 +15,14 @@ use crate::push::Shared;
 use crate::push::engine::{Engine, Inputs, open_mesh_file};
 use crate::push::published::Published;
 use crate::registrations::Registrations;
+use crate::source::applied::over::AppliedSource;
+use crate::source::applied::store::Store;
 use crate::source::{Directory, Watch};
 use crate::sources_seen::SourcesSeen;
+use crate::state_lock::StateLock;
 use crate::translate::Options;
 use crate::world::Settings;
-use crate::{ads, status};
+use crate::{ads, local_socket, status};
 
 /// Streams that end with the control plane get this long to notice.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -28,10 +32,13 @@ const FAREWELL: Duration = Duration::from_millis(200);
 pub struct Running {
     xds: SocketAddr,
     http: SocketAddr,
+    socket: PathBuf,
     shared: Arc<Shared>,
     watch: Option<Watch>,
     engine: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
+    /// Last: given back when everything that writes there has ended.
+    _lock: StateLock,
 }
 
 /// Reads the configuration, makes the first state and serves it. Returns when both ports accept.
@@ -51,15 +58,20 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
     }
     let mesh_file =
         open_mesh_file(mesh_config).map_err(|(path, reason)| ServeError::MeshConfig { path, reason })?;
+    let lock = StateLock::take(&state_dir)?;
+    let applied = Store::open(&state_dir)?;
     let registrations = Registrations::open(&state_dir, Instant::now(), log)
         .map_err(|error| ServeError::StateDir { path: state_dir.clone(), error })?;
 
     let (events, received) = channel();
     let shared = Arc::new(Shared::new(Published::default(), events, log));
     let reader = shared.clone();
+    let applied = Arc::new(AppliedSource::new(applied, move |reading| reader.read(reading)));
+    let over = applied.clone();
     let (watch, reading) =
-        Watch::start(Directory::new(config_dirs.clone()), log, move |reading| reader.read(reading))
+        Watch::start(Directory::new(config_dirs.clone()), log, move |reading| over.directories(reading))
             .map_err(ServeError::Threads)?;
+    let reading = applied.first(reading);
     // Kubernetes Services get automatic addresses: there is no API server here that would have given them any.
     let settings = Settings { assign_addresses: true, ..Settings::default() };
     let inputs = Inputs {
@@ -83,19 +95,23 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
         .enable_all()
         .build()
         .map_err(ServeError::Threads)?;
+    let socket = state_dir.join(local_socket::NAME);
     {
         let _inside = runtime.enter();
         let (xds, http) = (adopt(xds, "xDS", xds_address)?, adopt(http, "HTTP", http_address)?);
         runtime.spawn(ads::serve(xds, shared.clone()));
-        runtime.spawn(status::server::serve(http, shared.clone()));
+        runtime.spawn(status::server::serve(http, shared.clone(), applied.clone()));
+        runtime.spawn(status::local::serve(listen_locally(&socket)?, shared.clone(), applied));
     }
     Ok(Running {
         xds: xds_address,
         http: http_address,
+        socket,
         shared,
         watch: Some(watch),
         engine: Some(engine),
         runtime: Some(runtime),
+        _lock: lock,
     })
 }
 
@@ -108,6 +124,11 @@ impl Running {
     /// Where HTTP is served.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// The Unix socket by which objects are applied and deleted.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Ends streams and listeners; registrations are on disk when this returns.
@@ -149,6 +170,11 @@ fn listen(listen: Listen, role: &'static str) -> Result<TcpListener, ServeError>
 fn address(listener: &TcpListener, role: &'static str) -> Result<SocketAddr, ServeError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     listener.local_addr().map_err(|error| ServeError::Listen { role, address: unknown, error })
+}
+
+fn listen_locally(socket: &Path) -> Result<tokio::net::UnixListener, ServeError> {
+    let listener = local_socket::listen(socket).and_then(tokio::net::UnixListener::from_std);
+    listener.map_err(|error| ServeError::Socket { path: socket.to_owned(), error })
 }
 
 fn adopt(

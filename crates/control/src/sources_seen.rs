@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::disk::write_and_rename;
 use crate::source::Reading;
-use crate::source::store::write_and_rename;
 
 #[derive(Debug)]
 pub(crate) struct SourcesSeen {
@@ -45,7 +45,9 @@ impl SourcesSeen {
         self.seen.extend(read);
         if self.seen.len() != known {
             let text = serde_json::to_string(&self.seen).unwrap_or_default();
-            if let Err(error) = write_and_rename(&self.file.with_extension("tmp"), &self.file, &text) {
+            if let Err(error) =
+                write_and_rename(&self.file.with_extension("tmp"), &self.file, text.as_bytes())
+            {
                 log(&format!("cannot write {}: {error}; going on without", self.file.display()));
             }
         }

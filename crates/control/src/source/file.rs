@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use api::{Problem, Severity};
 
-use super::tree::{self, Stamp};
 use super::Loaded;
+use super::tree::{self, Stamp};
 
 /// A configuration file may hold this much. Ten thousand services are about 5 MB.
 const FILE_BYTES: u64 = 64 << 20;

@@ -9,11 +9,13 @@
 //! | [`file`] | one file: its objects, and the last good ones |
 //! | [`directory`] | all files as one set of objects; which of two of the same name counts |
 //! | [`watch`] | the thread that notices changes |
-//! | [`store`] | objects written as files: `apply` and `delete` |
+//! | [`manifest`] | what `apply` and `delete` are given, one text for each object |
+//! | [`applied`] | objects that were applied, with every revision of them |
 
+pub mod applied;
 mod directory;
 mod file;
-pub mod store;
+pub mod manifest;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::store::Store;
 use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -298,20 +297,4 @@ fn reading_one_changed_file_does_not_read_the_others() {
     assert!(!std::sync::Arc::ptr_eq(&before.objects[1].object, &after.objects[1].object));
     assert!(!before.says_the_same(&after));
     assert!(!directory.scan(now), "nothing has changed since");
-}
-
-#[test]
-fn the_store_writes_what_the_watch_reads() {
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path().join("own/config")).unwrap();
-    let mut watched = Watched::start(&[store.directory()]);
-    let path = store.put("Service", "default", "a", &service("a", 80)).unwrap();
-    assert!(path.ends_with("service.default.a.yaml"));
-    watched.names(&["a"]);
-    store.put("Service", "default", "a", &service("a", 81)).unwrap();
-    watched.until("port 81", |r| port(r, "a") == 81);
-    assert!(store.remove("Service", "default", "a").unwrap());
-    watched.names(&[]);
-    assert!(!store.remove("Service", "default", "a").unwrap());
-    assert!(store.path_of("K", "../../etc", "a/b").starts_with(store.directory()));
 }

@@ -1,0 +1,256 @@
+//! Applied objects over those of the directories: an applied one wins, the other is named.
+//!
+//! Until sources deliver deltas, what is handed on is one complete [`Reading`], made whenever either side changes. That
+//! is all this adapter does: it goes when the engine takes changes of single objects.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use api::{Object, ObjectId, Problem, Severity};
+
+use super::batch::{Deletion, Known, Planned, Target, plan, plan_deletion};
+use super::revision::{Change, Revision, Verb, Version};
+use super::store::{AppliedError, Cause, Current, Store};
+use crate::lock::lock;
+use crate::source::manifest::Manifest;
+use crate::source::{Loaded, Reading};
+
+/// The two together.
+pub(crate) struct AppliedSource {
+    /// Held while the disk is written: nothing that must not wait for a disk takes it.
+    store: Mutex<Store>,
+    sides: Mutex<Sides>,
+    changed: Box<dyn Fn(Reading) + Send + Sync>,
+}
+
+/// What both say now.
+struct Sides {
+    directories: Reading,
+    applied: BTreeMap<Arc<ObjectId>, Current>,
+    /// Readings that were handed on, the first included.
+    readings: u64,
+}
+
+/// A batch that was applied.
+pub(crate) struct Applied<T> {
+    /// `None`: nothing had to be changed.
+    pub(crate) revision: Option<u64>,
+    /// How many readings were handed on up to the one with the change.
+    pub(crate) readings: u64,
+    pub(crate) what: T,
+}
+
+impl std::fmt::Debug for AppliedSource {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("AppliedSource").finish_non_exhaustive()
+    }
+}
+
+impl AppliedSource {
+    /// `changed` gets every reading after the first, one after the other.
+    pub(crate) fn new(store: Store, changed: impl Fn(Reading) + Send + Sync + 'static) -> Self {
+        let applied = store.current().clone();
+        let directories =
+            Reading { objects: Vec::new(), problems: Vec::new(), unread: Vec::new(), since: Instant::now() };
+        let sides = Sides { directories, applied, readings: 1 };
+        Self { store: Mutex::new(store), sides: Mutex::new(sides), changed: Box::new(changed) }
+    }
+
+    /// The first reading, which whoever starts the engine hands it.
+    pub(crate) fn first(&self, directories: Reading) -> Reading {
+        let mut sides = lock(&self.sides);
+        let since = directories.since;
+        // The thread that watches may have been faster.
+        if sides.readings == 1 {
+            sides.directories = directories;
+        }
+        sides.reading(since)
+    }
+
+    /// The directories say something else.
+    pub(crate) fn directories(&self, reading: Reading) {
+        let mut sides = lock(&self.sides);
+        let since = reading.since;
+        sides.directories = reading;
+        self.hand_on(&mut sides, since);
+    }
+
+    /// Applies a batch as one change.
+    pub(crate) fn apply(
+        &self,
+        manifests: Vec<Manifest>,
+        cause: Cause,
+        dry_run: bool,
+    ) -> Result<Applied<Vec<Planned>>, AppliedError> {
+        let since = Instant::now();
+        let mut store = lock(&self.store);
+        let planned = plan(manifests, &lock(&self.sides).known());
+        // Of several manifests of one object the last is what is stored.
+        let mut changes: BTreeMap<&ObjectId, &Planned> = BTreeMap::new();
+        for one in planned.iter().filter(|one| one.verb != Verb::Unchanged) {
+            changes.insert(one.manifest.object.identity(), one);
+        }
+        let changes: Vec<(Change, Option<Arc<Object>>)> = changes
+            .into_iter()
+            .map(|(id, one)| {
+                let text = Some(one.manifest.text.clone());
+                (Change { id: id.clone(), verb: one.verb, text }, Some(one.manifest.object.clone()))
+            })
+            .collect();
+        let (revision, readings) = self.change(&mut store, &changes, cause, since, dry_run)?;
+        Ok(Applied { revision, readings, what: planned })
+    }
+
+    /// Deletes a batch as one change; nothing if a target is refused.
+    pub(crate) fn delete(
+        &self,
+        targets: &[Target],
+        cause: Cause,
+        dry_run: bool,
+    ) -> Result<Applied<Deletion>, AppliedError> {
+        let since = Instant::now();
+        let mut store = lock(&self.store);
+        let deletion = plan_deletion(targets, &lock(&self.sides).known());
+        let refused = deletion.is_refused(targets);
+        let changes: Vec<(Change, Option<Arc<Object>>)> = deletion
+            .deleted
+            .iter()
+            .map(|(id, _)| (Change { id: (**id).clone(), verb: Verb::Deleted, text: None }, None))
+            .collect();
+        let (revision, readings) = self.change(&mut store, &changes, cause, since, dry_run || refused)?;
+        Ok(Applied { revision, readings, what: deletion })
+    }
+
+    /// On disk, then handed on. The store stays locked, so that readings come in the order of revisions.
+    fn change(
+        &self,
+        store: &mut Store,
+        changes: &[(Change, Option<Arc<Object>>)],
+        cause: Cause,
+        since: Instant,
+        dry_run: bool,
+    ) -> Result<(Option<u64>, u64), AppliedError> {
+        if changes.is_empty() || dry_run {
+            return Ok((None, lock(&self.sides).readings));
+        }
+        let revision = store.commit(changes, cause)?;
+        let mut sides = lock(&self.sides);
+        sides.applied = store.current().clone();
+        self.hand_on(&mut sides, since);
+        Ok((Some(revision), sides.readings))
+    }
+
+    fn hand_on(&self, sides: &mut Sides, since: Instant) {
+        sides.readings += 1;
+        (self.changed)(sides.reading(since));
+    }
+
+    /// The revision in which an object that is applied came to say what it says.
+    pub(crate) fn revision_of(&self, id: &ObjectId) -> Option<u64> {
+        lock(&self.sides).applied.get(id).map(|current| current.revision)
+    }
+
+    /// The manifest of an object if it is applied.
+    pub(crate) fn manifest(&self, id: &ObjectId) -> Result<Option<String>, AppliedError> {
+        if !lock(&self.sides).applied.contains_key(id) {
+            return Ok(None);
+        }
+        lock(&self.store).manifest(id)
+    }
+
+    /// Revisions with what they did, oldest first.
+    pub(crate) fn history(&self) -> Result<Vec<(Revision, Vec<(ObjectId, Verb)>)>, AppliedError> {
+        let mut store = lock(&self.store);
+        let revisions = store.revisions()?;
+        revisions
+            .into_iter()
+            .map(|revision| Ok((revision.clone(), store.changes(revision.number)?)))
+            .collect()
+    }
+
+    /// All that was applied after a revision.
+    pub(crate) fn state_after(&self, revision: u64) -> Result<Vec<Version>, AppliedError> {
+        lock(&self.store).state_after(revision)
+    }
+}
+
+impl Deletion {
+    /// Whether nothing is deleted: a target is ambiguous, or one that was named stands in a watched file only.
+    pub(crate) fn is_refused(&self, targets: &[Target]) -> bool {
+        let named = |target: &Target| !matches!(target, Target::Named { name: None, .. });
+        !self.ambiguous.is_empty() || (!self.in_files.is_empty() && targets.iter().any(named))
+    }
+}
+
+impl Sides {
+    fn reading(&self, since: Instant) -> Reading {
+        let Reading { objects, problems, unread, .. } = &self.directories;
+        let (mut objects, mut problems, unread) = (objects.clone(), problems.clone(), unread.clone());
+        objects.retain(|loaded| {
+            let winner =
+                self.applied.get(loaded.object.identity()).filter(|current| current.object.is_some());
+            if let Some(winner) = winner {
+                problems.push(conflict(&loaded.object, winner.revision));
+            }
+            winner.is_none()
+        });
+        let mut not_acted_on = BTreeSet::new();
+        for current in self.applied.values() {
+            problems.extend(current.problems.iter().cloned());
+            let Some(object) = &current.object else { continue };
+            if matches!(object.spec, api::Spec::Unsupported)
+                && not_acted_on.insert((&object.meta.api_version, &object.meta.kind))
+            {
+                let message =
+                    format!("{} ({}) is not acted on yet", object.meta.kind, object.meta.api_version);
+                problems.push(warning(object, message));
+            }
+            objects.push(Loaded { object: object.clone(), stale: false });
+        }
+        Reading { objects, problems, unread, since }
+    }
+
+    fn known(&self) -> KnownNow<'_> {
+        let in_files = self.directories.objects.iter().map(|l| (&**l.object.identity(), &l.object)).collect();
+        KnownNow { applied: &self.applied, in_files }
+    }
+}
+
+/// What is known at the moment of a batch.
+struct KnownNow<'s> {
+    applied: &'s BTreeMap<Arc<ObjectId>, Current>,
+    in_files: HashMap<&'s ObjectId, &'s Arc<Object>>,
+}
+
+impl Known for KnownNow<'_> {
+    fn applied(&self, id: &ObjectId) -> Option<Option<&Arc<Object>>> {
+        self.applied.get(id).map(|current| current.object.as_ref())
+    }
+
+    fn in_file(&self, id: &ObjectId) -> Option<&Arc<Object>> {
+        self.in_files.get(id).copied()
+    }
+
+    fn ids(&self) -> BTreeSet<Arc<ObjectId>> {
+        let in_files = self.in_files.values().map(|object| object.identity());
+        self.applied.keys().chain(in_files).cloned().collect()
+    }
+}
+
+/// The version in a file does not count.
+fn conflict(loser: &Object, revision: u64) -> Problem {
+    warning(loser, format!("was also applied (revision {revision}), and what was applied counts"))
+}
+
+fn warning(object: &Object, message: String) -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        file: object.source.file.clone(),
+        line: object.source.line,
+        column: object.source.column,
+        object: Some(object.id()),
+        path: String::new(),
+        message,
+    }
+}
