@@ -24,6 +24,9 @@ pub struct History {
     /// Only of this namespace; of one object: default
     #[arg(short, long)]
     namespace: Option<String>,
+    /// How many changes, the newest
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
     #[command(flatten)]
     target: Target,
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -38,7 +41,7 @@ pub fn run(args: &History) -> Outcome {
         None => (None, None),
     };
     let namespace = args.namespace.as_deref().or(name.map(|_| "default"));
-    let mut query = Vec::new();
+    let mut query = vec![format!("limit={}", args.limit)];
     for (key, value) in [("kind", kind), ("name", name), ("namespace", namespace)] {
         query.extend(value.map(|value| format!("{key}={value}")));
     }

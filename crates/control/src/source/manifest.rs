@@ -239,3 +239,93 @@ fn with_namespace(tree: &Node, namespace: &str) -> Node {
     }
     tree
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The identities and stored texts, or the first error.
+    fn read(text: &str, namespace: Option<&str>) -> Result<Vec<(String, String)>, String> {
+        let mut found = Manifests::default();
+        found.read("in.yaml", text, namespace, Purpose::Apply);
+        match found.problems.iter().find(|problem| problem.is_error()) {
+            Some(error) => Err(error.to_string()),
+            None => Ok(found.items.into_iter().map(|m| (m.object.id(), m.text)).collect()),
+        }
+    }
+
+    /// `kubectl apply -n`: it completes, refuses another namespace in these words (k8s.io/cli-runtime,
+    /// `RetrieveLazy`/`RequireNamespace`), and leaves kinds alone that are in none. However the object is written.
+    #[test]
+    fn the_namespace_is_given_to_every_way_of_writing_an_object() {
+        for text in [
+            "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec: {ports: [{port: 80}]}\n",
+            "apiVersion: v1\nkind: Service\nmetadata: # of the service\n    name: a\nspec: {ports: [{port: 80}]}\n",
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n",
+            "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"a\"},\"spec\":{\"ports\":[{\"port\":80}]}}",
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: a}\n  spec: {ports: [{port: 80}]}\n",
+            "metadata: {namespace: '', name: a}\nspec: {ports: [{port: 80}]}\nkind: Service\napiVersion: v1\n",
+        ] {
+            assert_eq!(read(text, None).unwrap()[0].0, "Service/default/a", "{text}");
+            let [(id, stored)] = read(text, Some("prod")).unwrap().try_into().unwrap();
+            assert_eq!(id, "Service/prod/a", "{text}");
+            assert!(stored.contains("  name: a\n  namespace: prod\n"), "{stored}");
+        }
+        let other = "# first\n---\napiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: test}\nspec: {ports: [{port: 80}]}\n";
+        assert_eq!(
+            read(other, Some("prod")).unwrap_err(),
+            "in.yaml:5:28: Service/test/a: the namespace from the provided object \"test\" does not match the namespace \
+             \"prod\". You must pass '--namespace=test' to perform this operation."
+        );
+        assert_eq!(read(other, Some("test")).unwrap()[0].0, "Service/test/a");
+        let cluster = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
+        assert_eq!(read(cluster, Some("prod")).unwrap(), [("Namespace/a".to_owned(), cluster.to_owned())]);
+    }
+
+    #[test]
+    fn what_can_be_is_stored_as_its_author_wrote_it() {
+        let first = "# Why this is so.\napiVersion: v1\nkind: Service # the first\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
+        let second = "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {ports: [{port: 80}]}\n";
+        let text = format!("---\n{first}---\n{second}\n\n");
+        let stored: Vec<String> = read(&text, None).unwrap().into_iter().map(|(_, text)| text).collect();
+        assert_eq!(stored, [first, second]);
+    }
+
+    #[test]
+    fn findings_name_the_line_of_the_input() {
+        let good = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
+        let bad = "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {ports: [{port: 99999}]}\n";
+        let error = read(&format!("{good}---\n{bad}"), None).unwrap_err();
+        assert!(error.starts_with("in.yaml:9:23: Service/default/b spec.ports[0].port:"), "{error}");
+        let error = read(&format!("{good}---\na: [\n"), None).unwrap_err();
+        assert!(error.starts_with("in.yaml:"), "{error}");
+        let mut found = Manifests::default();
+        found.read("in.yaml", &format!("{good}---\n{good}"), None, Purpose::Apply);
+        let second = &found.items[1];
+        assert_eq!(second.place.to_string(), "in.yaml:6:1");
+        let about = Problem { line: 4, column: 3, ..found_problem() };
+        assert_eq!(second.placed(&about).to_string(), "in.yaml:9:3: odd");
+    }
+
+    fn found_problem() -> Problem {
+        Problem {
+            severity: Severity::Error,
+            file: "applied@1".into(),
+            line: 1,
+            column: 1,
+            object: None,
+            path: String::new(),
+            message: "odd".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_invalid_can_be_deleted() {
+        let bad =
+            "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {ports: [{port: 99999}], other: 1}\n";
+        let mut found = Manifests::default();
+        found.read("in.yaml", bad, Some("prod"), Purpose::Delete);
+        let ids: Vec<String> = found.items.iter().map(|manifest| manifest.object.id()).collect();
+        assert_eq!((ids, found.has_errors()), (vec!["Service/prod/b".to_owned()], false));
+    }
+}

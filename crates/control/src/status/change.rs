@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `POST apply`, [`ApplyRequest`] | [`Changed`]; 422 with [`Refusal`] for input that is not valid |
 //! | `POST delete`, [`DeleteRequest`] | [`Changed`]; 409 with [`Refusal`] for what is not `delete`'s to delete |
-//! | `GET history?kind=K&namespace=N&name=X` (each optional) | `[`[`RevisionStatus`]`]`, oldest first |
+//! | `GET history?kind=K&namespace=N&name=X&limit=L` (each optional) | `[`[`RevisionStatus`]`]`, the newest, oldest first |
 //! | `GET manifests?revision=R` and the same | `[`[`ChangedObject`]`]`: what was applied after that revision, with texts |
 //!
 //! One request is one change: all of it or nothing, one revision, one generation. 507: it could not be written.

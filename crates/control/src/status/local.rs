@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use api::ObjectId;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -21,7 +22,7 @@ use crate::push::Shared;
 use crate::source::applied::AppliedError;
 use crate::source::applied::batch::{Deletion, Planned, Target};
 use crate::source::applied::over::{Applied, AppliedSource};
-use crate::source::applied::revision::{Verb, Who};
+use crate::source::applied::revision::{Entry, Verb, Who};
 use crate::source::applied::store::{Cause, file_name};
 use crate::source::manifest::{Manifest, Manifests, Purpose};
 
@@ -238,21 +239,18 @@ impl Local {
     }
 
     fn history(&self, query: &Query) -> Answer {
-        let history = match self.applied.history() {
-            Ok(history) => history,
-            Err(error) => return self.refused(Refused::Applied(error)),
-        };
         let wanted = Wanted::of(query);
-        let filtered = wanted.is_filter();
-        let revisions = history.into_iter().map(|(revision, changes)| RevisionStatus {
-            revision,
-            objects: changes
-                .into_iter()
-                .map(|(id, verb)| ChangedObject::new(&id, verb))
-                .filter(|object| wanted.fits(object))
-                .collect(),
-        });
-        json(&revisions.filter(|status| !filtered || !status.objects.is_empty()).collect::<Vec<_>>())
+        let limit = query.text("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
+        match self.applied.history(limit, |id| wanted.fits(id)) {
+            Err(error) => self.refused(Refused::Applied(error)),
+            Ok(entries) => {
+                let status = |entry: Entry| RevisionStatus {
+                    revision: entry.revision,
+                    objects: entry.changes.iter().map(|(id, verb)| ChangedObject::new(id, *verb)).collect(),
+                };
+                json(&entries.into_iter().map(status).collect::<Vec<_>>())
+            }
+        }
     }
 
     fn manifests(&self, query: &Query) -> Answer {
@@ -264,11 +262,12 @@ impl Local {
             Err(error) => self.refused(Refused::Applied(error)),
             Ok(versions) => {
                 let wanted = Wanted::of(query);
-                let objects = versions.into_iter().map(|version| ChangedObject {
+                let versions = versions.into_iter().filter(|version| wanted.fits(&version.id));
+                let objects = versions.map(|version| ChangedObject {
                     text: version.text,
                     ..ChangedObject::new(&version.id, Verb::Configured)
                 });
-                json(&objects.filter(|object| wanted.fits(object)).collect::<Vec<_>>())
+                json(&objects.collect::<Vec<_>>())
             }
         }
     }
@@ -286,14 +285,10 @@ impl<'q> Wanted<'q> {
         Self { kind: query.text("kind"), namespace: query.text("namespace"), name: query.text("name") }
     }
 
-    fn is_filter(&self) -> bool {
-        self.kind.is_some() || self.namespace.is_some() || self.name.is_some()
-    }
-
-    fn fits(&self, object: &ChangedObject) -> bool {
-        self.kind.is_none_or(|kind| api::kinds::is_named(&object.group, &object.kind, kind))
-            && self.namespace.is_none_or(|n| object.namespace == n || object.namespace.is_empty())
-            && self.name.is_none_or(|name| object.name == name)
+    fn fits(&self, id: &ObjectId) -> bool {
+        self.kind.is_none_or(|kind| api::kinds::is_named(&id.group, &id.kind, kind))
+            && self.namespace.is_none_or(|n| id.namespace == n || id.namespace.is_empty())
+            && self.name.is_none_or(|name| id.name == name)
     }
 }
 
@@ -320,7 +315,7 @@ fn not_deleted(deletion: &Deletion) -> Refusal {
     Refusal { error, problems }
 }
 
-fn written_in(id: &api::ObjectId, place: &api::SourceRef) -> String {
+fn written_in(id: &ObjectId, place: &api::SourceRef) -> String {
     let (name, file, line) = (id.resource_name(), &place.file, place.line);
     format!("{name} was not applied but is written in {file}:{line}: remove it from that file to delete it")
 }

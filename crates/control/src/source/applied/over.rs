@@ -10,7 +10,7 @@ use std::time::Instant;
 use api::{Object, ObjectId, Problem, Severity};
 
 use super::batch::{Deletion, Known, Planned, Target, plan, plan_deletion};
-use super::revision::{Change, Revision, Verb, Version};
+use super::revision::{Change, Entry, Verb, Version};
 use super::store::{AppliedError, Cause, Current, Store};
 use crate::lock::lock;
 use crate::source::manifest::Manifest;
@@ -159,14 +159,26 @@ impl AppliedSource {
         lock(&self.store).manifest(id)
     }
 
-    /// Revisions with what they did, oldest first.
-    pub(crate) fn history(&self) -> Result<Vec<(Revision, Vec<(ObjectId, Verb)>)>, AppliedError> {
+    /// The newest `limit` revisions that did something to an object `about` which is asked, oldest first.
+    pub(crate) fn history(
+        &self,
+        limit: usize,
+        about: impl Fn(&ObjectId) -> bool,
+    ) -> Result<Vec<Entry>, AppliedError> {
         let mut store = lock(&self.store);
-        let revisions = store.revisions()?;
-        revisions
-            .into_iter()
-            .map(|revision| Ok((revision.clone(), store.changes(revision.number)?)))
-            .collect()
+        let mut found = Vec::new();
+        for revision in store.revisions()?.into_iter().rev() {
+            if found.len() >= limit {
+                break;
+            }
+            let mut changes = store.changes(revision.number)?;
+            changes.retain(|(id, _)| about(id));
+            if !changes.is_empty() {
+                found.push(Entry { revision, changes });
+            }
+        }
+        found.reverse();
+        Ok(found)
     }
 
     /// All that was applied after a revision.

@@ -49,6 +49,13 @@ pub struct Change {
     pub text: Option<String>,
 }
 
+/// A revision with what it did, in the order of identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub revision: Revision,
+    pub changes: Vec<(ObjectId, Verb)>,
+}
+
 /// An object as it was after a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {

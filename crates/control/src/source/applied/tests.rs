@@ -11,7 +11,7 @@ use redb::{Database, DatabaseError, StorageBackend};
 
 use super::batch::{Known, Target, plan, plan_deletion};
 use super::over::AppliedSource;
-use super::revision::{Verb, Who};
+use super::revision::{Entry, Verb, Who};
 use super::revisions::Limits;
 use super::store::{AppliedError, Cause, Store};
 use crate::source::manifest::{Manifest, Manifests, Purpose};
@@ -94,10 +94,10 @@ fn a_batch_is_one_revision_and_one_reading_and_outlives_the_process() {
     assert_eq!(all.manifest(&id("b")).unwrap(), Some(virtual_service("b", "/2")));
     assert_eq!(all.manifest(&id("a")).unwrap(), None);
     let history: Vec<(u64, String, Option<String>, u64, Vec<String>)> = all
-        .history()
+        .history(usize::MAX, |_| true)
         .unwrap()
         .into_iter()
-        .map(|(r, changes)| {
+        .map(|Entry { revision: r, changes }| {
             let changes = changes.iter().map(|(id, verb)| format!("{} {}", verb.as_str(), id.name)).collect();
             (r.number, r.who.user, r.comment, r.at, changes)
         })
@@ -110,6 +110,9 @@ fn a_batch_is_one_revision_and_one_reading_and_outlives_the_process() {
         history,
         [told(1, &["created a", "created b"]), told(2, &["configured b"]), told(3, &["deleted a"])]
     );
+    let of_a = |limit| all.history(limit, |id| id.name == "a").unwrap();
+    assert_eq!(of_a(9).iter().map(|entry| entry.revision.number).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(of_a(1).iter().map(|entry| entry.revision.number).collect::<Vec<_>>(), [3]);
     let then = all.state_after(1).unwrap();
     assert_eq!(
         then.iter().map(|v| v.text.clone().unwrap()).collect::<String>(),
