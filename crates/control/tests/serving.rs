@@ -278,7 +278,10 @@ fn what_is_broken_or_unknown_is_named_and_the_rest_is_live() {
     assert_eq!(place["line"], 7);
     assert_eq!(plane.request("GET", "/filamesh/v1/resolve?object=Service/default/none").0, 404);
     let services = plane.get("/filamesh/v1/objects?kind=services");
-    assert_eq!(services.as_array().unwrap().len(), 50);
+    let (refused, live): (Vec<_>, Vec<_>) =
+        services.as_array().unwrap().iter().partition(|service| service["state"] == "refused");
+    assert_eq!(live.len(), 50);
+    assert_eq!(refused.iter().map(|service| &service["name"]).collect::<Vec<_>>(), ["broken"]);
     assert!(plane.metric("pilot_services") == 50.0);
 }
 

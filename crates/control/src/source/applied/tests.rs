@@ -93,22 +93,20 @@ fn a_batch_is_one_revision_and_one_reading_and_outlives_the_process() {
     assert_eq!(names(&reading), [("b".to_owned(), "applied@2".to_owned())]);
     assert_eq!(all.manifest(&id("b")).unwrap(), Some(virtual_service("b", "/2")));
     assert_eq!(all.manifest(&id("a")).unwrap(), None);
-    let history: Vec<(u64, String, Option<String>, u64, Vec<String>)> = all
-        .history(usize::MAX, |_| true)
-        .unwrap()
-        .into_iter()
-        .map(|Entry { revision: r, changes }| {
-            let changes = changes.iter().map(|(id, verb)| format!("{} {}", verb.as_str(), id.name)).collect();
-            (r.number, r.who.user, r.comment, r.at, changes)
-        })
-        .collect();
-    let told = |number, changes: &[&str]| {
-        let changes = changes.iter().map(|c| (*c).to_owned()).collect();
-        (number, "tester".to_owned(), Some("why".to_owned()), 42, changes)
+    let line = |Entry { revision, changes }: Entry| {
+        let changes: Vec<String> =
+            changes.iter().map(|(id, verb)| format!("{} {}", verb.as_str(), id.name)).collect();
+        let (number, user, at) = (revision.number, revision.who.user, revision.at);
+        format!("{number} {user} {} {at}: {}", revision.comment.unwrap_or_default(), changes.join(", "))
     };
+    let history: Vec<String> = all.history(usize::MAX, |_| true).unwrap().into_iter().map(line).collect();
     assert_eq!(
         history,
-        [told(1, &["created a", "created b"]), told(2, &["configured b"]), told(3, &["deleted a"])]
+        [
+            "1 tester why 42: created a, created b",
+            "2 tester why 42: configured b",
+            "3 tester why 42: deleted a"
+        ]
     );
     let of_a = |limit| all.history(limit, |id| id.name == "a").unwrap();
     assert_eq!(of_a(9).iter().map(|entry| entry.revision.number).collect::<Vec<_>>(), [1, 3]);
