@@ -214,3 +214,33 @@ fn a_directory_that_is_not_there_yet_is_waited_for() {
     });
     assert!(Path::new(&config).exists());
 }
+
+/// The kernel says who asks, whatever the modes of files let through.
+#[test]
+fn another_user_changes_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: another user cannot be tried (not root)");
+        return;
+    }
+    let place = Place::new();
+    let control = place.start();
+    let state = control.state_dir();
+    let file = place.file("a.yaml", &service_entry("a", ""));
+    // Somebody opened everything that stands before the check.
+    let mut path = state.join("control.sock");
+    std::fs::set_permissions(state.join("mesh.json"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    while path.pop() && path != std::env::temp_dir() {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for verb in ["apply", "delete"] {
+        let mut command = place.command(&[verb, "-f", &file, "--mesh", state.to_str().unwrap()]);
+        let output = command.uid(65534).gid(65534).current_dir("/").output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(77), "{error}");
+        assert!(error.contains("may not change the mesh of user root"), "{error}");
+    }
+    assert_eq!(place.run(&["get", "se", "-o", "name"]).1, "");
+}

@@ -274,7 +274,7 @@ mod tests {
         let other = "# first\n---\napiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: test}\nspec: {ports: [{port: 80}]}\n";
         assert_eq!(
             read(other, Some("prod")).unwrap_err(),
-            "in.yaml:5:28: Service/test/a: the namespace from the provided object \"test\" does not match the namespace \
+            "in.yaml:5:21: Service/test/a: the namespace from the provided object \"test\" does not match the namespace \
              \"prod\". You must pass '--namespace=test' to perform this operation."
         );
         assert_eq!(read(other, Some("test")).unwrap()[0].0, "Service/test/a");

@@ -13,8 +13,16 @@ pub(super) struct Platter {
     pub(super) left: Option<u64>,
 }
 
+/// A disk that does not answer: flushing waits until it is let go.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    closed: Mutex<bool>,
+    changed: std::sync::Condvar,
+    waiting: Mutex<u32>,
+}
+
 #[derive(Debug, Clone, Default)]
-pub(super) struct Disk(pub(super) Arc<Mutex<Platter>>);
+pub(super) struct Disk(pub(super) Arc<Mutex<Platter>>, Arc<Gate>);
 
 impl Platter {
     /// Counts an operation that changes the disk.
@@ -60,6 +68,27 @@ impl Disk {
     }
 }
 
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap();
+        *self.waiting.lock().unwrap() += 1;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(closed, |closed| *closed).unwrap());
+        *self.waiting.lock().unwrap() -= 1;
+    }
+
+    /// Returns when somebody waits for the disk.
+    fn met(&self) {
+        let closed = self.closed.lock().unwrap();
+        drop(self.changed.wait_while(closed, |_| *self.waiting.lock().unwrap() == 0).unwrap());
+    }
+}
+
 fn put(image: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     let end = at + bytes.len();
     if image.len() < end {
@@ -96,6 +125,7 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
+        self.1.pass();
         let mut platter = self.0.lock().unwrap();
         platter.operation()?;
         platter.durable = platter.seen.clone();
@@ -169,4 +199,28 @@ fn a_batch_is_there_whole_or_not_at_all_whatever_the_disk_does() {
         }
     }
     assert!(failed.iter().all(|count| *count > 5), "the disk failed at many moments: {failed:?}");
+}
+
+/// While a batch waits for a slow disk, what directories say is handed on, and then the batch.
+#[test]
+fn a_slow_disk_holds_up_nothing_but_its_batch() {
+    let disk = Disk::default();
+    let (all, readings) = source(disk.store().unwrap());
+    all.first(directories(""));
+    all.apply(read(&virtual_service("before", "/")), cause(), false).unwrap();
+    disk.1.set(true);
+    std::thread::scope(|scope| {
+        let batch = scope.spawn(|| all.apply(read(&virtual_service("slow", "/")), cause(), false));
+        disk.1.met();
+        all.directories(directories(&virtual_service("file", "/")));
+        assert_eq!(names(readings.lock().unwrap().last().unwrap()).len(), 2, "the file and the one before");
+        assert_eq!(all.revision_of(&id("slow")), None);
+        disk.1.set(false);
+        assert_eq!(batch.join().unwrap().unwrap().revision, Some(2));
+    });
+    let last = readings.lock().unwrap().pop().unwrap();
+    assert_eq!(
+        names(&last).into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        ["file", "before", "slow"]
+    );
 }
