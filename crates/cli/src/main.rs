@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `demo.rs`, `up.rs`, over `mesh_process.rs`, `supervise.rs` | a whole mesh in one process tree |
 //! | `run.rs`, `proxy_role.rs`, `control_plane.rs`, over `sidecar.rs` | the long-running roles |
-//! | `apply.rs`, `delete.rs`, over `live.rs`; `get.rs`, `history.rs` | configuration |
+//! | `apply.rs`, `delete.rs`, `rollback.rs`, over `live.rs`; `get.rs`, `history.rs` | configuration |
 //! | `stat.rs`, `proxy_status.rs`, `proxy_config.rs`, `explain.rs` | what is happening, and why |
 //! | `validate.rs`, `simulate.rs`, `xds_dump.rs` | without a running mesh |
 //! | `mesh.rs`, `state_dir.rs`, `target.rs`, `http_client.rs`, `output.rs`, `exit.rs` | shared by them |
@@ -30,6 +30,7 @@ mod output;
 mod proxy_config;
 mod proxy_role;
 mod proxy_status;
+mod rollback;
 mod run;
 mod sidecar;
 mod signals;
@@ -67,6 +68,7 @@ enum Command {
     Delete(delete::Delete),
     Get(get::Get),
     History(history::History),
+    Rollback(rollback::Rollback),
     Stat(stat::Stat),
     #[command(visible_alias = "ps")]
     ProxyStatus(proxy_status::ProxyStatusArgs),
@@ -117,6 +119,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Delete(args) => delete::run(&args),
         Command::Get(args) => get::run(&args),
         Command::History(args) => history::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Stat(args) => stat::run(&args),
         Command::ProxyStatus(args) => proxy_status::run(&args),
         Command::ProxyConfig(args) => proxy_config::run(&args),

@@ -117,6 +117,21 @@ fn a_command_is_one_change() {
     let before = mesh.running.filamesh(&["get", "vs", "n49", "--revision", "2", "-o", "yaml"]);
     assert_eq!(before, virtual_service("n49", "/2"));
     assert_eq!(mesh.run(&["get", "vs", "n49", "--revision", "77"]).code, Some(1));
+    let dry = mesh.run(&["rollback", "1", "--dry-run=server"]);
+    assert_eq!((dry.code, dry.out.lines().count(), dry.err.as_str()), (Some(0), 50, ""));
+    let back = mesh.run(&["rollback", "2"]);
+    assert_eq!(
+        (back.code, back.out.lines().filter(|line| line.ends_with(" created")).count()),
+        (Some(0), 51)
+    );
+    assert_eq!(Mesh::generation(&back), Mesh::generation(&gone) + 1);
+    assert_eq!(mesh.run(&["get", "vs", "n49", "-o", "yaml"]).out, virtual_service("n49", "/2"));
+    let further = mesh.run(&["rollback", "1"]);
+    assert_eq!(further.out, format!("{VS}/n49 configured\n{VS}/new deleted\n"));
+    let nothing = mesh.run(&["rollback", "77"]);
+    assert_eq!((nothing.code, nothing.out.as_str()), (Some(1), ""));
+    assert!(nothing.err.contains("there is no revision 77"), "{}", nothing.err);
+    assert!(mesh.running.filamesh(&["history"]).contains("rollback to revision 2"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `POST apply`, [`ApplyRequest`] | [`Changed`]; 422 with [`Refusal`] for input that is not valid |
 //! | `POST delete`, [`DeleteRequest`] | [`Changed`]; 409 with [`Refusal`] for what is not `delete`'s to delete |
+//! | `POST rollback`, [`RollbackRequest`] | [`Changed`]; 404 for a revision that is not kept; 409 with [`Refusal`] |
 //! | `GET history?kind=K&namespace=N&name=X&limit=L` (each optional) | `[`[`RevisionStatus`]`]`, the newest, oldest first |
 //! | `GET manifests?revision=R` and the same | `[`[`ChangedObject`]`]`: what was applied after that revision, with texts |
 //!
@@ -44,6 +45,15 @@ pub struct DeleteRequest {
     /// Of objects in documents that name none.
     pub namespace: Option<String>,
     pub targets: Vec<NamedTarget>,
+    pub dry_run: bool,
+    pub comment: Option<String>,
+}
+
+/// Makes what is applied what it was after a revision.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollbackRequest {
+    pub revision: u64,
     pub dry_run: bool,
     pub comment: Option<String>,
 }

@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::answer::{Answer, Query, failure, json};
-use super::change::{ApplyRequest, Changed, ChangedObject, DeleteRequest, Refusal, RevisionStatus};
+use super::change::{
+    ApplyRequest, Changed, ChangedObject, DeleteRequest, Refusal, RevisionStatus, RollbackRequest,
+};
 use super::server;
 use crate::push::Shared;
 use crate::source::applied::AppliedError;
@@ -100,6 +102,10 @@ impl Local {
                 Ok(request) => self.changing(move |local| local.delete(request)).await,
                 Err(answer) => answer,
             },
+            (&Method::POST, "rollback") => match body(request).await {
+                Ok(request) => self.changing(move |local| local.rollback(request)).await,
+                Err(answer) => answer,
+            },
             (&Method::GET, "history") => blocking(move || self.history(&query)).await,
             (&Method::GET, "manifests") => blocking(move || self.manifests(&query)).await,
             _ => server::answer(request, &self.shared, &self.applied).await,
@@ -146,6 +152,9 @@ impl Local {
         let (code, refusal) = match refused {
             Refused::Input(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, refusal),
             Refused::Conflict(refusal) => (StatusCode::CONFLICT, refusal),
+            Refused::Applied(error @ AppliedError::NoRevision(_)) => {
+                (StatusCode::NOT_FOUND, Refusal { error: error.to_string(), problems: Vec::new() })
+            }
             Refused::Applied(error) => {
                 (self.shared.log)(&error.to_string());
                 (StatusCode::INSUFFICIENT_STORAGE, Refusal { error: error.to_string(), problems: Vec::new() })
@@ -219,6 +228,29 @@ impl Local {
         Ok((changed, readings, Vec::new()))
     }
 
+    fn rollback(&self, request: RollbackRequest) -> Result<(Changed, u64, Vec<Manifest>), Refused> {
+        let RollbackRequest { revision, dry_run, comment } = request;
+        let comment = comment.or_else(|| Some(format!("rollback to revision {revision}")));
+        let restored =
+            self.applied.restore(revision, self.cause(comment), dry_run).map_err(Refused::Applied)?;
+        let Applied { revision: made, readings, what } = restored;
+        if !what.problems.is_empty() {
+            let problems = what.problems.iter().map(ToString::to_string).collect();
+            let error =
+                format!("revision {revision} holds objects that are not valid any more; nothing was changed");
+            return Err(Refused::Conflict(Refusal { error, problems }));
+        }
+        let changes = what.changes.iter().map(|(change, _)| change);
+        self.log(made, changes.clone().map(|change| change.verb));
+        let objects = changes.map(|change| ChangedObject::new(&change.id, change.verb)).collect();
+        let (problems, missing, left) = (Vec::new(), Vec::new(), Vec::new());
+        Ok((
+            Changed { revision: made, generation: 0, objects, problems, missing, left },
+            readings,
+            Vec::new(),
+        ))
+    }
+
     fn cause(&self, comment: Option<String>) -> Cause {
         Cause { who: self.who.clone(), comment, at: crate::registrations::millis_now() }
     }
@@ -258,7 +290,6 @@ impl Local {
             return failure(StatusCode::BAD_REQUEST, "expected revision=N");
         };
         match self.applied.state_after(revision) {
-            Err(error @ AppliedError::NoRevision(_)) => failure(StatusCode::NOT_FOUND, &error.to_string()),
             Err(error) => self.refused(Refused::Applied(error)),
             Ok(versions) => {
                 let wanted = Wanted::of(query);

@@ -10,8 +10,9 @@ use std::time::Instant;
 use api::{Object, ObjectId, Problem, Severity};
 
 use super::batch::{Deletion, Known, Planned, Target, plan, plan_deletion};
+use super::restoration::{Restoration, plan_restoration};
 use super::revision::{Change, Entry, Verb, Version};
-use super::store::{AppliedError, Cause, Current, Store};
+use super::store::{AppliedError, Cause, Current, Store, Write};
 use crate::lock::lock;
 use crate::source::manifest::Manifest;
 use crate::source::{Loaded, Reading};
@@ -91,7 +92,7 @@ impl AppliedSource {
         for one in planned.iter().filter(|one| one.verb != Verb::Unchanged) {
             changes.insert(one.manifest.object.identity(), one);
         }
-        let changes: Vec<(Change, Option<Arc<Object>>)> = changes
+        let changes: Vec<Write> = changes
             .into_iter()
             .map(|(id, one)| {
                 let text = Some(one.manifest.text.clone());
@@ -113,7 +114,7 @@ impl AppliedSource {
         let mut store = lock(&self.store);
         let deletion = plan_deletion(targets, &lock(&self.sides).known());
         let refused = deletion.is_refused(targets);
-        let changes: Vec<(Change, Option<Arc<Object>>)> = deletion
+        let changes: Vec<Write> = deletion
             .deleted
             .iter()
             .map(|(id, _)| (Change { id: (**id).clone(), verb: Verb::Deleted, text: None }, None))
@@ -122,11 +123,28 @@ impl AppliedSource {
         Ok(Applied { revision, readings, what: deletion })
     }
 
+    /// Makes what is applied what it was after a revision, as one change. Objects that can no longer be read as they
+    /// were refuse it.
+    pub(crate) fn restore(
+        &self,
+        revision: u64,
+        cause: Cause,
+        dry_run: bool,
+    ) -> Result<Applied<Restoration>, AppliedError> {
+        let since = Instant::now();
+        let mut store = lock(&self.store);
+        let versions = store.state_after(revision)?;
+        let what = plan_restoration(versions, store.current());
+        let dry_run = dry_run || !what.problems.is_empty();
+        let (revision, readings) = self.change(&mut store, &what.changes, cause, since, dry_run)?;
+        Ok(Applied { revision, readings, what })
+    }
+
     /// On disk, then handed on. The store stays locked, so that readings come in the order of revisions.
     fn change(
         &self,
         store: &mut Store,
-        changes: &[(Change, Option<Arc<Object>>)],
+        changes: &[Write],
         cause: Cause,
         since: Instant,
         dry_run: bool,

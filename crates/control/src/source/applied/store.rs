@@ -57,6 +57,9 @@ pub(crate) struct Current {
     pub(crate) problems: Vec<Problem>,
 }
 
+/// A change with the object that is applied by it; none for one that is deleted.
+pub(crate) type Write = (Change, Option<Arc<Object>>);
+
 /// Who changes something, why and when.
 #[derive(Debug, Clone)]
 pub(crate) struct Cause {
@@ -92,11 +95,7 @@ impl Store {
     }
 
     /// Makes a change: on disk when this returns, or nothing of it is.
-    pub(crate) fn commit(
-        &mut self,
-        changes: &[(Change, Option<Arc<Object>>)],
-        cause: Cause,
-    ) -> Result<u64, AppliedError> {
+    pub(crate) fn commit(&mut self, changes: &[Write], cause: Cause) -> Result<u64, AppliedError> {
         if self.revisions.is_none() {
             self.reopen(true).map_err(|error| self.not_written(error))?;
         }

@@ -10,6 +10,8 @@ type Map = BTreeMap<String, u8>;
 enum Step {
     Apply(Vec<(u8, u8)>),
     Delete(Vec<u8>),
+    /// To so many revisions before the newest.
+    Rollback(usize),
     Restart,
 }
 
@@ -17,6 +19,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop::collection::vec((0..6u8, 0..3u8), 1..8).prop_map(Step::Apply),
         3 => prop::collection::vec(0..6u8, 1..5).prop_map(Step::Delete),
+        1 => (0..4usize).prop_map(Step::Rollback),
         1 => Just(Step::Restart),
     ]
 }
@@ -58,6 +61,16 @@ proptest! {
                     let targets: Vec<Target> = numbers.iter().map(|n| Target::Exactly(id(&name(*n)))).collect();
                     map.retain(|known, _| !numbers.iter().any(|n| name(*n) == *known));
                     let done = all.delete(&targets, cause(), false).unwrap();
+                    prop_assert_eq!(done.revision.is_some(), map != before);
+                    if done.revision.is_some() {
+                        after.push(map.clone());
+                    }
+                }
+                Step::Rollback(back) => {
+                    let Some(to) = (after.len() - 1).checked_sub(back).filter(|to| *to > 0) else { continue };
+                    map = after[to].clone();
+                    let done = all.restore(to as u64, cause(), false).unwrap();
+                    prop_assert!(done.what.problems.is_empty());
                     prop_assert_eq!(done.revision.is_some(), map != before);
                     if done.revision.is_some() {
                         after.push(map.clone());
