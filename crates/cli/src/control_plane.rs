@@ -78,7 +78,7 @@ pub fn run(args: Control) -> Outcome {
     let startup = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (xds, http) = (running.xds(), format!("http://{}", running.http()));
     // A control plane that `up` or `demo` started is found through them.
-    let found = if args.lifeline { None } else { Some(announce(&args, &state_dir, startup, &running)?) };
+    let found = if args.lifeline { None } else { announce(&args, &state_dir, startup, &running) };
     if args.output == Format::Json {
         event(&json!({
             "event": "ready", "startup_ms": startup, "state_dir": state_dir, "config_dir": args.config.first(),
@@ -97,33 +97,37 @@ pub fn run(args: Control) -> Outcome {
     Ok(())
 }
 
-/// Lets other commands find this control plane as they find a mesh. Returns the files to remove at the end.
+/// Lets other commands find this control plane as they find a mesh. Returns the files to remove at the end. One that
+/// cannot write them (a full disk) serves all the same.
 fn announce(
     args: &Control,
     state_dir: &Path,
     startup_ms: u64,
     running: &control::Running,
-) -> Result<[PathBuf; 2], Failure> {
+) -> Option<[PathBuf; 2]> {
     let first = args.config.first().cloned().unwrap_or_default();
-    let config_dir = std::path::absolute(&first).map_err(|e| Failure::io(first.display(), &e))?;
-    let control = mesh::Control {
-        pid: std::process::id(),
-        xds: running.xds().to_string(),
-        http: format!("http://{}", running.http()),
-        socket: Some(running.socket().to_owned()),
-    };
     let file = mesh::MeshFile {
         event: "ready".to_owned(),
         startup_ms,
         state_dir: state_dir.to_owned(),
-        config_dir,
-        control,
+        config_dir: std::path::absolute(&first).unwrap_or(first),
+        control: mesh::Control {
+            pid: std::process::id(),
+            xds: running.xds().to_string(),
+            http: format!("http://{}", running.http()),
+            socket: Some(running.socket().to_owned()),
+        },
         gateway: None,
         page: None,
         workloads: Vec::new(),
     };
-    file.write()?;
-    Ok([mesh::announce(state_dir)?, state_dir.join("mesh.json")])
+    match file.write().and_then(|()| mesh::announce(state_dir)) {
+        Ok(marker) => Some([marker, state_dir.join("mesh.json")]),
+        Err(failure) => {
+            say(format_args!("{failure}; other commands will not find this control plane"));
+            None
+        }
+    }
 }
 
 /// The supervisor was killed: its other children are ending and may still write a last file.

@@ -70,7 +70,7 @@ pub fn run(args: &Demo) -> Outcome {
     {
         return Err(Failure::input(format!("--config {}: not a directory", dir.display())));
     }
-    let state_dir = crate::state_dir::given_or_fresh(args.state_dir.as_deref(), "demo")?;
+    let (state_dir, _lock) = crate::state_dir::of_mesh(args.state_dir.as_deref(), "demo")?;
     let config_dir = state_dir.join("config");
     let json = args.output == Format::Json;
     let mut tree = MeshProcess::new(state_dir.clone(), args.state_dir.is_none(), json);

@@ -30,14 +30,18 @@ pub fn given(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|e| Failure::io(path.display(), &e))
 }
 
-/// The directory the user names, else a new one that nobody ever used (mkdtemp).
-pub fn given_or_fresh(path: Option<&Path>, role: &str) -> Result<PathBuf, Failure> {
-    let Some(path) = path else {
-        let root = own(root())?;
-        let template = root.join(format!("{role}-XXXXXX"));
-        return mkdtemp(&template).map_err(|e| not_made(&template, &e.into()));
+/// The directory of a whole mesh, taken for this process: the one the user names, else a new one that nobody ever used
+/// (mkdtemp).
+pub fn of_mesh(path: Option<&Path>, role: &str) -> Result<(PathBuf, StateLock), Failure> {
+    let path = match path {
+        Some(path) => given(path)?,
+        None => {
+            let template = own(root())?.join(format!("{role}-XXXXXX"));
+            mkdtemp(&template).map_err(|e| not_made(&template, &e.into()))?
+        }
     };
-    given(path)
+    let lock = StateLock::take(&path).map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
+    Ok((path, lock))
 }
 
 /// The directory of a control plane over these configuration directories: the same at every start.
@@ -45,9 +49,7 @@ pub fn of_control(config_dirs: &[PathBuf]) -> Result<PathBuf, Failure> {
     let mut key = Vec::new();
     let mut name = String::new();
     for dir in config_dirs {
-        // One that is not there yet is known by its name.
-        let canonical = dir.canonicalize().or_else(|_| std::path::absolute(dir));
-        let canonical = canonical.map_err(|e| Failure::io(dir.display(), &e))?;
+        let canonical = canonical(dir).map_err(|e| Failure::io(dir.display(), &e))?;
         key.extend_from_slice(canonical.as_os_str().as_encoded_bytes());
         key.push(0);
         if name.is_empty() {
@@ -55,6 +57,19 @@ pub fn of_control(config_dirs: &[PathBuf]) -> Result<PathBuf, Failure> {
         }
     }
     own(root().join("control").join(format!("{name}-{:016x}", fnv(&key))))
+}
+
+/// The path without links. Of one that is not there yet, what is there of it: it has the same name when it comes.
+fn canonical(path: &Path) -> std::io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    for above in path.ancestors() {
+        if let Ok(canonical) = above.canonicalize() {
+            let below = path.strip_prefix(above).unwrap_or(Path::new(""));
+            // An empty part would leave a separator behind.
+            return Ok(if below.as_os_str().is_empty() { canonical } else { canonical.join(below) });
+        }
+    }
+    Ok(path)
 }
 
 /// The last part of a path, for people who look for the directory.
@@ -114,6 +129,20 @@ fn not_made(path: &Path, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_has_one_name_by_whatever_links_and_before_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap().join("real");
+        std::fs::create_dir(&real).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(canonical(&link).unwrap(), real);
+        let before = canonical(&link.join("later/mesh")).unwrap();
+        std::fs::create_dir_all(real.join("later/mesh")).unwrap();
+        assert_eq!(canonical(&link.join("later/mesh")).unwrap(), before);
+        assert_eq!(before, real.join("later/mesh"));
+    }
 
     #[test]
     fn two_replicas_of_one_name_get_two_directories() {

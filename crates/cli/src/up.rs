@@ -47,7 +47,7 @@ pub fn run(args: &Up) -> Outcome {
     }
     let Some(first) = args.config.first() else { return Err(Failure::usage("--config is needed")) };
     let config_dir = std::path::absolute(first).map_err(|e| Failure::io(first.display(), &e))?;
-    let state_dir = crate::state_dir::given_or_fresh(args.state_dir.as_deref(), "up")?;
+    let (state_dir, _lock) = crate::state_dir::of_mesh(args.state_dir.as_deref(), "up")?;
     let json = args.output == Format::Json;
     let mut tree = MeshProcess::new(state_dir.clone(), args.state_dir.is_none(), json);
     let settings = ControlSettings {

@@ -244,3 +244,26 @@ fn another_user_changes_nothing() {
     }
     assert_eq!(place.run(&["get", "se", "-o", "name"]).1, "");
 }
+
+#[test]
+fn a_second_mesh_on_one_state_directory_leaves_the_first_alone() {
+    let place = Place::new();
+    let (config, state) = (place.config(), place.dir.path().join("state"));
+    let arguments =
+        ["up", "--no-gateway", "--config", config.to_str().unwrap(), "--state-dir", state.to_str().unwrap()];
+    let first = Running::start_with(&arguments, |command| {
+        command.env("XDG_STATE_HOME", place.dir.path());
+    });
+    let (code, _, error) = place.run(&arguments);
+    assert_eq!(code, Some(1));
+    assert!(error.contains(&format!("is in use by process {};", first.child.id())), "{error}");
+    assert_eq!(place.run(&["get", "all"]).0, Some(0), "the first is found and answers");
+    // What was applied is there for the next one that is given this directory.
+    let file = place.file("a.yaml", &service_entry("a", ""));
+    assert_eq!(place.run(&["apply", "-f", &file]).0, Some(0));
+    drop(first);
+    let _next = Running::start_with(&arguments, |command| {
+        command.env("XDG_STATE_HOME", place.dir.path());
+    });
+    assert_eq!(place.run(&["get", "se", "-o", "name"]).1.lines().count(), 1);
+}

@@ -103,5 +103,8 @@ fn warnings_about_what_was_applied_name_its_lines() {
         problems.iter().any(|p| p.starts_with("in.yaml:1:1: CronJob/default/nightly: warning: CronJob")),
         "{problems:?}"
     );
-    assert!(problems.iter().any(|p| p.starts_with("in.yaml:12:5: VirtualService/default/vs")), "{problems:?}");
+    assert!(
+        problems.iter().any(|p| p.starts_with("in.yaml:12:5: VirtualService/default/vs")),
+        "{problems:?}"
+    );
 }

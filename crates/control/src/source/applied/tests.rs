@@ -272,3 +272,37 @@ fn a_manifest_that_cannot_be_read_any_more_is_kept_and_named() {
     assert_eq!(repaired.what.first().map(|p| p.verb), Some(Verb::Configured));
     assert_eq!(readings.lock().unwrap().last().map(|r| r.objects.len()), Some(1));
 }
+
+/// Memory of the past is bounded by bytes, too; what is applied now and the newest revision are not.
+#[test]
+fn old_revisions_go_when_their_manifests_are_too_many_bytes() {
+    let disk = disk::Disk::default();
+    let limits = Limits { revisions: 100, bytes: 1000 };
+    let store = || Store::over(PathBuf::from("memory"), limits, disk.opener()).unwrap();
+    let (all, _) = source(store());
+    all.first(directories(""));
+    for number in 0..9 {
+        all.apply(read(&virtual_service("changed", &format!("/{number}"))), cause(), false).unwrap();
+        all.apply(read(&virtual_service(&format!("once{number}"), "/")), cause(), false).unwrap();
+    }
+    let numbers = |all: &AppliedSource| -> Vec<u64> {
+        all.history(usize::MAX, |_| true).unwrap().iter().map(|entry| entry.revision.number).collect()
+    };
+    let each = virtual_service("changed", "/1").len() as u64;
+    let kept = numbers(&all);
+    assert!(
+        (2..=1000 / each).contains(&(kept.len() as u64)) && kept.last() == Some(&18),
+        "{kept:?} of {each} bytes"
+    );
+    let oldest = *kept.first().unwrap();
+    assert!(matches!(all.state_after(oldest - 1), Err(AppliedError::NoRevision(_))));
+    assert_eq!(all.state_after(oldest).unwrap().len() as u64, oldest / 2 + 1, "all objects there were then");
+    drop(all);
+    let (all, _) = source(store());
+    let found = all.first(directories("")).objects.len();
+    assert_eq!(found, 10, "what is applied now is never dropped");
+    let large: Vec<String> = (0..9).map(|n| virtual_service(&format!("large{n}"), "/")).collect();
+    all.apply(read(&large.join("---\n")), cause(), false).unwrap();
+    assert_eq!(numbers(&all), [19], "the newest is kept however large it is");
+    assert_eq!(all.state_after(19).unwrap().len(), 19);
+}
