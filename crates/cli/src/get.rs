@@ -6,7 +6,7 @@ use control::status::shapes::{ObjectState, ObjectStatus};
 use crate::apply::{ObjectFormat, manifests};
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{Format, Table, list, put, say};
-use crate::target::{Namespaces, Target, ask, ask_locally};
+use crate::target::{Namespaces, Target, ask, ask_locally, query};
 
 /// The configuration objects the mesh knows, where each is written, and whether it is live
 #[derive(Debug, Args)]
@@ -48,21 +48,16 @@ pub fn run(args: &Get) -> Outcome {
         None => (args.kind.as_str(), args.name.as_deref()),
     };
     let namespace = (!args.namespaces.all_namespaces).then_some(args.namespaces.namespace.as_str());
-    let mut query = Vec::new();
-    for (key, value) in
-        [("kind", Some(kind).filter(|k| *k != "all")), ("namespace", namespace), ("name", name)]
-    {
-        query.extend(value.map(|value| format!("{key}={value}")));
-    }
+    let of_kind = Some(kind).filter(|kind| *kind != "all");
+    let wanted = query(&[("kind", of_kind), ("namespace", namespace), ("name", name)]);
     if let Some(revision) = args.revision {
-        query.push(format!("revision={revision}"));
-        let objects: Vec<ChangedObject> = ask_locally(&mesh, &format!("manifests?{}", query.join("&")))?;
+        let path = format!("manifests?revision={revision}&{wanted}");
+        let objects: Vec<ChangedObject> = ask_locally(&mesh, &path)?;
         return then(args, name.map(|name| (kind, name)), &objects);
     }
-    if args.output == Format::Yaml {
-        query.push("manifest=true".to_owned());
-    }
-    let mut objects: Vec<ObjectStatus> = ask(&mesh, &format!("objects?{}", query.join("&")))?;
+    let manifest = (args.output == Format::Yaml).then_some("true");
+    let path = format!("objects?{wanted}&{}", query(&[("manifest", manifest)]));
+    let mut objects: Vec<ObjectStatus> = ask(&mesh, &path)?;
     objects.sort_by(|a, b| (&a.namespace, &a.kind, &a.name).cmp(&(&b.namespace, &b.kind, &b.name)));
     if let (true, Some(name)) = (objects.is_empty(), name) {
         return Err(not_found(args, kind, name));

@@ -4,7 +4,7 @@ use control::status::change::{ChangedObject, RevisionStatus};
 
 use crate::exit::{Failure, Outcome};
 use crate::output::{Format, Table, list};
-use crate::target::{Target, ask_locally};
+use crate::target::{Target, ask_locally, query};
 
 /// Every change made by apply and delete that is remembered, the newest last
 #[derive(Debug, Args)]
@@ -41,11 +41,9 @@ pub fn run(args: &History) -> Outcome {
         None => (None, None),
     };
     let namespace = args.namespace.as_deref().or(name.map(|_| "default"));
-    let mut query = vec![format!("limit={}", args.limit)];
-    for (key, value) in [("kind", kind), ("name", name), ("namespace", namespace)] {
-        query.extend(value.map(|value| format!("{key}={value}")));
-    }
-    let history: Vec<RevisionStatus> = ask_locally(&mesh, &format!("history?{}", query.join("&")))?;
+    let limit = args.limit.to_string();
+    let wanted = query(&[("limit", Some(&limit)), ("kind", kind), ("name", name), ("namespace", namespace)]);
+    let history: Vec<RevisionStatus> = ask_locally(&mesh, &format!("history?{wanted}"))?;
     if history.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
         crate::output::say("nothing was applied or deleted");
         return Ok(());

@@ -94,6 +94,17 @@ pub fn ask<T: DeserializeOwned>(mesh: &MeshFile, path: &str) -> Result<T, Failur
         .map_err(|e| Failure::new(Code::Failure, format!("{url}: not the answer expected: {e}")))
 }
 
+/// `key=value&...` of the values that are given, whatever characters they hold.
+pub fn query(pairs: &[(&str, Option<&str>)]) -> String {
+    let escaped = |value: &str| -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        let byte = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        value.bytes().map(byte).collect()
+    };
+    let given = pairs.iter().filter_map(|(key, value)| Some(format!("{key}={}", escaped((*value)?))));
+    given.collect::<Vec<_>>().join("&")
+}
+
 pub fn workloads(mesh: &MeshFile) -> Result<Vec<WorkloadStatus>, Failure> {
     ask(mesh, "workloads")
 }
@@ -137,5 +148,16 @@ fn split(wanted: &str) -> (Option<&str>, &str) {
     match wanted.rsplit_once('.') {
         Some((name, namespace)) => (Some(namespace), name),
         None => (None, wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_a_query_may_hold_anything() {
+        let pairs = [("kind", Some("vs")), ("name", Some("a b&c=%")), ("namespace", None), ("x", Some("é"))];
+        assert_eq!(query(&pairs), "kind=vs&name=a%20b%26c%3D%25&x=%C3%A9");
     }
 }

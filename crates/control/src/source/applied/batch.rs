@@ -8,7 +8,7 @@ use api::{Object, ObjectId, SourceRef};
 use super::revision::Verb;
 use crate::source::manifest::Manifest;
 
-/// What a batch is decided from.
+/// The objects that a batch is compared with.
 pub(crate) trait Known {
     /// The object of this identity that is applied: its content, `None` if it can no longer be read.
     fn applied(&self, id: &ObjectId) -> Option<Option<&Arc<Object>>>;
@@ -52,7 +52,7 @@ pub(crate) struct Deletion {
     pub(crate) ambiguous: Vec<String>,
 }
 
-/// What applying these would do. Of two manifests of one object the later counts, as with one `kubectl apply` after the other.
+/// Decides what applying these manifests would do. Of two manifests of one object the later counts, as with one `kubectl apply` after the other.
 pub(crate) fn plan(manifests: Vec<Manifest>, known: &impl Known) -> Vec<Planned> {
     let mut before: BTreeMap<Arc<ObjectId>, u64> = BTreeMap::new();
     let mut planned = Vec::with_capacity(manifests.len());
@@ -74,7 +74,7 @@ pub(crate) fn plan(manifests: Vec<Manifest>, known: &impl Known) -> Vec<Planned>
     planned
 }
 
-/// What deleting these would do.
+/// Decides what deleting these targets would do.
 pub(crate) fn plan_deletion(targets: &[Target], known: &impl Known) -> Deletion {
     let mut deletion = Deletion::default();
     let all = known.ids();
@@ -125,6 +125,7 @@ impl Target {
 impl std::fmt::Display for Target {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Exactly(id) if id.namespace.is_empty() => out.write_str(&id.resource_name()),
             Self::Exactly(id) => write!(out, "{} in namespace {}", id.resource_name(), id.namespace),
             Self::Named { kind, namespace, name } => {
                 let name = name.as_deref().unwrap_or("(all)");

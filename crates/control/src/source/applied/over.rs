@@ -1,7 +1,8 @@
 //! Applied objects over those of the directories: an applied one wins, the other is named.
 //!
-//! Until sources deliver deltas, what is handed on is one complete [`Reading`], made whenever either side changes. That
-//! is all this adapter does: it goes when the engine takes changes of single objects.
+//! This is an adapter: until sources deliver deltas, it merges both sides into one complete [`Reading`] whenever either
+//! changes. When the engine takes updates of single objects, [`AppliedSource::change`] sends it the upserts and deletes
+//! of the batch it has just written (the list of [`Write`]), and `Sides` goes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -17,15 +18,15 @@ use crate::lock::lock;
 use crate::source::manifest::Manifest;
 use crate::source::{Loaded, Reading};
 
-/// The two together.
+/// The applied objects with their store, and the newest reading of the directories.
 pub(crate) struct AppliedSource {
-    /// Held while the disk is written: nothing that must not wait for a disk takes it.
+    /// Locked while the disk is written: only commands about applied objects wait for it.
     store: Mutex<Store>,
     sides: Mutex<Sides>,
     changed: Box<dyn Fn(Reading) + Send + Sync>,
 }
 
-/// What both say now.
+/// The newest objects of both sides. Locked for moments only.
 struct Sides {
     directories: Reading,
     applied: BTreeMap<Arc<ObjectId>, Current>,
@@ -58,11 +59,11 @@ impl AppliedSource {
         Self { store: Mutex::new(store), sides: Mutex::new(sides), changed: Box::new(changed) }
     }
 
-    /// The first reading, which whoever starts the engine hands it.
+    /// The reading that the engine starts with.
     pub(crate) fn first(&self, directories: Reading) -> Reading {
         let mut sides = lock(&self.sides);
         let since = directories.since;
-        // The thread that watches may have been faster.
+        // The watching thread runs already and may have handed on a later reading of the directories.
         if sides.readings == 1 {
             sides.directories = directories;
         }
@@ -140,7 +141,8 @@ impl AppliedSource {
         Ok(Applied { revision, readings, what })
     }
 
-    /// On disk, then handed on. The store stays locked, so that readings come in the order of revisions.
+    /// Writes the changes to disk and then hands them on. The store stays locked, so that readings come in the order of
+    /// revisions.
     fn change(
         &self,
         store: &mut Store,
@@ -247,7 +249,7 @@ impl Sides {
     }
 }
 
-/// What is known at the moment of a batch.
+/// The objects that a batch is compared with.
 struct KnownNow<'s> {
     applied: &'s BTreeMap<Arc<ObjectId>, Current>,
     in_files: HashMap<&'s ObjectId, &'s Arc<Object>>,

@@ -10,7 +10,7 @@ use super::store::{Current, Write, file_name};
 use crate::source::file::whole_file;
 use crate::source::manifest::{Manifests, Purpose};
 
-/// The way back.
+/// The changes that lead back to an earlier revision.
 #[derive(Debug, Default)]
 pub(crate) struct Restoration {
     pub(crate) changes: Vec<Write>,

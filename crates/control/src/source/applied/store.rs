@@ -43,7 +43,8 @@ pub(crate) struct Store {
     revisions: Option<Revisions>,
     current: BTreeMap<Arc<ObjectId>, Current>,
     last: u64,
-    /// A revision of which it was said that it is not there, while the disk did not tell.
+    /// A revision that was reported as failed while the disk could not be read: if it turns out to be on disk, it is taken
+    /// back.
     disowned: Option<u64>,
 }
 
@@ -109,7 +110,7 @@ impl Store {
             return Err(self.not_written("it was not opened"));
         };
         if let Err(error) = revisions.append(&revision, &written) {
-            // How far the commit came only the disk knows: what it says when it is opened anew counts.
+            // An error of a commit does not tell whether the revision reached the disk: the file, opened anew, does.
             self.revisions = None;
             let before = self.last;
             if self.reopen(false).is_err() {
