@@ -139,9 +139,7 @@ pub fn print(objects: &[ChangedObject], format: Option<ObjectFormat>, dry_run: D
 /// Manifests so that `apply` reads them back: one as it is, several as YAML documents or a JSON `List`.
 pub fn manifests<'t>(texts: impl Iterator<Item = &'t str>, format: ObjectFormat) -> Outcome {
     if format == ObjectFormat::Yaml {
-        let whole = |text: &str| text.trim_end().to_owned() + "\n";
-        let texts: Vec<String> = texts.map(whole).collect();
-        return put(&texts.join("---\n"));
+        return put(&texts.collect::<Vec<_>>().join("---\n"));
     }
     let trees = texts.flat_map(|text| api::yaml::load(text, api::yaml::Limits::default()));
     let mut items: Vec<serde_json::Value> = trees.flatten().map(|tree| tree.to_json()).collect();

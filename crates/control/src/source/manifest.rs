@@ -139,10 +139,12 @@ impl Reader<'_> {
         let mut place = object.source.clone();
         place.line = place.line.saturating_add(self.document.first_line);
         match naming(&object, self.namespace) {
-            Naming::Complete if alone => {
-                let text = self.document.text.trim_end().to_owned() + "\n";
-                self.found.items.push(Manifest { object, text, place, as_written: true });
-            }
+            Naming::Complete if alone => match self.ended(&object) {
+                Some(text) => {
+                    self.found.items.push(Manifest { object, text, place, as_written: true });
+                }
+                None => self.rendered(tree, place),
+            },
             Naming::Complete => self.rendered(tree, place),
             Naming::Missing(namespace) => self.rendered(&with_namespace(tree, &namespace), place),
             Naming::Other { written, wanted } => {
@@ -155,6 +157,19 @@ impl Reader<'_> {
                 self.add_problem(problem);
             }
         }
+    }
+
+    /// The document's text with the end of its last line. `None` if that says something else: in a block scalar that keeps
+    /// its line breaks (`|+`) the end of the line is content.
+    fn ended(&self, object: &Object) -> Option<String> {
+        let text = self.document.text;
+        if text.ends_with('\n') {
+            return Some(text.to_owned());
+        }
+        let text = format!("{text}\n");
+        let again = api::parse_documents(self.file, &text, &self.options()).objects;
+        let same = again.first().is_some_and(|read| read.content_hash() == object.content_hash());
+        same.then_some(text)
     }
 
     /// Writes the tree anew and reads what was written, so that places in the object are those of the stored text.
@@ -286,9 +301,19 @@ mod tests {
     fn what_can_be_is_stored_as_its_author_wrote_it() {
         let first = "# Why this is so.\napiVersion: v1\nkind: Service # the first\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
         let second = "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {ports: [{port: 80}]}\n";
-        let text = format!("---\n{first}---\n{second}\n\n");
+        let text = format!("---\n{first}---\n{second}");
         let stored: Vec<String> = read(&text, None).unwrap().into_iter().map(|(_, text)| text).collect();
         assert_eq!(stored, [first, second]);
+        // Where the text ends may be content.
+        let kept = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  x: |+\n    a\n     \n\n";
+        let hash = |text: &str| {
+            api::parse_documents("x", text, &Options::default()).objects.first().map(|o| o.content_hash())
+        };
+        assert_ne!(hash(kept), hash(kept.trim_end()));
+        for text in [kept, kept.trim_end(), second.trim_end()] {
+            let [(_, stored)] = read(text, None).unwrap().try_into().unwrap();
+            assert!(stored.ends_with('\n') && hash(&stored) == hash(text), "{stored:?}");
+        }
     }
 
     #[test]
