@@ -54,6 +54,7 @@ pub fn run(args: Control) -> Outcome {
             Err(error) => say(format_args!("--config {}: {error}; waiting for it", dir.display())),
         }
     }
+    state_dir::files_are_private();
     let state_dir = match &args.state_dir {
         Some(dir) => state_dir::given(dir)?,
         None => state_dir::of_control(&args.config)?,

@@ -104,6 +104,7 @@ fn gateway(args: &Proxy, name: &str) -> Outcome {
     let control = xds.parse().map_err(|e: xds::delta_client::AddressError| Failure::usage(e.to_string()))?;
     let claimed = capture::loopback::claim(&format!("{}/{name}", args.namespace))
         .map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
+    crate::state_dir::files_are_private();
     let place = format!("{}.{name}", args.namespace);
     let (state_dir, _lock) = match &args.state_dir {
         Some(dir) => crate::state_dir::of_proxy(dir, true)?,

@@ -164,6 +164,8 @@ pub fn run(args: &Run) -> Outcome {
 
     // An explicit proxy port exists only where nothing is captured.
     let (holder, explicit) = start_holder(args, claimed.ip)?;
+    // From here on: the holder, and with it the application, keeps the mask it was given.
+    state_dir::files_are_private();
     let holder = Arc::new(holder);
     if args.lifeline {
         // The holder and all it started end with this process.

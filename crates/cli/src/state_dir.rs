@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use control::disk::make_private_dir;
 use control::state_lock::{StateLock, StateLockError};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, access, geteuid, mkdtemp};
 
 use crate::exit::{Code, Failure};
@@ -22,6 +23,11 @@ pub fn root() -> PathBuf {
 
 fn writable(path: &Path) -> bool {
     access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+}
+
+/// Files that this process makes from now on are for its user alone, also those that libraries make (umask).
+pub fn files_are_private() {
+    umask(Mode::from_bits_truncate(0o077));
 }
 
 /// The directory the user names. One that is there keeps its mode.

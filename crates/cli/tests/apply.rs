@@ -301,9 +301,15 @@ fn an_object_that_is_refused_is_shown_with_its_reason() {
 
 #[test]
 fn what_a_mesh_keeps_is_for_its_user_alone_and_gone_with_it() {
-    let mut mesh = Mesh::up();
-    mesh.running.filamesh(&["apply", "-f", &mesh.file("a.yaml", &virtual_service("a", "/"))]);
-    let state = mesh.running.state_dir();
+    let files = tempfile::tempdir().unwrap();
+    let config = files.path().display().to_string();
+    let mut mesh = Running::start(&["up", "--config", &config]);
+    let file = files.path().join("a.txt");
+    std::fs::write(&file, virtual_service("a", "/")).unwrap();
+    mesh.filamesh(&["apply", "-f", file.to_str().unwrap()]);
+    let state = mesh.state_dir();
+    let kept = state.join("proxies/istio-ingressgateway/last-good.xds");
+    until("the gateway's configuration is on disk", Duration::from_secs(10), || kept.exists());
     let mut seen = 0;
     let mut directories = vec![state.clone()];
     while let Some(directory) = directories.pop() {
@@ -318,18 +324,15 @@ fn what_a_mesh_keeps_is_for_its_user_alone_and_gone_with_it() {
             }
         }
     }
-    assert!(seen >= 4, "applied objects, lock, socket, mesh.json");
+    assert!(seen >= 8, "applied objects, locks, the socket, logs, mesh.json, the gateway's files: {seen}");
     // The next mesh of this user begins with nothing of it.
-    let home = mesh.running.directory.path().to_owned();
-    mesh.running.signal(nix::sys::signal::Signal::SIGTERM);
-    until("it has ended", Duration::from_secs(10), || mesh.running.child.try_wait().unwrap().is_some());
+    let home = mesh.directory.path().to_owned();
+    mesh.signal(nix::sys::signal::Signal::SIGTERM);
+    until("it has ended", Duration::from_secs(10), || mesh.child.try_wait().unwrap().is_some());
     assert!(!state.exists());
-    let next = Running::start_with(
-        &["up", "--config", mesh.files.path().join("dir").to_str().unwrap(), "--no-gateway"],
-        |command| {
-            command.env("XDG_STATE_HOME", &home);
-        },
-    );
+    let next = Running::start_with(&["up", "--config", &config, "--no-gateway"], |command| {
+        command.env("XDG_STATE_HOME", &home);
+    });
     assert_ne!(next.state_dir(), state);
     assert_eq!(next.filamesh(&["get", "vs", "-o", "name"]), "");
 }
