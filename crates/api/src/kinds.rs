@@ -62,6 +62,68 @@ pub fn is_cluster_scoped(api_version: &str, kind: &str) -> bool {
     find(split(api_version).0, kind).is_some_and(|kind| kind.cluster_scoped)
 }
 
+/// Short names, as `kubectl api-resources` lists them.
+const SHORT: &[(&str, &str)] = &[
+    ("VirtualService", "vs"),
+    ("DestinationRule", "dr"),
+    ("ServiceEntry", "se"),
+    ("Gateway", "gw"),
+    ("Gateway", "gtw"),
+    ("GatewayClass", "gc"),
+    ("WorkloadEntry", "we"),
+    ("WorkloadGroup", "wg"),
+    ("PeerAuthentication", "pa"),
+    ("RequestAuthentication", "ra"),
+    ("AuthorizationPolicy", "ap"),
+    ("ReferenceGrant", "refgrant"),
+    ("Service", "svc"),
+    ("Namespace", "ns"),
+    ("Pod", "po"),
+    ("Node", "no"),
+    ("Endpoints", "ep"),
+    ("Deployment", "deploy"),
+    ("StatefulSet", "sts"),
+    ("DaemonSet", "ds"),
+    ("ReplicaSet", "rs"),
+    ("ServiceAccount", "sa"),
+    ("ConfigMap", "cm"),
+    ("Ingress", "ing"),
+];
+
+/// Whether `word` means this kind, as kubectl takes it: singular, plural or short, in any case, and with the group
+/// behind a point where two groups have a kind of the name (`gateway.networking.istio.io`).
+pub fn is_named(group: &str, kind: &str, word: &str) -> bool {
+    let (word, of_group) = match word.split_once('.') {
+        Some((word, rest)) => (word, Some(rest)),
+        None => (word, None),
+    };
+    // Between the two there may be a version: `gateways.v1.networking.istio.io`.
+    let same_group = |wanted: &str| {
+        wanted.eq_ignore_ascii_case(group)
+            || wanted.split_once('.').is_some_and(|(version, wanted)| {
+                version.starts_with('v') && wanted.eq_ignore_ascii_case(group)
+            })
+    };
+    if !of_group.is_none_or(same_group) {
+        return false;
+    }
+    let (kind_word, word) = (kind.to_lowercase(), word.to_lowercase());
+    let plural = match kind_word.strip_suffix('y') {
+        Some(stem) if !kind_word.ends_with("ay") => format!("{stem}ies"),
+        _ if kind_word.ends_with("endpoints") => kind_word.clone(),
+        _ if kind_word.ends_with('s') => format!("{kind_word}es"),
+        _ => format!("{kind_word}s"),
+    };
+    word == kind_word || word == plural || SHORT.iter().any(|(known, short)| *known == kind && *short == word)
+}
+
+/// The kind meant by `word`, as [`is_named`] takes it; of several, Istio's.
+pub fn named(word: &str) -> Option<&'static str> {
+    let all = GROUPS.iter().flat_map(|group| group.kinds.iter().map(|kind| (group.name, kind.name)));
+    let mut meant = all.filter(|(group, kind)| is_named(group, kind, word));
+    meant.next().map(|(_, kind)| kind)
+}
+
 /// Group and version.
 pub(crate) fn split(api_version: &str) -> (&str, &str) {
     api_version.rsplit_once('/').unwrap_or(("", api_version))
@@ -210,3 +272,39 @@ const GROUPS: &[Group] = &[
         kinds: &[cluster("ClusterSPIFFEID"), cluster("ClusterFederatedTrustDomain")],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of `kubectl api-resources` on a cluster with Istio and the Gateway API.
+    #[test]
+    fn kinds_are_named_as_in_kubectl() {
+        for (group, kind, word, same) in [
+            ("networking.istio.io", "VirtualService", "virtualservice", true),
+            ("networking.istio.io", "VirtualService", "VirtualServices", true),
+            ("networking.istio.io", "VirtualService", "vs", true),
+            ("networking.istio.io", "ServiceEntry", "serviceentries", true),
+            ("networking.istio.io", "ServiceEntry", "se", true),
+            ("security.istio.io", "AuthorizationPolicy", "authorizationpolicies", true),
+            ("networking.istio.io", "Gateway", "gateways", true),
+            ("networking.istio.io", "Gateway", "gatewaies", false),
+            ("networking.istio.io", "Gateway", "gateway.networking.istio.io", true),
+            ("networking.istio.io", "Gateway", "gateways.v1.networking.istio.io", true),
+            ("networking.istio.io", "Gateway", "gateway.gateway.networking.k8s.io", false),
+            ("gateway.networking.k8s.io", "Gateway", "gw", true),
+            ("gateway.networking.k8s.io", "GatewayClass", "gatewayclasses", true),
+            ("", "Service", "svc", true),
+            ("", "Service", "ServiceEntry", false),
+            ("", "Endpoints", "endpoints", true),
+            ("networking.k8s.io", "Ingress", "ingresses", true),
+            ("apps", "Deployment", "deployments.apps", true),
+        ] {
+            assert_eq!(is_named(group, kind, word), same, "{kind}.{group} {word}");
+        }
+        assert_eq!(
+            (named("vs"), named("svc"), named("nothing")),
+            (Some("VirtualService"), Some("Service"), None)
+        );
+    }
+}

@@ -16,7 +16,7 @@
 //! | [`kinds`] | which kinds there are |
 //! | `validate` | Istio's rules about one object |
 //! | [`hosts`], [`protocol`], [`selector`] | what host names, ports and label selectors mean |
-//! | [`yaml`] | text to trees with places |
+//! | [`yaml`] | text to trees with places, and back |
 //! | `decode` | trees to typed values |
 
 mod decode;
@@ -41,5 +41,5 @@ pub mod yaml;
 
 pub use mesh_config::MeshConfig;
 pub use object::{Meta, Object, ObjectId, SourceRef, Spec};
-pub use parse::{Options, Parsed, parse_documents, parse_mesh_config, parse_mesh_document};
+pub use parse::{Options, Parsed, parse_documents, parse_mesh_config, parse_mesh_document, parse_tree};
 pub use problem::{Problem, Severity};

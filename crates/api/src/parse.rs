@@ -51,6 +51,13 @@ pub fn parse_documents(file: &str, text: &str, options: &Options) -> Parsed {
     parsed
 }
 
+/// Reads one object, or a list of them, from a tree; `text` is what the tree was loaded from.
+pub fn parse_tree(file: &str, text: &str, tree: &Node, options: &Options) -> Parsed {
+    let mut parsed = Parsed::default();
+    Reader { file: file.into(), text, options }.document(tree, &mut parsed);
+    parsed
+}
+
 /// Reads a mesh configuration on its own (the content of Istio's ConfigMap); what it does not say is Istio's default.
 /// With errors among the problems it must not be used.
 pub fn parse_mesh_config(file: &str, text: &str, options: &Options) -> (MeshConfig, Vec<Problem>) {

@@ -1,6 +1,6 @@
 //! `filamesh control`: the control plane as a process of its own.
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::exit::{Code, Failure, Outcome};
 use crate::mesh_process::remove_tree;
 use crate::output::{Format, event, say};
+use crate::{mesh, state_dir};
 
 /// Run a control plane: delta ADS for proxies, HTTP for people
 #[derive(Debug, Args)]
@@ -22,7 +23,8 @@ pub struct Control {
     /// Serve though a directory that had objects before the restart has none now
     #[arg(long)]
     accept_empty: bool,
-    /// What must outlive a restart is kept here
+    /// Where applied objects and registered workloads are kept; default: one directory of this user for each set of
+    /// configuration directories
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Where delta ADS listens
@@ -47,11 +49,19 @@ pub struct Control {
 pub fn run(args: Control) -> Outcome {
     let began = Instant::now();
     for dir in &args.config {
-        if !dir.is_dir() {
-            return Err(Failure::input(format!("--config {}: not a directory", dir.display())));
+        match dir.metadata() {
+            Ok(metadata) if !metadata.is_dir() => {
+                return Err(Failure::input(format!("--config {}: not a directory", dir.display())));
+            }
+            Ok(_) => {}
+            Err(error) => say(format_args!("--config {}: {error}; waiting for it", dir.display())),
         }
     }
-    let state_dir = crate::mesh::make_state_dir(args.state_dir.as_deref(), "control")?;
+    state_dir::files_are_private();
+    let state_dir = match &args.state_dir {
+        Some(dir) => state_dir::given(dir)?,
+        None => state_dir::of_control(&args.config)?,
+    };
     let stop = crate::signals::Stop::take();
     if args.lifeline {
         let remove = args.remove_when_orphaned.clone();
@@ -72,17 +82,57 @@ pub fn run(args: Control) -> Outcome {
     .map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
     let startup = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (xds, http) = (running.xds(), format!("http://{}", running.http()));
+    // A control plane that `up` or `demo` started is found through them.
+    let found = if args.lifeline { None } else { announce(&args, &state_dir, startup, &running) };
     if args.output == Format::Json {
         event(&json!({
             "event": "ready", "startup_ms": startup, "state_dir": state_dir, "config_dir": args.config.first(),
-            "control": {"pid": std::process::id(), "xds": xds.to_string(), "http": http},
+            "control": {"pid": std::process::id(), "xds": xds.to_string(), "http": http,
+                        "socket": running.socket()},
         }))?;
     } else {
         say(format_args!("control plane ready after {startup} ms: xDS {xds}, {http}"));
     }
     stop.wait();
+    for file in found.iter().flatten() {
+        // One that is gone already is as good.
+        let _ = std::fs::remove_file(file);
+    }
     running.stop();
     Ok(())
+}
+
+/// Lets other commands find this control plane as they find a mesh. Returns the files to remove at the end. One that
+/// cannot write them (a full disk) serves all the same.
+fn announce(
+    args: &Control,
+    state_dir: &Path,
+    startup_ms: u64,
+    running: &control::Running,
+) -> Option<[PathBuf; 2]> {
+    let first = args.config.first().cloned().unwrap_or_default();
+    let file = mesh::MeshFile {
+        event: "ready".to_owned(),
+        startup_ms,
+        state_dir: state_dir.to_owned(),
+        config_dir: std::path::absolute(&first).unwrap_or(first),
+        control: mesh::Control {
+            pid: std::process::id(),
+            xds: running.xds().to_string(),
+            http: format!("http://{}", running.http()),
+            socket: Some(running.socket().to_owned()),
+        },
+        gateway: None,
+        page: None,
+        workloads: Vec::new(),
+    };
+    match file.write().and_then(|()| mesh::announce(state_dir)) {
+        Ok(marker) => Some([marker, state_dir.join("mesh.json")]),
+        Err(failure) => {
+            say(format_args!("{failure}; other commands will not find this control plane"));
+            None
+        }
+    }
 }
 
 /// The supervisor was killed: its other children are ending and may still write a last file.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::exit::{Code, Failure, Outcome};
-use crate::mesh::{MeshFile, make_state_dir};
+use crate::mesh::MeshFile;
 use crate::mesh_process::{ControlSettings, MeshProcess};
 use crate::output::{Format, say};
 use crate::{http_client, load};
@@ -70,7 +70,7 @@ pub fn run(args: &Demo) -> Outcome {
     {
         return Err(Failure::input(format!("--config {}: not a directory", dir.display())));
     }
-    let state_dir = make_state_dir(args.state_dir.as_deref(), "demo")?;
+    let (state_dir, _lock) = crate::state_dir::of_mesh(args.state_dir.as_deref(), "demo")?;
     let config_dir = state_dir.join("config");
     let json = args.output == Format::Json;
     let mut tree = MeshProcess::new(state_dir.clone(), args.state_dir.is_none(), json);
@@ -127,7 +127,7 @@ pub fn run(args: &Demo) -> Outcome {
 }
 
 fn write_objects(config_dir: &Path) -> Outcome {
-    std::fs::create_dir_all(config_dir).map_err(|e| Failure::io(config_dir.display(), &e))?;
+    control::disk::make_private_dir(config_dir).map_err(|e| Failure::io(config_dir.display(), &e))?;
     for (name, text) in OBJECTS {
         crate::mesh::write_whole(&config_dir.join(name), text.as_bytes())?;
     }

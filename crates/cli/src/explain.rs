@@ -9,7 +9,6 @@ use model::simulate::{Call, CallResult, Mode, Protocol, Simulation, Tls};
 use serde_json::{Value, json};
 
 use crate::exit::{Code, Failure, Outcome};
-use crate::get;
 use crate::mesh::MeshFile;
 use crate::output::{Format, document_out, put, to_value};
 use crate::proxy_config::{cluster_status, config_dump, resources};
@@ -193,7 +192,8 @@ fn rule(mesh: &MeshFile, provenance: &Value) -> Option<Value> {
     let path = provenance["istio"].as_str()?;
     let parts: Vec<&str> = path.split('/').collect();
     let [.., namespace, kind, name] = parts.as_slice() else { return None };
-    let kind = get::kind_of(&kind.replace('-', ""));
+    let word = kind.replace('-', "");
+    let kind = api::kinds::named(&word).map_or(word.clone(), str::to_owned);
     let rule = provenance["rule"].as_str().unwrap_or("spec");
     let object = format!("{kind}/{namespace}/{name}");
     let place: Option<Place> = ask(mesh, &format!("resolve?object={object}&path={}", encode(rule))).ok();

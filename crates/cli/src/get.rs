@@ -1,22 +1,29 @@
 //! `filamesh get`: the objects the control plane knows, as kubectl shows them.
 use clap::Args;
+use control::status::change::ChangedObject;
 use control::status::shapes::{ObjectState, ObjectStatus};
 
+use crate::apply::{ObjectFormat, manifests};
 use crate::exit::{Code, Failure, Outcome};
-use crate::output::{Format, Table, list, put};
-use crate::target::{Namespaces, Target, ask};
+use crate::output::{Format, Table, list, put, say};
+use crate::target::{Namespaces, Target, ask, ask_locally, query};
 
 /// The configuration objects the mesh knows, where each is written, and whether it is live
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   filamesh get all -A
   filamesh get virtualservices
-  filamesh get vs reviews -o yaml")]
+  filamesh get vs reviews -o yaml
+  filamesh get all -A -o yaml                 documents that apply reads back
+  filamesh get vs reviews --revision 41 -o yaml")]
 pub struct Get {
     /// A kind (virtualservice, vs, destinationrule, dr, service, svc, gateway, gw, ...), or `all`
     kind: String,
     /// Only this one
     name: Option<String>,
+    /// What was applied after this revision (see `filamesh history`); with -o yaml, json or name
+    #[arg(long, value_name = "N")]
+    revision: Option<u64>,
     #[command(flatten)]
     namespaces: Namespaces,
     #[command(flatten)]
@@ -25,36 +32,8 @@ pub struct Get {
     output: Format,
 }
 
-/// Kinds by the names kubectl takes: singular, plural, short.
-const KINDS: &[(&str, &[&str])] = &[
-    ("VirtualService", &["virtualservice", "virtualservices", "vs"]),
-    ("DestinationRule", &["destinationrule", "destinationrules", "dr"]),
-    ("ServiceEntry", &["serviceentry", "serviceentries", "se"]),
-    ("Gateway", &["gateway", "gateways", "gw"]),
-    ("Sidecar", &["sidecar", "sidecars"]),
-    ("WorkloadEntry", &["workloadentry", "workloadentries", "we"]),
-    ("WorkloadGroup", &["workloadgroup", "workloadgroups", "wg"]),
-    ("PeerAuthentication", &["peerauthentication", "peerauthentications", "pa"]),
-    ("Service", &["service", "services", "svc"]),
-    ("Namespace", &["namespace", "namespaces", "ns"]),
-    ("Pod", &["pod", "pods", "po"]),
-    ("EndpointSlice", &["endpointslice", "endpointslices"]),
-    ("Deployment", &["deployment", "deployments", "deploy"]),
-    ("ServiceAccount", &["serviceaccount", "serviceaccounts", "sa"]),
-    ("ConfigMap", &["configmap", "configmaps", "cm"]),
-];
-
-/// The kind meant. One we have no short name for is taken as written.
-pub fn kind_of(word: &str) -> String {
-    let lower = word.split('.').next().unwrap_or(word).to_ascii_lowercase();
-    KINDS
-        .iter()
-        .find(|(_, names)| names.contains(&lower.as_str()))
-        .map_or_else(|| word.to_owned(), |(kind, _)| (*kind).to_owned())
-}
-
 /// `kind.group/name`, as kubectl's `-o name` has it.
-pub fn resource_name(api_version: &str, kind: &str, name: &str) -> String {
+fn resource_name(api_version: &str, kind: &str, name: &str) -> String {
     let kind = kind.to_ascii_lowercase();
     match api_version.split_once('/') {
         Some((group, _)) => format!("{kind}.{group}/{name}"),
@@ -65,55 +44,91 @@ pub fn resource_name(api_version: &str, kind: &str, name: &str) -> String {
 pub fn run(args: &Get) -> Outcome {
     let mesh = args.target.find()?;
     let (kind, name) = match args.kind.split_once('/') {
-        Some((kind, name)) => (kind, Some(name.to_owned())),
-        None => (args.kind.as_str(), args.name.clone()),
+        Some((kind, name)) => (kind, Some(name)),
+        None => (args.kind.as_str(), args.name.as_deref()),
     };
-    let mut query = Vec::new();
-    if kind != "all" {
-        query.push(format!("kind={}", kind_of(kind)));
+    let namespace = (!args.namespaces.all_namespaces).then_some(args.namespaces.namespace.as_str());
+    let of_kind = Some(kind).filter(|kind| *kind != "all");
+    let wanted = query(&[("kind", of_kind), ("namespace", namespace), ("name", name)]);
+    if let Some(revision) = args.revision {
+        let path = format!("manifests?revision={revision}&{wanted}");
+        let objects: Vec<ChangedObject> = ask_locally(&mesh, &path)?;
+        return then(args, name.map(|name| (kind, name)), &objects);
     }
-    if !args.namespaces.all_namespaces {
-        query.push(format!("namespace={}", args.namespaces.namespace));
-    }
-    if let Some(name) = &name {
-        query.push(format!("name={name}"));
-    }
-    let mut objects: Vec<ObjectStatus> = ask(&mesh, &format!("objects?{}", query.join("&")))?;
+    let manifest = (args.output == Format::Yaml).then_some("true");
+    let path = format!("objects?{wanted}&{}", query(&[("manifest", manifest)]));
+    let mut objects: Vec<ObjectStatus> = ask(&mesh, &path)?;
     objects.sort_by(|a, b| (&a.namespace, &a.kind, &a.name).cmp(&(&b.namespace, &b.kind, &b.name)));
-    if let (true, Some(name)) = (objects.is_empty(), &name) {
-        let kind = kind_of(kind).to_ascii_lowercase();
-        return Err(Failure::new(
-            Code::Failure,
-            format!("{kind} {name} not found in namespace {}", args.namespaces.namespace),
-        ));
+    if let (true, Some(name)) = (objects.is_empty(), name) {
+        return Err(not_found(args, kind, name));
     }
     if objects.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
         crate::output::say(format_args!(
             "no resources found{}",
-            if args.namespaces.all_namespaces {
-                String::new()
-            } else {
-                format!(" in namespace {}", args.namespaces.namespace)
-            }
+            namespace.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default()
         ));
         return Ok(());
     }
     // What was written is the best YAML there is.
-    if let (Format::Yaml, Some(_), [one]) = (args.output, &name, objects.as_slice())
-        && let Some(manifest) = &one.manifest
-    {
-        return put(manifest);
+    if args.output == Format::Yaml {
+        return written(&objects);
     }
+    table(args, &objects)
+}
+
+fn not_found(args: &Get, kind: &str, name: &str) -> Failure {
+    let kind = api::kinds::named(kind).unwrap_or(kind).to_ascii_lowercase();
+    let place = match args.namespaces.all_namespaces {
+        true => String::new(),
+        false => format!(" in namespace {}", args.namespaces.namespace),
+    };
+    Failure::new(Code::Failure, format!("{kind} {name} not found{place}"))
+}
+
+/// What their authors wrote, as documents that `apply` reads back.
+fn written(objects: &[ObjectStatus]) -> Outcome {
+    for object in objects.iter().filter(|object| object.manifest.is_none()) {
+        let name = resource_name(&object.api_version, &object.kind, &object.name);
+        let why = object.reason.as_deref().unwrap_or("what is written there now is something else");
+        say(format_args!("{name} in {}:{} is left out: {why}", object.file, object.line));
+    }
+    manifests(objects.iter().filter_map(|object| object.manifest.as_deref()), ObjectFormat::Yaml)
+}
+
+/// What was applied after a revision.
+fn then(args: &Get, one: Option<(&str, &str)>, objects: &[ChangedObject]) -> Outcome {
+    if let (true, Some((kind, name))) = (objects.is_empty(), one) {
+        return Err(not_found(args, kind, name));
+    }
+    let format = match args.output {
+        Format::Json => ObjectFormat::Json,
+        Format::Yaml => ObjectFormat::Yaml,
+        _ => {
+            return put(&objects.iter().map(|object| object.id().resource_name() + "\n").collect::<String>());
+        }
+    };
+    manifests(objects.iter().filter_map(|object| object.text.as_deref()), format)
+}
+
+fn table(args: &Get, objects: &[ObjectStatus]) -> Outcome {
     list(
         args.output,
         "List",
-        &objects,
+        objects,
         |o| resource_name(&o.api_version, &o.kind, &o.name),
         || {
-            let mut table =
-                Table::new(&["NAMESPACE", "KIND", "NAME", "STATE", "GENERATION", "SOURCE", "API VERSION"])
-                    .wide_from(6);
-            for object in &objects {
+            let mut table = Table::new(&[
+                "NAMESPACE",
+                "KIND",
+                "NAME",
+                "STATE",
+                "GENERATION",
+                "SOURCE",
+                "API VERSION",
+                "REASON",
+            ])
+            .wide_from(6);
+            for object in objects {
                 table.row(vec![
                     object.namespace.clone(),
                     object.kind.clone(),
@@ -122,11 +137,13 @@ pub fn run(args: &Get) -> Outcome {
                         ObjectState::Live => "live",
                         ObjectState::Stale => "stale (the file is refused now)",
                         ObjectState::Ignored => "not acted on",
+                        ObjectState::Refused => "refused",
                     }
                     .to_owned(),
                     object.generation.to_string(),
                     format!("{}:{}", object.file, object.line),
                     object.api_version.clone(),
+                    object.reason.clone().unwrap_or_default(),
                 ]);
             }
             table

@@ -3,21 +3,24 @@
 //! | files | commands |
 //! |---|---|
 //! | `demo.rs`, `up.rs`, over `mesh_process.rs`, `supervise.rs` | a whole mesh in one process tree |
-//! | `run.rs`, `proxy.rs`, `control.rs`, over `sidecar.rs` | the long-running roles |
-//! | `apply.rs`, `get.rs` | configuration |
+//! | `run.rs`, `proxy_role.rs`, `control_plane.rs`, over `sidecar.rs` | the long-running roles |
+//! | `apply.rs`, `delete.rs`, `rollback.rs`, over `live.rs`; `get.rs`, `history.rs` | configuration |
 //! | `stat.rs`, `proxy_status.rs`, `proxy_config.rs`, `explain.rs` | what is happening, and why |
 //! | `validate.rs`, `simulate.rs`, `xds_dump.rs` | without a running mesh |
-//! | `mesh.rs`, `http_client.rs`, `output.rs`, `yaml.rs`, `exit.rs` | shared by them |
+//! | `mesh.rs`, `state_dir.rs`, `target.rs`, `http_client.rs`, `output.rs`, `exit.rs` | shared by them |
 
 mod apply;
 mod bootstrap;
 mod control_plane;
+mod delete;
 mod demo;
 mod exit;
 mod explain;
 mod get;
+mod history;
 mod http_client;
 mod lifeline;
+mod live;
 mod load;
 mod memory;
 mod mesh;
@@ -27,17 +30,18 @@ mod output;
 mod proxy_config;
 mod proxy_role;
 mod proxy_status;
+mod rollback;
 mod run;
 mod sidecar;
 mod signals;
 mod simulate;
 mod stat;
+mod state_dir;
 mod supervise;
 mod target;
 mod up;
 mod validate;
 mod xds_dump;
-mod yaml;
 
 use std::process::ExitCode;
 
@@ -61,8 +65,10 @@ enum Command {
     Proxy(proxy_role::Proxy),
     Control(control_plane::Control),
     Apply(apply::Apply),
-    Delete(apply::Delete),
+    Delete(delete::Delete),
     Get(get::Get),
+    History(history::History),
+    Rollback(rollback::Rollback),
     Stat(stat::Stat),
     #[command(visible_alias = "ps")]
     ProxyStatus(proxy_status::ProxyStatusArgs),
@@ -109,9 +115,11 @@ fn dispatch(command: Command) -> Outcome {
         Command::Run(args) => run::run(&args),
         Command::Proxy(args) => proxy_role::run(&args),
         Command::Control(args) => control_plane::run(args),
-        Command::Apply(args) => apply::apply(&args),
-        Command::Delete(args) => apply::delete(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Delete(args) => delete::run(&args),
         Command::Get(args) => get::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Stat(args) => stat::run(&args),
         Command::ProxyStatus(args) => proxy_status::run(&args),
         Command::ProxyConfig(args) => proxy_config::run(&args),

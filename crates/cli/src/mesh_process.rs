@@ -60,7 +60,7 @@ impl MeshProcess {
 
     pub fn log_path(&self, name: &str) -> Result<PathBuf, Failure> {
         let dir = self.state_dir.join("logs");
-        std::fs::create_dir_all(&dir).map_err(|e| Failure::io(dir.display(), &e))?;
+        control::disk::make_private_dir(&dir).map_err(|e| Failure::io(dir.display(), &e))?;
         Ok(dir.join(format!("{name}.log")))
     }
 
@@ -112,7 +112,12 @@ impl MeshProcess {
         self.wait_ready(&[index])?;
         let said = self.ready[index].clone().unwrap_or_default();
         let text = |key: &str| said["control"][key].as_str().unwrap_or_default().to_owned();
-        let control = Control { pid: self.pid(index), xds: text("xds"), http: text("http") };
+        let control = Control {
+            pid: self.pid(index),
+            xds: text("xds"),
+            http: text("http"),
+            socket: said["control"]["socket"].as_str().map(PathBuf::from),
+        };
         let address = control.http.trim_start_matches("http://").to_owned();
         arguments.extend(["--xds".to_owned(), control.xds.clone(), "--http".to_owned(), address]);
         self.roles[index].arguments = arguments;

@@ -89,7 +89,7 @@ pub fn list<T: Serialize>(
 /// One document as JSON or YAML.
 pub fn document_out(format: Format, document: &Value) -> Outcome {
     match format {
-        Format::Yaml => put(&crate::yaml::render(document)),
+        Format::Yaml => put(&api::yaml::render(document)),
         _ => put(&(pretty(document) + "\n")),
     }
 }

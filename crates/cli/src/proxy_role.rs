@@ -104,11 +104,12 @@ fn gateway(args: &Proxy, name: &str) -> Outcome {
     let control = xds.parse().map_err(|e: xds::delta_client::AddressError| Failure::usage(e.to_string()))?;
     let claimed = capture::loopback::claim(&format!("{}/{name}", args.namespace))
         .map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
-    let state_dir = match &args.state_dir {
-        Some(dir) => dir.clone(),
-        None => crate::mesh::state_root().join("proxies").join(format!("{}.{name}", args.namespace)),
+    crate::state_dir::files_are_private();
+    let place = format!("{}.{name}", args.namespace);
+    let (state_dir, _lock) = match &args.state_dir {
+        Some(dir) => crate::state_dir::of_proxy(dir, true)?,
+        None => crate::state_dir::of_proxy(&crate::state_dir::root().join("proxies").join(place), false)?,
     };
-    let state_dir = crate::mesh::make_state_dir(Some(&state_dir), "gateway")?;
     let ip = IpAddr::V4(claimed.ip);
     let admin = format!("{ip}:{}", capture::loopback::ADMIN_PORT);
     let mut labels: std::collections::BTreeMap<String, String> = args.labels.iter().cloned().collect();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use capture::{AppExit, Family, Holder, HolderSpec, Mode, Namespace, SpawnError};
 use clap::{Args, ValueEnum};
+use control::state_lock::StateLock;
 use proxy::{Application, Binding, IpVersion, ProxyOptions, Source};
 use serde_json::{Map, Value, json};
 
@@ -16,6 +17,7 @@ use crate::mesh;
 use crate::node::Identity;
 use crate::output::{Format, event, say};
 use crate::sidecar::{Settings, Sidecar};
+use crate::state_dir;
 
 /// How the application's traffic gets into the sidecar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -158,10 +160,12 @@ pub fn run(args: &Run) -> Outcome {
     };
     let claimed = capture::loopback::claim(&format!("{}/{name}", args.namespace))
         .map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
-    let state_dir = state_dir(args, mesh_file.as_ref(), &name)?;
+    let (state_dir, _lock) = own_state_dir(args, mesh_file.as_ref(), &name)?;
 
     // An explicit proxy port exists only where nothing is captured.
     let (holder, explicit) = start_holder(args, claimed.ip)?;
+    // From here on: the holder, and with it the application, keeps the mask it was given.
+    state_dir::files_are_private();
     let holder = Arc::new(holder);
     if args.lifeline {
         // The holder and all it started end with this process.
@@ -248,19 +252,23 @@ fn free_name(args: &Run, mesh: Option<&mesh::MeshFile>) -> String {
     std::iter::once(base.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(base)
 }
 
-/// The given directory, the mesh's if we may write there, else one of this user's own.
-fn state_dir(args: &Run, mesh: Option<&mesh::MeshFile>, name: &str) -> Result<PathBuf, Failure> {
+/// The given directory, the mesh's if we may write there, else one of this user's own; taken for this process.
+fn own_state_dir(
+    args: &Run,
+    mesh: Option<&mesh::MeshFile>,
+    name: &str,
+) -> Result<(PathBuf, StateLock), Failure> {
     if let Some(dir) = &args.state_dir {
-        return mesh::make_state_dir(Some(dir), "run");
+        return state_dir::of_proxy(dir, true);
     }
     let place = format!("{}.{name}", args.namespace);
     if let Some(mesh) = mesh {
         let dir = mesh.state_dir.join("proxies").join(&place);
-        if std::fs::create_dir_all(&dir).is_ok() {
-            return Ok(dir);
+        if control::disk::make_private_dir(&dir).is_ok() {
+            return state_dir::of_proxy(&dir, false);
         }
     }
-    mesh::make_state_dir(Some(&mesh::state_root().join("proxies").join(place)), "run")
+    state_dir::of_proxy(&state_dir::root().join("proxies").join(place), false)
 }
 
 /// The holder process, and the explicit proxy's port where there is no capture.

@@ -3,6 +3,7 @@
 //! Every child holds the read end of a pipe of ours as its standard input: when this process is gone, for
 //! whatever reason, the pipe ends and the child ends itself (`lifeline.rs`). So `kill -9` leaves nothing.
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::Sender;
@@ -48,6 +49,7 @@ impl Process {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(0o600)
             .open(&role.log)
             .map_err(|e| Failure::io(format!("cannot open {}", role.log.display()), &e))?;
         let mut command = Command::new(program);

@@ -1,14 +1,19 @@
 //! Options shared by the commands that speak to a running mesh, and what they ask it.
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use control::status::change::Refusal;
 use control::status::shapes::{ProxyStatus, WorkloadStatus};
 use control::workload::Workload;
+use http::Method;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::exit::{Code, Failure};
 use crate::http_client;
 use crate::mesh::{self, MeshFile};
+use crate::output::say;
 
 /// Which mesh.
 #[derive(Debug, Args)]
@@ -35,11 +40,69 @@ impl Target {
     }
 }
 
+/// The control plane may take so long to answer what changes the mesh: a hundred thousand objects and a slow disk.
+const CHANGE: Duration = Duration::from_secs(120);
+
+/// Asks the control plane to change the mesh, through its Unix socket. What it refuses is told here, in its words.
+pub fn change<T: DeserializeOwned>(
+    mesh: &MeshFile,
+    path: &str,
+    request: &impl Serialize,
+) -> Result<T, Failure> {
+    let body = serde_json::to_vec(request).map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
+    local(mesh, Method::POST, path, body)
+}
+
+/// Asks what only the Unix socket answers.
+pub fn ask_locally<T: DeserializeOwned>(mesh: &MeshFile, path: &str) -> Result<T, Failure> {
+    local(mesh, Method::GET, path, Vec::new())
+}
+
+fn local<T: DeserializeOwned>(
+    mesh: &MeshFile,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<T, Failure> {
+    let Some(socket) = &mesh.control.socket else {
+        return Err(Failure::unreachable("this mesh was started by an older filamesh: restart it"));
+    };
+    let (status, answer) = http_client::local(socket, method, &format!("/filamesh/v1/{path}"), body, CHANGE)?;
+    if status == 200 {
+        return serde_json::from_slice(&answer)
+            .map_err(|e| Failure::new(Code::Failure, format!("{path}: not the answer expected: {e}")));
+    }
+    let refusal = serde_json::from_slice(&answer).unwrap_or_else(|_| Refusal {
+        error: format!("{path} answered {status}: {}", String::from_utf8_lossy(&answer).trim()),
+        problems: Vec::new(),
+    });
+    for problem in &refusal.problems {
+        say(problem);
+    }
+    let code = match status {
+        403 => Code::Denied,
+        422 => Code::BadInput,
+        _ => Code::Failure,
+    };
+    Err(Failure::new(code, refusal.error))
+}
+
 /// Asks the control plane's API, `/filamesh/v1/PATH`.
 pub fn ask<T: DeserializeOwned>(mesh: &MeshFile, path: &str) -> Result<T, Failure> {
     let url = format!("{}/filamesh/v1/{path}", mesh.control.http);
     serde_json::from_slice(&http_client::get(&url)?)
         .map_err(|e| Failure::new(Code::Failure, format!("{url}: not the answer expected: {e}")))
+}
+
+/// `key=value&...` of the values that are given, whatever characters they hold.
+pub fn query(pairs: &[(&str, Option<&str>)]) -> String {
+    let escaped = |value: &str| -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        let byte = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        value.bytes().map(byte).collect()
+    };
+    let given = pairs.iter().filter_map(|(key, value)| Some(format!("{key}={}", escaped((*value)?))));
+    given.collect::<Vec<_>>().join("&")
 }
 
 pub fn workloads(mesh: &MeshFile) -> Result<Vec<WorkloadStatus>, Failure> {
@@ -85,5 +148,16 @@ fn split(wanted: &str) -> (Option<&str>, &str) {
     match wanted.rsplit_once('.') {
         Some((name, namespace)) => (Some(namespace), name),
         None => (None, wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_a_query_may_hold_anything() {
+        let pairs = [("kind", Some("vs")), ("name", Some("a b&c=%")), ("namespace", None), ("x", Some("é"))];
+        assert_eq!(query(&pairs), "kind=vs&name=a%20b%26c%3D%25&x=%C3%A9");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::exit::{Failure, Outcome};
-use crate::mesh::{MeshFile, make_state_dir};
+use crate::mesh::MeshFile;
 use crate::mesh_process::{ControlSettings, MeshProcess};
 use crate::output::{Format, say};
 
@@ -47,7 +47,7 @@ pub fn run(args: &Up) -> Outcome {
     }
     let Some(first) = args.config.first() else { return Err(Failure::usage("--config is needed")) };
     let config_dir = std::path::absolute(first).map_err(|e| Failure::io(first.display(), &e))?;
-    let state_dir = make_state_dir(args.state_dir.as_deref(), "up")?;
+    let (state_dir, _lock) = crate::state_dir::of_mesh(args.state_dir.as_deref(), "up")?;
     let json = args.output == Format::Json;
     let mut tree = MeshProcess::new(state_dir.clone(), args.state_dir.is_none(), json);
     let settings = ControlSettings {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::{MeshConfig, Object, Options as Reading, parse_documents};
 
 use crate::classes::Classes;
+use crate::source::manifest::{Manifests, Purpose};
 use crate::translate::{Options, Profile, Proxy, ProxyKind, resources};
 use crate::world::{Delta, Settings, World};
 
@@ -56,6 +57,40 @@ fn one_by_one_is_at_once(objects: &[Arc<Object>], settings: &Settings, options: 
     changed.assert_same(&classes(objects));
     changed.change(delta(first, false));
     changed.assert_same(&classes(second));
+}
+
+/// Whatever can be applied is stored as text that reads back as the same object, alone and among others; giving a
+/// namespace puts every object that names none there.
+pub fn fuzz_manifests(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for namespace in [None, Some("prod")] {
+        let mut manifests = Manifests::default();
+        manifests.read("fuzz.yaml", &text, namespace, Purpose::Apply);
+        for problem in &manifests.problems {
+            assert!(problem.line > 0, "{problem}");
+        }
+        let mut all = Vec::new();
+        for manifest in &manifests.items {
+            let object = &manifest.object;
+            assert!(manifest.place.line > 0 && manifest.text.ends_with('\n'));
+            let alone = parse_documents("stored", &manifest.text, &Reading::default()).objects;
+            assert_eq!(alone.len(), 1, "{:?}", manifest.text);
+            let same = |other: &api::Object| {
+                other.identity() == object.identity() && other.content_hash() == object.content_hash()
+            };
+            assert!(alone.iter().all(|read| same(read)), "{:?}", manifest.text);
+            if let (Some(namespace), false) = (namespace, object.namespace().is_empty()) {
+                assert_eq!(object.namespace(), namespace);
+            }
+            all.push(manifest.text.as_str());
+        }
+        let together = parse_documents("all", &all.join("---\n"), &Reading::default()).objects;
+        let ids = |objects: &[Arc<api::Object>]| -> Vec<_> {
+            objects.iter().map(|object| (object.identity().clone(), object.content_hash())).collect()
+        };
+        let given: Vec<Arc<api::Object>> = manifests.items.iter().map(|m| m.object.clone()).collect();
+        assert_eq!(ids(&together), ids(&given));
+    }
 }
 
 fn proxies() -> Vec<Proxy> {

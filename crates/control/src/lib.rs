@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`serve()`] | a running control plane |
 //! | [`options`] | what it is started with, why it did not start |
-//! | [`source`] | directories of YAML, watched; objects written as files |
+//! | [`source`] | directories of YAML, watched; objects that were applied |
 //! | [`store`] | the objects of all sources: identity, precedence, what changed |
 //! | `mesh_file` | the mesh configuration from a file of its own |
 //! | [`node`] | who is at the other end of a stream |
@@ -18,14 +18,19 @@
 //! | `push` | the thread that takes changes in and hands every stream what it is to hold |
 //! | `ads` | the gRPC service |
 //! | [`status`] | HTTP: health, metrics, Istio's debug pages, the JSON of the command line |
+//! | [`local_socket`] | the Unix socket by which the mesh is changed |
+//! | [`state_lock`] | one process at a time in a state directory |
+//! | [`disk`] | small files, written beside |
 //! | `lock` | locks that outlive a panic |
 //! | `metrics` | istiod's metric names |
 
 pub mod admission;
 mod ads;
 pub mod classes;
+pub mod disk;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod local_socket;
 mod lock;
 pub mod mesh_file;
 mod metrics;
@@ -36,6 +41,7 @@ pub mod registrations;
 pub mod scope;
 mod serve;
 pub mod source;
+pub mod state_lock;
 pub mod status;
 pub mod store;
 pub mod translate;

@@ -15,7 +15,8 @@ pub struct ControlOptions {
     pub accept_empty: bool,
     /// A MeshConfig document. `None`: Istio's defaults, or what a ConfigMap `istio` in a directory says.
     pub mesh_config: Option<PathBuf>,
-    /// Registrations are kept here over restarts. Made if absent.
+    /// Registrations and applied objects are kept here over restarts, and the Unix socket by which objects are applied.
+    /// One control plane at a time. Made if absent, for this user alone.
     pub state_dir: PathBuf,
     /// gRPC: delta ADS, plaintext.
     pub xds: Listen,
@@ -47,6 +48,12 @@ pub enum ServeError {
     Listen { role: &'static str, address: SocketAddr, error: io::Error },
     #[error("the state directory {path} cannot be written: {error}", path = path.display())]
     StateDir { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    StateLock(#[from] crate::state_lock::StateLockError),
+    #[error(transparent)]
+    Applied(#[from] crate::source::applied::AppliedError),
+    #[error("cannot listen on the Unix socket {path}: {error}", path = path.display())]
+    Socket { path: PathBuf, error: io::Error },
     #[error("the configuration directory {path} cannot be read: {error}", path = path.display())]
     ConfigDir { path: PathBuf, error: io::Error },
     #[error("the mesh configuration {path} cannot be used: {reason}", path = path.display())]

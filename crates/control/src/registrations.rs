@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::store::write_and_rename;
+use crate::disk::{NewestFile, make_private_dir};
 use crate::status::shapes::WorkloadStatus;
 use crate::workload::{Workload, WorkloadKey};
 
@@ -32,13 +33,14 @@ pub struct Registrations {
     /// Workloads that came, changed or went since somebody last asked.
     changed: BTreeSet<WorkloadKey>,
     file: PathBuf,
+    /// Started with the first change.
+    writer: Option<NewestFile>,
     dirty: bool,
-    failing: bool,
 }
 
 #[derive(Debug)]
 struct Registration {
-    workload: Workload,
+    workload: Arc<Workload>,
     registered_at: u64,
     /// The stream that holds it.
     stream: Option<StreamId>,
@@ -46,16 +48,23 @@ struct Registration {
     until: Option<Instant>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Kept {
     workload: Workload,
+    registered_at: u64,
+}
+
+/// [`Kept`], as it is written.
+#[derive(Serialize)]
+struct Keep<'k> {
+    workload: &'k Workload,
     registered_at: u64,
 }
 
 impl Registrations {
     /// Reads what was registered before. Broken entries cost only themselves; `log` says what was not used.
     pub fn open(state_dir: &Path, now: Instant, log: fn(&str)) -> io::Result<Self> {
-        fs::create_dir_all(state_dir)?;
+        make_private_dir(state_dir)?;
         let file = state_dir.join("workloads.json");
         // Found out now, not at the first registration.
         let probe = state_dir.join(".writable");
@@ -75,6 +84,7 @@ impl Registrations {
                         };
                         let Kept { workload, registered_at } = kept;
                         let until = Some(now + RESTARTED);
+                        let workload = Arc::new(workload);
                         let entry = Registration { workload, registered_at, stream: None, until };
                         known.insert(entry.workload.key(), entry);
                     }
@@ -85,7 +95,7 @@ impl Registrations {
             Err(error) => return Err(error),
         }
         let changed = known.keys().cloned().collect();
-        Ok(Self { known, changed, file, dirty: false, failing: false })
+        Ok(Self { known, changed, file, writer: None, dirty: false })
     }
 
     /// A stream registers its workload. Whether anything that others see has changed.
@@ -98,13 +108,17 @@ impl Registrations {
             self.known.remove(other);
         }
         let known = self.known.get(&key);
-        let changed = known.is_none_or(|k| k.workload != workload) || !ousted.is_empty();
+        let changed = known.is_none_or(|k| *k.workload != workload) || !ousted.is_empty();
         let registered_at = known.map_or_else(millis_now, |k| k.registered_at);
         self.dirty |= changed;
         if changed {
             self.changed.extend(ousted);
             self.changed.insert(key.clone());
         }
+        let workload = match known {
+            Some(known) if !changed => known.workload.clone(),
+            _ => Arc::new(workload),
+        };
         self.known.insert(key, Registration { workload, registered_at, stream: Some(stream), until: None });
         changed
     }
@@ -142,44 +156,51 @@ impl Registrations {
     /// Those that came, changed or (`None`) went since this was last asked.
     pub fn take_changes(&mut self) -> Vec<(WorkloadKey, Option<Workload>)> {
         let changed = std::mem::take(&mut self.changed);
-        let now = |key: &WorkloadKey| self.known.get(key).map(|known| known.workload.clone());
+        let now = |key: &WorkloadKey| self.known.get(key).map(|known| (*known.workload).clone());
         changed.into_iter().map(|key| (key.clone(), now(&key))).collect()
     }
 
     pub fn workloads(&self) -> Vec<Workload> {
-        self.known.values().map(|r| r.workload.clone()).collect()
+        self.known.values().map(|r| (*r.workload).clone()).collect()
     }
 
     pub fn status(&self) -> Vec<WorkloadStatus> {
         let status = |r: &Registration| WorkloadStatus {
-            workload: r.workload.clone(),
+            workload: (*r.workload).clone(),
             connected: r.stream.is_some(),
             registered_at: r.registered_at,
         };
         self.known.values().map(status).collect()
     }
 
-    /// Writes what is registered, if it has changed. A failure is told once and tried again with the next change.
+    /// Has what is registered written, if it has changed: by a thread of its own, so that nothing waits for the disk.
+    /// Dropping this writes what is still waiting. A failure is told once, and writing is tried again.
     pub fn persist(&mut self, log: fn(&str)) {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
-        let kept = |r: &Registration| Kept { workload: r.workload.clone(), registered_at: r.registered_at };
-        let entries: Vec<Kept> = self.known.values().map(kept).collect();
-        let text = serde_json::to_string(&entries).map_err(io::Error::from);
-        let written =
-            text.and_then(|text| write_and_rename(&self.file.with_extension("tmp"), &self.file, &text));
-        match written {
-            Ok(()) => self.failing = false,
-            Err(error) => {
-                self.dirty = true;
-                if !std::mem::replace(&mut self.failing, true) {
-                    let file = self.file.display();
-                    log(&format!(
-                        "cannot keep the registered workloads in {file}: {error}; going on without"
-                    ));
-                }
+        if self.writer.is_none() {
+            let file = self.file.clone();
+            let failed = move |error: &io::Error| {
+                let file = file.display();
+                log(&format!("cannot keep the registered workloads in {file}: {error}; going on without"));
+            };
+            match NewestFile::start(self.file.clone(), failed) {
+                Ok(writer) => self.writer = Some(writer),
+                Err(error) => log(&format!("cannot start the thread that keeps workloads: {error}")),
             }
+        }
+        let known: Vec<(Arc<Workload>, u64)> =
+            self.known.values().map(|r| (r.workload.clone(), r.registered_at)).collect();
+        let content = move || {
+            let keep = |(workload, registered_at): &'_ (Arc<Workload>, u64)| {
+                serde_json::to_value(Keep { workload, registered_at: *registered_at })
+            };
+            let entries: Result<Vec<_>, _> = known.iter().map(keep).collect();
+            Ok(serde_json::to_vec(&entries?)?)
+        };
+        if let Some(writer) = &self.writer {
+            writer.put(content);
         }
     }
 
@@ -314,7 +335,7 @@ mod tests {
     fn a_broken_file_costs_only_what_is_broken() {
         let dir = tempfile::tempdir().unwrap();
         let good =
-            serde_json::to_value(Kept { workload: workload("a", "10.0.0.1"), registered_at: 1 }).unwrap();
+            serde_json::to_value(Keep { workload: &workload("a", "10.0.0.1"), registered_at: 1 }).unwrap();
         let text = serde_json::json!([{"workload": 7}, good]).to_string();
         fs::write(dir.path().join("workloads.json"), text).unwrap();
         assert_eq!(names(&Registrations::open(dir.path(), Instant::now(), |_| {}).unwrap()), ["a"]);

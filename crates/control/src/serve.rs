@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
@@ -9,16 +10,19 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
+use crate::mesh_file::MeshFile;
 use crate::options::{ControlOptions, Listen, ServeError};
 use crate::push::Shared;
-use crate::mesh_file::MeshFile;
 use crate::push::engine::{Engine, Inputs};
 use crate::push::published::Published;
 use crate::registrations::Registrations;
+use crate::source::applied::source::AppliedSource;
+use crate::source::applied::store::Store;
 use crate::source::{Files, Records, Watch};
+use crate::state_lock::StateLock;
 use crate::translate::Options;
 use crate::world::Settings;
-use crate::{ads, status};
+use crate::{ads, local_socket, status};
 
 /// Streams that end with the control plane get this long to notice.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -28,10 +32,13 @@ const FAREWELL: Duration = Duration::from_millis(200);
 pub struct Running {
     xds: SocketAddr,
     http: SocketAddr,
+    socket: PathBuf,
     shared: Arc<Shared>,
     watch: Option<Watch>,
     engine: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
+    /// Last: given back when everything that writes there has ended.
+    _lock: StateLock,
 }
 
 /// Reads the configuration, makes the first state and serves it. Returns when both ports accept.
@@ -49,10 +56,11 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
             _ => {}
         }
     }
-    let mesh_file = mesh_config.map(|path| {
-        MeshFile::open(path.clone()).map_err(|reason| ServeError::MeshConfig { path, reason })
-    });
+    let mesh_file = mesh_config
+        .map(|path| MeshFile::open(path.clone()).map_err(|reason| ServeError::MeshConfig { path, reason }));
     let mesh_file = mesh_file.transpose()?;
+    let lock = StateLock::take(&state_dir)?;
+    let applied = Store::open(&state_dir)?;
     let registrations = Registrations::open(&state_dir, Instant::now(), log)
         .map_err(|error| ServeError::StateDir { path: state_dir.clone(), error })?;
 
@@ -63,13 +71,22 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
     if let Some(mesh_file) = mesh_file {
         files = files.with_mesh_file(mesh_file);
     }
-    let (begun, first) = Watch::begin(files, log);
+    let (begun, mut first) = Watch::begin(files, log);
+    let applied = Arc::new(AppliedSource::new(applied, shared.store.clone(), {
+        let shared = shared.clone();
+        move |updates| shared.update(updates)
+    }));
+    first.push(applied.all(Instant::now()));
     // Kubernetes Services get automatic addresses: there is no API server here that would have given them any.
     let settings = Settings { assign_addresses: true, ..Settings::default() };
     let inputs = Inputs { registrations, first, settings, options: Options::default() };
     let engine = Engine::new(shared.clone(), inputs);
     let reader = shared.clone();
-    let watch = begun.spawn(move |updates| reader.update(updates)).map_err(ServeError::Threads)?;
+    let watch = begun
+        .spawn(move |updates| {
+            reader.update(updates);
+        })
+        .map_err(ServeError::Threads)?;
     let engine = std::thread::Builder::new()
         .name("push".into())
         .spawn(move || engine.run(&received))
@@ -81,19 +98,23 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
         .enable_all()
         .build()
         .map_err(ServeError::Threads)?;
+    let socket = state_dir.join(local_socket::NAME);
     {
         let _inside = runtime.enter();
         let (xds, http) = (adopt(xds, "xDS", xds_address)?, adopt(http, "HTTP", http_address)?);
         runtime.spawn(ads::serve(xds, shared.clone()));
-        runtime.spawn(status::server::serve(http, shared.clone()));
+        runtime.spawn(status::server::serve(http, shared.clone(), applied.clone()));
+        runtime.spawn(status::local::serve(listen_locally(&socket)?, shared.clone(), applied));
     }
     Ok(Running {
         xds: xds_address,
         http: http_address,
+        socket,
         shared,
         watch: Some(watch),
         engine: Some(engine),
         runtime: Some(runtime),
+        _lock: lock,
     })
 }
 
@@ -106,6 +127,11 @@ impl Running {
     /// Where HTTP is served.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// The Unix socket by which objects are applied and deleted.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Ends streams and listeners; registrations are on disk when this returns.
@@ -147,6 +173,11 @@ fn listen(listen: Listen, role: &'static str) -> Result<TcpListener, ServeError>
 fn address(listener: &TcpListener, role: &'static str) -> Result<SocketAddr, ServeError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     listener.local_addr().map_err(|error| ServeError::Listen { role, address: unknown, error })
+}
+
+fn listen_locally(socket: &Path) -> Result<tokio::net::UnixListener, ServeError> {
+    let listener = local_socket::listen(socket).and_then(tokio::net::UnixListener::from_std);
+    listener.map_err(|error| ServeError::Socket { path: socket.to_owned(), error })
 }
 
 fn adopt(

@@ -32,6 +32,7 @@ const TAKEN: &[&str] = &[
     r#"{match: [{uri: {regex: "/v([0-9]+)/.*"}}], rewrite: {uriRegexRewrite: {match: "^/v([0-9]+)/(.*)", rewrite: "/\\2"}}, route: [{destination: {host: a}}]}"#,
     r#"{headers: {response: {set: {x-from: "%DOWNSTREAM_REMOTE_ADDRESS%", x-percent: "100%%"}}}, directResponse: {status: 200}}"#,
     r#"{route: [{destination: {host: a, subset: nobody-knows}, weight: 100}], timeout: 3s}"#,
+    r#"{match: [{uri: {prefix: /a}}], delegate: {name: nobody}}"#,
 ];
 
 fn document(name: &str, rule: &str) -> String {

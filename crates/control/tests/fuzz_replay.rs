@@ -1,17 +1,28 @@
 //! The fuzz targets over their corpora and over generated configurations.
 
-use control::fuzzing::fuzz_translate;
+use control::fuzzing::{fuzz_manifests, fuzz_translate};
 use proptest::prelude::*;
 
-#[test]
-fn the_corpus_is_translated() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/translate");
+fn replay(corpus: &str, target: impl Fn(&[u8])) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(corpus);
     let mut seen = 0;
     for entry in std::fs::read_dir(&folder).expect("the corpus is there").flatten() {
-        fuzz_translate(&std::fs::read(entry.path()).expect("an input is readable"));
+        target(&std::fs::read(entry.path()).expect("an input is readable"));
         seen += 1;
     }
     assert!(seen > 0, "no inputs in {}", folder.display());
+}
+
+#[test]
+fn the_corpus_is_translated() {
+    replay("translate", fuzz_translate);
+}
+
+#[test]
+fn the_corpus_is_taken_apart_into_manifests() {
+    replay("manifests", fuzz_manifests);
+    // Whatever is translated may be applied, too.
+    replay("translate", fuzz_manifests);
 }
 
 /// Names few enough that objects meet each other.
@@ -160,5 +171,18 @@ proptest! {
         ),
     ) {
         fuzz_translate(documents.join("---\n").as_bytes());
+        fuzz_manifests(documents.join("---\n").as_bytes());
+    }
+
+    #[test]
+    fn any_text_in_a_list_is_stored_as_it_is(text in "\\PC*", key in "[^\u{0}-\u{1f}\u{7f}-\u{9f}]{0,40}", number in any::<f64>()) {
+        let quoted = |text: &str| serde_json::to_string(text).expect("a string");
+        let number = serde_json::Number::from_f64(number).map_or("0".to_owned(), |number| number.to_string());
+        let list = format!(
+            "{{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \
+             \"metadata\": {{\"name\": \"a\", \"annotations\": {{\"x\": {}}}}}, \"data\": {{{}: {}}}, \"n\": {number}}}]}}",
+            quoted(&text), quoted(&key), quoted(&text),
+        );
+        fuzz_manifests(list.as_bytes());
     }
 }

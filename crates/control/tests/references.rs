@@ -74,7 +74,15 @@ fn what_is_not_there_is_waited_for_until_it_comes() {
             ],
         ),
         (GATEWAY, true, &["spec.http[0].route[0].", "spec.http[0].route[1].", "spec.http[1].delegate"]),
-        (SERVICE, true, &["spec.http[0].route[0].destination: subset v1 of a.", "spec.http[0].route[1].", "spec.http[1].delegate"]),
+        (
+            SERVICE,
+            true,
+            &[
+                "spec.http[0].route[0].destination: subset v1 of a.",
+                "spec.http[0].route[1].",
+                "spec.http[1].delegate",
+            ],
+        ),
         (WILDCARD, true, &["spec.http[0].route[0].", "spec.http[1].delegate"]),
         (SUBSET, true, &["spec.http[1].delegate"]),
         (DELEGATE, true, &["spec.http[1].delegate: subset v9 of a."]),

@@ -27,9 +27,9 @@ fn a_proxy_gets_its_configuration_and_every_change() {
     proxy.held.has_endpoints(&cluster_of("web"), &["127.77.9.1"]);
     proxy.held.until("the name table", |s| s.resources.keys().any(|(k, _)| *k == "NDS").then_some(()));
 
-    plane.store().put("Service", "default", "db", &service("db")).unwrap();
+    plane.put("service.db.yaml", &service("db"));
     proxy.held.has("CDS", &cluster_of("db"));
-    plane.store().remove("Service", "default", "db").unwrap();
+    plane.remove("service.db.yaml");
     proxy.held.lacks("CDS", &cluster_of("db"));
     assert!(proxy.client.status().connected);
 }
@@ -134,7 +134,7 @@ fn after_a_restart_nothing_is_sent_that_is_held() {
         assert_eq!(plane.metric(&format!("filamesh_xds_pushed_bytes{{type=\"{kind}\"}}")), 0.0, "{kind}");
     }
     // And later changes apply.
-    plane.store().put("VirtualService", "default", "web", &virtual_service("web", "/x")).unwrap();
+    plane.put("virtualservice.web.yaml", &virtual_service("web", "/x"));
     for proxy in &proxies {
         let known = proxy.held.lock(|s| s.events.len());
         proxy.held.until("the change", |s| {
@@ -162,7 +162,7 @@ fn a_refused_resource_is_not_sent_again_and_blocks_nothing() {
     held.lock(|s| s.refuse.insert(format!("CDS {}", cluster_of("db")), "field lb_policy: no".into()));
     let proxy = Proxy::start(options, held);
     proxy.held.has("RDS", "80");
-    plane.store().put("Service", "default", "db", &service("db")).unwrap();
+    plane.put("service.db.yaml", &service("db"));
     let refused = until("the refusal", || {
         let proxies = plane.get("/filamesh/v1/proxies");
         let refused = proxies[0]["refused"].clone();
@@ -174,10 +174,7 @@ fn a_refused_resource_is_not_sent_again_and_blocks_nothing() {
     // Ten more changes: the refused version is never among them.
     let mut previous = String::new();
     for i in 0..10 {
-        plane
-            .store()
-            .put("VirtualService", "default", "web", &virtual_service("web", &format!("/{i}")))
-            .unwrap();
+        plane.put("virtualservice.web.yaml", &virtual_service("web", &format!("/{i}")));
         let object = "VirtualService/default/web";
         let hash = until("the object", || {
             let objects = plane.get("/filamesh/v1/objects?kind=virtualservice&name=web");
@@ -231,7 +228,7 @@ fn a_proxy_starts_from_its_disk_without_a_control_plane() {
     plane.restart();
     until("all in step", || synced(&plane, 1).then_some(()));
     assert_eq!(plane.metric("filamesh_xds_pushed_resources{type=\"cds\"}"), 0.0, "it offered what it held");
-    plane.store().put("Service", "default", "db", &service("db")).unwrap();
+    plane.put("service.db.yaml", &service("db"));
     proxy.held.has("CDS", &cluster_of("db"));
     drop(proxy);
 
@@ -281,7 +278,10 @@ fn what_is_broken_or_unknown_is_named_and_the_rest_is_live() {
     assert_eq!(place["line"], 7);
     assert_eq!(plane.request("GET", "/filamesh/v1/resolve?object=Service/default/none").0, 404);
     let services = plane.get("/filamesh/v1/objects?kind=services");
-    assert_eq!(services.as_array().unwrap().len(), 50);
+    let (refused, live): (Vec<_>, Vec<_>) =
+        services.as_array().unwrap().iter().partition(|service| service["state"] == "refused");
+    assert_eq!(live.len(), 50);
+    assert_eq!(refused.iter().map(|service| &service["name"]).collect::<Vec<_>>(), ["broken"]);
     assert!(plane.metric("pilot_services") == 50.0);
 }
 
@@ -293,14 +293,14 @@ fn waiting_tells_of_a_refused_object_and_of_a_deleted_one() {
     let proxy = plane.connect(sidecar(plane.xds, "web", 1));
     proxy.held.has("RDS", "80");
     let broken = virtual_service("web", "/x").replace("hosts:", "hostz:");
-    plane.store().put("VirtualService", "default", "web", &broken).unwrap();
+    plane.put("virtualservice.web.yaml", &broken);
     let live = plane.get("/filamesh/v1/wait?object=VirtualService/default/web&hash=0000000000000000");
     assert!(live["problems"][0].as_str().unwrap().contains("hostz"), "{live:#}");
-    plane.store().put("VirtualService", "default", "web", &virtual_service("web", "/x")).unwrap();
+    plane.put("virtualservice.web.yaml", &virtual_service("web", "/x"));
     until("it", || {
         (!plane.get("/filamesh/v1/objects?kind=VirtualService").as_array()?.is_empty()).then_some(())
     });
-    plane.store().remove("VirtualService", "default", "web").unwrap();
+    plane.remove("virtualservice.web.yaml");
     let live = plane.get("/filamesh/v1/wait?object=virtualservice/default/web&absent=true");
     assert_eq!((&live["live"], &live["pending"]), (&json!(1), &json!([])));
     let (status, body) = plane.request("GET", "/filamesh/v1/wait?generation=999999&timeout_ms=50");

@@ -53,6 +53,8 @@ pub enum Variable {
     StreamId,
     TraceId,
     EnvironmentVariable(Arc<str>),
+    /// What a filter noted of the request. No filter that is accepted notes anything: it is always missing.
+    DynamicMetadata,
     /// The first of two headers that is there, at most so many bytes of it.
     RequestHeader {
         name: Arc<str>,
@@ -178,6 +180,7 @@ fn variable(command: &str) -> Compiled<Variable> {
         }
         ("ENVIRONMENT", Some(name)) => V::EnvironmentVariable(name.into()),
         ("START_TIME", None | Some("")) => V::StartTime,
+        ("DYNAMIC_METADATA", Some(_)) => V::DynamicMetadata,
         ("DOWNSTREAM_REMOTE_ADDRESS", None) => V::DownstreamRemoteAddress,
         ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", None) => V::DownstreamRemoteAddressWithoutPort,
         ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", None) => V::DownstreamDirectRemoteAddress,
@@ -240,6 +243,7 @@ mod tests {
             ("%REQ(X-A?:PATH):10%", "<x-a|Some(\":path\")|Some(10)>"),
             ("%REQ(x)%%REQ(y)%", "<x|None|None><y|None|None>"),
             ("[%UPSTREAM_HOST%]", "[]"),
+            ("[%DYNAMIC_METADATA(com.test.my_filter)%]", "[]"),
         ];
         for (text, value) in cases {
             let mut out = Vec::new();

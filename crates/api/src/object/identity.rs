@@ -14,6 +14,17 @@ pub struct ObjectId {
     pub name: String,
 }
 
+impl ObjectId {
+    /// `kind.group/name`, as kubectl's `-o name` has it.
+    pub fn resource_name(&self) -> String {
+        let kind = self.kind.to_ascii_lowercase();
+        match self.group.as_str() {
+            "" => format!("{kind}/{}", self.name),
+            group => format!("{kind}.{group}/{}", self.name),
+        }
+    }
+}
+
 /// `kind/namespace/name`, or `kind/name` for a kind that is in no namespace, as findings name objects.
 impl fmt::Display for ObjectId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -37,7 +37,7 @@ pub struct SyntaxError {
 pub fn load(text: &str, limits: Limits) -> Vec<Result<Node, SyntaxError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut documents = Vec::new();
-    for chunk in chunks(text) {
+    for chunk in cut(text) {
         let first_line = chunk.first_line;
         let shift = |at: Position| Position { line: at.line.saturating_add(first_line), ..at };
         for document in load_chunk(chunk.text, limits, &shift) {
@@ -50,14 +50,21 @@ pub fn load(text: &str, limits: Limits) -> Vec<Result<Node, SyntaxError>> {
     documents
 }
 
-struct Chunk<'t> {
-    text: &'t str,
-    /// Lines before it.
-    first_line: u32,
+/// A document's own text, with the comments before and in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Document<'t> {
+    pub text: &'t str,
+    /// Lines before it: a place in `text` is so many lines further down in the whole.
+    pub first_line: u32,
+}
+
+/// The documents of `text`, as [`load`] cuts it, not parsed.
+pub fn documents(text: &str) -> Vec<Document<'_>> {
+    cut(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// The text cut before each line that starts a document. Directives stay with the document they are for.
-fn chunks(text: &str) -> Vec<Chunk<'_>> {
+fn cut(text: &str) -> Vec<Document<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 0_u32, 0);
     let mut only_directives = true;
@@ -66,14 +73,15 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
             .strip_prefix("---")
             .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         if marker && !only_directives {
-            chunks.push(Chunk { text: text.get(start..offset).unwrap_or_default(), first_line: start_line });
+            chunks
+                .push(Document { text: text.get(start..offset).unwrap_or_default(), first_line: start_line });
             (start, start_line) = (offset, number);
         }
         let trimmed = line.trim();
         only_directives &= !marker && (trimmed.is_empty() || trimmed.starts_with(['%', '#']));
         offset += line.len();
     }
-    chunks.push(Chunk { text: text.get(start..).unwrap_or_default(), first_line: start_line });
+    chunks.push(Document { text: text.get(start..).unwrap_or_default(), first_line: start_line });
     chunks
 }
 

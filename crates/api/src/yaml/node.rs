@@ -66,6 +66,22 @@ impl Node {
         matches!(self.value, Value::Null)
     }
 
+    /// The value without its places. Numbers that JSON has not (infinities) are null.
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::{Number, Value as Json};
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(value) => Json::Bool(*value),
+            Value::Int(value) => Number::from_i128(*value).map_or(Json::Null, Json::Number),
+            Value::Float(value) => Number::from_f64(*value).map_or(Json::Null, Json::Number),
+            Value::String(text) => Json::String(text.clone()),
+            Value::Sequence(items) => Json::Array(items.iter().map(Node::to_json).collect()),
+            Value::Mapping(fields) => {
+                Json::Object(fields.iter().map(|(key, value)| (key.name.clone(), value.to_json())).collect())
+            }
+        }
+    }
+
     /// The value as it is called in messages: `number 5`, `string "x"`, `a list`.
     pub fn describe(&self) -> String {
         match &self.value {

@@ -30,9 +30,9 @@ impl References {
         let mut older = std::mem::take(&mut self.known);
         for rule in world.rules() {
             let id = rule.object.identity();
-            let known = older.remove(id).filter(|known| {
-                Arc::ptr_eq(&known.rule, rule) && !changes.concern(&known.reads)
-            });
+            let known = older
+                .remove(id)
+                .filter(|known| Arc::ptr_eq(&known.rule, rule) && !changes.concern(&known.reads));
             let looked = known.unwrap_or_else(|| Looked::at(rule, world));
             self.known.insert(id.clone(), looked);
         }
@@ -57,9 +57,8 @@ fn missing(rule: &VirtualService, view: View<'_>) -> Vec<Note> {
         notes.push(Note::on(&rule.object, path, Reason::Missing(missing)));
     };
     for (at, gateway) in rule.gateways.iter().enumerate().filter(|(_, gateway)| *gateway != MESH) {
-        let is_it = |object: &Arc<api::Object>| {
-            gateway.split_once('/') == Some((object.namespace(), object.name()))
-        };
+        let is_it =
+            |object: &Arc<api::Object>| gateway.split_once('/') == Some((object.namespace(), object.name()));
         if !view.gateways().any(is_it) {
             note(format!("spec.gateways[{at}]"), Missing::Gateway(gateway.clone()));
         }

@@ -1,8 +1,8 @@
 //! The thread that turns changes into sets of resources.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use api::{MeshConfig, Problem, Severity, Spec};
@@ -25,7 +25,6 @@ const TOGETHER: usize = 10_000;
 /// Takes changes in, keeps what is made of them in step, and hands every stream what it is to hold.
 pub(crate) struct Engine {
     shared: Arc<Shared>,
-    store: ObjectStore,
     registrations: Registrations,
     classes: Classes,
     generation: u64,
@@ -53,6 +52,8 @@ pub(crate) struct Inputs {
 #[derive(Default)]
 struct Pending {
     updates: Vec<Update>,
+    /// Sources said something.
+    said: bool,
     /// When the oldest change of registrations was noticed.
     since: Option<Instant>,
     /// What is shown differs, if nothing else does.
@@ -73,7 +74,6 @@ impl Engine {
         let world = World::empty(MeshConfig::istio_default(), settings);
         let mut engine = Self {
             shared,
-            store: ObjectStore::default(),
             registrations,
             classes: Classes::new(world, options),
             generation: 0,
@@ -83,7 +83,7 @@ impl Engine {
             told: BTreeSet::new(),
             published: Published::default(),
         };
-        engine.apply(Pending { updates: first, shown: true, ..Pending::default() });
+        engine.apply(Pending { updates: first, said: true, shown: true, ..Pending::default() });
         engine
     }
 
@@ -116,7 +116,11 @@ impl Engine {
 
     fn take(&mut self, event: Event, pending: &mut Pending) {
         match event {
-            Event::Updates(updates) => pending.updates.extend(updates),
+            Event::Updates(updates, said) => {
+                pending.updates.extend(updates);
+                self.readings = said;
+                pending.said = true;
+            }
             Event::Connected(peer, since) => {
                 if let Some(workload) = &peer.node.workload {
                     pending.shown = true;
@@ -151,16 +155,17 @@ impl Engine {
 
     fn apply(&mut self, pending: Pending) {
         let start = Instant::now();
-        let read = !pending.updates.is_empty();
-        self.readings += u64::from(read);
-        let said = self.store.apply_all(pending.updates, self.generation + 1);
+        let read = pending.said;
+        let said = self.store_mut().apply_all(pending.updates, self.generation + 1);
         let back = read && self.look_for_sources();
         let mut delta = Delta { workloads: self.registrations.take_changes(), ..Delta::default() };
         let mut since = pending.since;
         let (mut told, mut shown) = (Vec::new(), pending.shown);
-        if let Some(store::Delta { changed, shown: said_shown, mesh, told: said_told, since: said_since }) = said {
+        if let Some(store::Delta { changed, shown: said_shown, mesh, told: said_told, since: said_since }) =
+            said
+        {
             if mesh {
-                let mesh = self.store.mesh_config().cloned();
+                let mesh = self.store().mesh_config().cloned();
                 delta.mesh = Some(mesh.unwrap_or_else(MeshConfig::istio_default));
             }
             if !changed.is_empty() || mesh {
@@ -190,7 +195,7 @@ impl Engine {
 
     /// Whether what was waited for is there.
     fn look_for_sources(&mut self) -> bool {
-        let waiting = self.store.waiting().next().is_some();
+        let waiting = self.store().waiting().next().is_some();
         let back = std::mem::replace(&mut self.waiting, waiting) && !waiting;
         if back {
             (self.shared.log)("every directory that was read before is there again: serving");
@@ -227,15 +232,19 @@ impl Engine {
             self.notes = notes;
         }
         if shown {
+            let store = self.store();
             let (objects, dates): (Vec<_>, Vec<_>) =
-                self.store.iter().map(|held| (held.loaded.clone(), held.since)).unzip();
+                store.iter().map(|held| (held.loaded.clone(), held.since)).unzip();
+            drop(store);
             self.published.objects = Arc::new(objects);
             self.published.dates = Arc::new(dates);
         }
         if shown || noted {
-            let noted: Vec<Problem> = self.notes.iter().filter_map(|note| self.problem(note)).collect();
+            let store = self.store();
+            let noted: Vec<Problem> = self.notes.iter().filter_map(|note| problem(note, &store)).collect();
+            let mut problems = store.problems();
+            drop(store);
             self.tell(&noted);
-            let mut problems = self.store.problems();
             problems.extend(noted);
             self.published.problems = Arc::new(problems);
         }
@@ -247,22 +256,13 @@ impl Engine {
         self.shared.progressed();
     }
 
-    /// A note with the place it is about. `None` for what the store has told already: kinds nothing acts on.
-    fn problem(&self, note: &Note) -> Option<Problem> {
-        let object = note.object.as_ref().and_then(|id| self.store.get(id)).map(|held| &held.loaded.object);
-        if object.is_some_and(|object| matches!(object.spec, Spec::Unsupported)) {
-            return None;
-        }
-        let at = object.map(|object| object.position(&note.path));
-        Some(Problem {
-            severity: Severity::Warning,
-            file: object.map_or_else(|| "".into(), |object| object.source.file.clone()),
-            line: at.map_or(0, |at| at.line),
-            column: at.map_or(0, |at| at.column),
-            object: Some(note.subject()),
-            path: note.path.clone(),
-            message: note.reason.to_string(),
-        })
+    /// Read for as long as is needed: whoever asks for pages waits for this thread, never this thread for a page that is written.
+    fn store(&self) -> RwLockReadGuard<'_, ObjectStore> {
+        self.shared.store.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store_mut(&self) -> RwLockWriteGuard<'_, ObjectStore> {
+        self.shared.store.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Logs what is new among what is not done as written.
@@ -273,4 +273,22 @@ impl Engine {
         }
         self.told = lines;
     }
+}
+
+/// A note with the place it is about. `None` for what the store has told already: kinds nothing acts on.
+fn problem(note: &Note, store: &ObjectStore) -> Option<Problem> {
+    let object = note.object.as_ref().and_then(|id| store.get(id)).map(|held| &held.loaded.object);
+    if object.is_some_and(|object| matches!(object.spec, Spec::Unsupported)) {
+        return None;
+    }
+    let at = object.map(|object| object.position(&note.path));
+    Some(Problem {
+        severity: Severity::Warning,
+        file: object.map_or_else(|| "".into(), |object| object.source.file.clone()),
+        line: at.map_or(0, |at| at.line),
+        column: at.map_or(0, |at| at.column),
+        object: Some(note.subject()),
+        path: note.path.clone(),
+        message: note.reason.to_string(),
+    })
 }

@@ -12,11 +12,16 @@ use crate::source::Update;
 /// What changes the state.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Sources say something: together one change.
-    Updates(Vec<Update>),
+    /// Sources say something, together one change; and which of all that was said it is.
+    Updates(Vec<Update>, u64),
     Connected(Arc<Peer>, Instant),
     Disconnected(StreamId),
     Left(StreamId, Instant),
-    Remove { namespace: String, name: String, answer: oneshot::Sender<usize>, since: Instant },
+    Remove {
+        namespace: String,
+        name: String,
+        answer: oneshot::Sender<usize>,
+        since: Instant,
+    },
     Stop,
 }

@@ -19,7 +19,7 @@ pub(crate) mod published;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::registrations::StreamId;
 use crate::source::Update;
+use crate::store::ObjectStore;
 use event::Event;
 use peer::Peer;
 use published::Published;
@@ -45,6 +46,10 @@ pub(crate) struct Shared {
     /// Counts whatever may end a wait: a set that went live, a stream that came or went, a new state.
     progress: watch::Sender<u64>,
     next_stream: AtomicU64,
+    /// The objects of all sources. The engine writes, for moments; pages read.
+    pub(crate) store: Arc<RwLock<ObjectStore>>,
+    /// How often sources said something.
+    said: AtomicU64,
     /// Of the newest state whose sets were all offered.
     generation: AtomicU64,
 }
@@ -59,6 +64,8 @@ impl Shared {
             events: Mutex::new(events),
             progress: watch::Sender::new(0),
             next_stream: AtomicU64::new(1),
+            store: Arc::default(),
+            said: AtomicU64::new(0),
             generation: AtomicU64::new(0),
         }
     }
@@ -82,9 +89,14 @@ impl Shared {
         self.send(Event::Left(peer.id, Instant::now()));
     }
 
-    /// Sources say something: together one change.
-    pub(crate) fn update(&self, updates: Vec<Update>) {
-        self.send(Event::Updates(updates));
+    /// Sources say something: together one change. Returns which of all that was said this was: [`Published::readings`] counts
+    /// up to it when it is part of the configuration.
+    pub(crate) fn update(&self, updates: Vec<Update>) -> u64 {
+        let events = lock(&self.events);
+        let said = self.said.fetch_add(1, Ordering::Relaxed) + 1;
+        // Fails only when the engine has stopped, and then nobody waits for what follows from it.
+        let _ = events.send(Event::Updates(updates, said));
+        said
     }
 
     /// Removes workloads by name; how many there were is sent back.

@@ -50,6 +50,8 @@ impl Published {
                 Spec::Unsupported => ObjectState::Ignored,
                 _ => ObjectState::Live,
             },
+            reason: None,
+            revision: None,
             manifest: None,
         }
     }

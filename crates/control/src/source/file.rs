@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use api::{Object, ObjectId, Parsed, Problem, Severity};
 
 use super::tree::Stamp;
-use crate::admission;
 use super::update::{Loaded, Origin, Slot, Update, Upsert};
+use crate::admission;
 
 /// A configuration file may hold this much. Ten thousand services are about 5 MB.
 const FILE_BYTES: u64 = 64 << 20;

@@ -17,18 +17,20 @@
 //! | `events` | which files the kernel's events are about, and whether they are complete |
 //! | `watches` | the kernel's watches |
 //! | `watch` | the thread that notices changes |
-//! | [`store`] | objects written as files: `apply` and `delete` |
+//! | [`manifest`] | what `apply` and `delete` are given, one text for each object |
+//! | [`applied`] | objects that were applied, with every revision of them |
 
+pub mod applied;
 mod directory;
 mod events;
 pub(crate) mod file;
 mod files;
+pub mod manifest;
 #[cfg(test)]
 pub(crate) mod memory;
 mod records;
-pub mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod tree;
 mod update;
 mod watch;

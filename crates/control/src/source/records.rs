@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::write_and_rename;
+use crate::disk::write_and_rename;
 
 /// A directory when it was last read whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ fn write(file: &Path, texts: &Receiver<String>, log: fn(&str)) {
     let mut complained = false;
     while let Ok(mut text) = texts.recv() {
         text = texts.try_iter().last().unwrap_or(text);
-        match write_and_rename(&file.with_extension("tmp"), file, &text) {
+        match write_and_rename(&file.with_extension("tmp"), file, text.as_bytes()) {
             Ok(()) => complained = false,
             Err(error) if !complained => {
                 complained = true;

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::store::Store;
 use super::*;
-use reading::Reading;
 use crate::store::{Delta, ObjectStore};
+use reading::Reading;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -337,25 +336,9 @@ fn what_is_no_configuration_file_is_not_read() {
     assert!(watched.last.problems[0].message.contains("UTF-8"));
 }
 
-#[test]
-fn the_store_writes_what_the_watch_reads() {
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path().join("own/config")).unwrap();
-    let mut watched = Watched::start(&[store.directory()]);
-    let path = store.put("Service", "default", "a", &service("a", 80)).unwrap();
-    assert!(path.ends_with("service.default.a.yaml"));
-    watched.names(&["a"]);
-    store.put("Service", "default", "a", &service("a", 81)).unwrap();
-    watched.until("port 81", |r| port(r, "a") == 81);
-    assert!(store.remove("Service", "default", "a").unwrap());
-    watched.names(&[]);
-    assert!(!store.remove("Service", "default", "a").unwrap());
-    assert!(store.path_of("K", "../../etc", "a/b").starts_with(store.directory()));
-}
-
 mod emptiness;
-mod reading;
 mod links;
 mod mesh_file;
+pub(crate) mod reading;
 mod watched;
 mod work;

@@ -10,28 +10,29 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::{Answer, Query, failure, json, text};
-use super::{debug, mesh, wait};
+use super::{debug, mesh, objects, wait};
 use crate::push::Shared;
+use crate::source::applied::source::AppliedSource;
 
 /// A request's head has to come within this.
-const HEAD: Duration = Duration::from_secs(10);
+pub(super) const HEAD: Duration = Duration::from_secs(10);
 
 /// Accepts until dropped.
-pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, applied: Arc<AppliedSource>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(connection(stream, shared.clone()));
+                tokio::spawn(connection(stream, shared.clone(), applied.clone()));
             }
             Err(error) => crate::ads::pause_after(&error, "HTTP", shared.log).await,
         }
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, shared: Arc<Shared>, applied: Arc<AppliedSource>) {
     let service = hyper::service::service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(answer(request, &shared).await) }
+        let (shared, applied) = (shared.clone(), applied.clone());
+        async move { Ok::<_, Infallible>(answer(request, &shared, &applied).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
@@ -39,7 +40,11 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Answer {
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    shared: &Arc<Shared>,
+    applied: &Arc<AppliedSource>,
+) -> Answer {
     let path = request.uri().path().to_owned();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let method = request.method();
@@ -50,6 +55,12 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Answer {
         if rest == "wait" && method == Method::GET {
             return wait::answer(&query, shared).await;
         }
+    }
+    if method == Method::POST && path.starts_with("/filamesh/v1/") {
+        return failure(
+            StatusCode::FORBIDDEN,
+            "objects are applied and deleted through the Unix socket in the state directory only",
+        );
     }
     if method != Method::GET && method != Method::HEAD {
         return failure(StatusCode::METHOD_NOT_ALLOWED, "only GET");
@@ -70,6 +81,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Answer {
         }
         "/version" => json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
         other => match (other.strip_prefix("/filamesh/v1/"), other.strip_prefix("/debug/")) {
+            (Some("objects"), _) => objects::get(query, shared, applied).await,
             (Some(rest), _) => mesh::get(rest, &query, shared),
             (_, Some(rest)) => debug::get(rest, &query, shared),
             _ => failure(StatusCode::NOT_FOUND, "no such page: see /debug/ and /filamesh/v1/"),

@@ -5,12 +5,14 @@
 //! | `GET workloads` | `[`[`WorkloadStatus`]`]` |
 //! | `DELETE workloads/NAMESPACE/NAME` | 204, or 404 with [`Failure`] |
 //! | `GET proxies` | `[`[`ProxyStatus`]`]` |
-//! | `GET objects?kind=K&namespace=N&name=X` (each optional) | `[`[`ObjectStatus`]`]` |
+//! | `GET objects?kind=K&namespace=N&name=X&manifest=true` (each optional) | `[`[`ObjectStatus`]`]` |
 //! | `GET problems` | `[`[`api::Problem`]`]` |
 //! | `GET resolve?object=KIND/NAMESPACE/NAME&path=spec.http[1]` | [`Place`], or 404 with [`Failure`] |
 //! | `GET wait?generation=N&timeout_ms=T` | [`Live`]; 504 with [`Live`] when the time is over |
 //! | `GET wait?object=KIND/NAMESPACE/NAME&hash=HEX&timeout_ms=T` | the same, once that content is known |
 //! | `GET wait?object=KIND/NAMESPACE/NAME&absent=true&timeout_ms=T` | the same, once the object is gone |
+//!
+//! What changes the mesh is asked through the Unix socket only: see [`super::change`].
 //!
 //! Times are milliseconds since 1970. A generation is the number of the configuration's state: it grows by one
 //! with every change of objects or registrations.
@@ -105,7 +107,14 @@ pub struct ObjectStatus {
     pub line: u32,
     pub column: u32,
     pub state: ObjectState,
-    /// As written. Only with a `name` in the query.
+    /// Why it is not live as it is written.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// The revision in which it was applied; absent for one that was read from a file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<u64>,
+    /// YAML or JSON that `apply` reads back as the object, as its author wrote it where that is possible. Only with a
+    /// `name` or `manifest=true` in the query.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub manifest: Option<String>,
 }
@@ -118,6 +127,8 @@ pub enum ObjectState {
     Stale,
     /// A kind that is known and not acted on.
     Ignored,
+    /// What is written is refused, and there never was a good version: nothing of it is live.
+    Refused,
 }
 
 /// Where something is written.

@@ -5,7 +5,7 @@ use xds::cluster::Cluster;
 use xds::cluster::cluster::{LbConfig, LbPolicy};
 
 use super::context::Context;
-use crate::world::{DestinationRule, Note, NotDone, Reason};
+use crate::world::{DestinationRule, NotDone, Note, Reason};
 
 pub fn limit_cluster(context: &Context<'_>, rule: Option<&DestinationRule>, cluster: &mut Cluster) {
     if !context.is_live() {
@@ -13,7 +13,11 @@ pub fn limit_cluster(context: &Context<'_>, rule: Option<&DestinationRule>, clus
     }
     let note = |path: &str, what: NotDone| {
         if let Some(object) = rule.and_then(|rule| rule.objects.get(rule.policy_object)) {
-            context.note(Note::on(object, format!("spec.trafficPolicy.loadBalancer.{path}"), Reason::NotDone(what)));
+            context.note(Note::on(
+                object,
+                format!("spec.trafficPolicy.loadBalancer.{path}"),
+                Reason::NotDone(what),
+            ));
         }
     };
     let hashed = [LbPolicy::RingHash as i32, LbPolicy::Maglev as i32].contains(&cluster.lb_policy);

@@ -12,7 +12,7 @@ use super::connection_manager::{Class, statistics};
 use super::context::{Context, destination_cluster};
 use super::values::{duration, network_filter};
 use crate::scope::Scope;
-use crate::world::{Connections, Note, NotDone, Reason, VirtualService};
+use crate::world::{Connections, NotDone, Note, Reason, VirtualService};
 
 pub const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
@@ -116,11 +116,7 @@ fn apply_rule(context: &Context<'_>, proxy: &mut TcpProxy, rule: Option<&Connect
     if let Some(tunnel) = &way.tunnel {
         proxy.tunneling_config = Some(tunneling(tunnel));
         if let (true, Some(object)) = (context.is_live(), &rule.tunnel_object) {
-            context.note(Note::on(
-                object,
-                "spec.trafficPolicy.tunnel",
-                Reason::NotDone(NotDone::Tunnel),
-            ));
+            context.note(Note::on(object, "spec.trafficPolicy.tunnel", Reason::NotDone(NotDone::Tunnel)));
         }
     }
 }

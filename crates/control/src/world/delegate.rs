@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use api::networking::{HttpMatchRequest, StringMatch};
 
-use super::{Missing, Note, Reason};
 use super::virtual_service::{HttpRule, VirtualService};
+use super::{Missing, Note, Reason};
 
 /// Takes the delegates out and puts their rules into the roots. Roots come after all others, as in Istio.
 pub(super) fn merge<'v>(

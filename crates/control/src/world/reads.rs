@@ -119,12 +119,7 @@ impl Changes {
     pub(super) fn of(&mut self, topic: Topic, subject: &[&str]) {
         self.structure |= !matches!(
             topic,
-            Topic::Endpoints
-                | Topic::At
-                | Topic::Headless
-                | Topic::NotHttp
-                | Topic::Registered
-                | Topic::Pod
+            Topic::Endpoints | Topic::At | Topic::Headless | Topic::NotHttp | Topic::Registered | Topic::Pod
         );
         self.reads.insert(Read::of(topic, subject));
     }

@@ -163,14 +163,23 @@ impl fmt::Display for Missing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Delegate(delegate) => {
-                write!(out, "delegate not found: there is no VirtualService {delegate} without hosts; this rule has no routes")
+                write!(
+                    out,
+                    "delegate not found: there is no VirtualService {delegate} without hosts; this rule has no routes"
+                )
             }
             Self::DelegateNotExported { delegate, to } => {
-                write!(out, "VirtualService {delegate} is not exported to namespace {to}: this rule has no routes")
+                write!(
+                    out,
+                    "VirtualService {delegate} is not exported to namespace {to}: this rule has no routes"
+                )
             }
             Self::Gateway(gateway) => write!(out, "Gateway {gateway} not found"),
             Self::Subset { host, subset } => {
-                write!(out, "subset {subset} of {host} not found: no DestinationRule defines it; requests get 503")
+                write!(
+                    out,
+                    "subset {subset} of {host} not found: no DestinationRule defines it; requests get 503"
+                )
             }
             Self::Host(host) => write!(out, "host {host} not found: no service has it; requests get 503"),
         }

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use control::source::store::Store;
 use control::{ControlOptions, Listen, Running};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -55,8 +54,15 @@ impl Plane {
         self.dir.path().join("config")
     }
 
-    pub fn store(&self) -> Store {
-        Store::open(self.config()).unwrap()
+    /// Writes a file of the configuration directory as editors that are careful do: whole, then renamed.
+    pub fn put(&self, file: &str, text: &str) {
+        let beside = self.dir.path().join("beside");
+        std::fs::write(&beside, text).unwrap();
+        std::fs::rename(&beside, self.config().join(file)).unwrap();
+    }
+
+    pub fn remove(&self, file: &str) {
+        std::fs::remove_file(self.config().join(file)).unwrap();
     }
 
     /// Status and body.

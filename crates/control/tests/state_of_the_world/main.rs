@@ -119,7 +119,7 @@ fn a_client_of_the_state_of_the_world_is_brought_up_to_date_and_comes_back() {
     synced(&plane);
 
     // All clusters come, with the new one among them; listeners are as they were.
-    plane.store().put("Service", "default", "more", &service("more")).unwrap();
+    plane.put("more.yaml", &service("more"));
     let now = peer.hears("CDS");
     assert_eq!(now.len(), clusters.len() + 1);
     peer.say("ack CDS");
@@ -131,7 +131,7 @@ fn a_client_of_the_state_of_the_world_is_brought_up_to_date_and_comes_back() {
     });
 
     // The cluster goes though a route is refused: the one it has does not lead there.
-    plane.store().remove("Service", "default", "more").unwrap();
+    plane.remove("more.yaml");
     let held = peer.heard.recv_timeout(DEADLINE).unwrap();
     assert_eq!((&held["type"], held["names"].as_array().unwrap().len()), (&json!("CDS"), clusters.len()));
     peer.say("ack CDS");

@@ -136,7 +136,8 @@ impl Values for TemplateValues<'_> {
             | Variable::VirtualClusterName
             | Variable::Duration
             | Variable::ConnectionId
-            | Variable::TraceId => false,
+            | Variable::TraceId
+            | Variable::DynamicMetadata => false,
         }
     }
 }

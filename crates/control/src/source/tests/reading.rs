@@ -22,7 +22,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    fn of(store: &ObjectStore, since: Instant) -> Self {
+    pub(crate) fn of(store: &ObjectStore, since: Instant) -> Self {
         let mut objects: Vec<Loaded> = store.iter().map(|held| acted_on(store, held.loaded)).collect();
         objects.sort_by(|a, b| {
             let place = |loaded: &Loaded| (loaded.object.source.file.clone(), loaded.object.source.line);

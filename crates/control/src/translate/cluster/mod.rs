@@ -39,7 +39,7 @@ use super::values::{ads, config_path, list, struct_value, structure, text};
 use super::{ProxyKind, live, names, tls};
 use crate::scope::Scope;
 use crate::world::service::{Port, Resolution, Service};
-use crate::world::{DestinationRule, Note, NotDone, Reason};
+use crate::world::{DestinationRule, NotDone, Note, Reason};
 use policy::Policy;
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";

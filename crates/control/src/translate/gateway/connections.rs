@@ -57,7 +57,10 @@ pub fn passthrough(
                     context.note(Note::on(
                         &rule.object,
                         format!("spec.tls[{at}]"),
-                        Reason::Conflict(Conflict::SniHosts { port: listens, gateway: server.gateway.clone() }),
+                        Reason::Conflict(Conflict::SniHosts {
+                            port: listens,
+                            gateway: server.gateway.clone(),
+                        }),
                     ));
                     continue;
                 }

@@ -16,7 +16,7 @@ use crate::translate::context::Context;
 use crate::translate::sidecar::outbound::tls_inspector;
 use crate::translate::tls;
 use crate::translate::values::address;
-use crate::world::{Note, NotDone, Reason};
+use crate::world::{NotDone, Note, Reason};
 
 pub fn build(context: &Context<'_>, scope: &Scope, merged: &Merged) -> Vec<Listener> {
     let mut taken = TakenNames::new();

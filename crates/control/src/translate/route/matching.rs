@@ -13,7 +13,7 @@ use xds::route::route_match::PathSpecifier;
 use xds::route::{HeaderMatcher, QueryParameterMatcher, RouteMatch};
 
 use crate::translate::context::Context;
-use crate::world::{Note, NotDone, Reason, VirtualService};
+use crate::world::{NotDone, Note, Reason, VirtualService};
 
 /// A header name that means a claim of the request's token.
 const CLAIM: &str = "@request.auth.claims";

@@ -21,7 +21,7 @@ mod retry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::networking::HttpMatchRequest;
+use api::networking::{HttpDirectResponse, HttpMatchRequest};
 use xds::route::route::Action;
 use xds::route::route_match::PathSpecifier;
 use xds::route::{Decorator, Route, RouteMatch};
@@ -83,7 +83,15 @@ pub fn every(virtual_service: &VirtualService, at: &Circumstances<'_>) -> Vec<(S
         let none = rule.route.matches.is_empty().then_some(None);
         for index in matches.chain(none) {
             let path = index.and_then(|index| rule.match_paths.get(index)).unwrap_or(&rule.path);
-            routes.push((path.clone(), made(virtual_service, rule, index, at)));
+            let mut route = made(virtual_service, rule, index, at);
+            // What a rule with a delegate does is the delegate's to say.
+            if rule.route.delegate.is_some() {
+                route.action = Some(redirect::direct_response(&HttpDirectResponse {
+                    status: 200,
+                    ..Default::default()
+                }));
+            }
+            routes.push((path.clone(), route));
         }
     }
     routes

@@ -17,7 +17,7 @@ use crate::translate::connection_manager::{self, Class, Http, Routes};
 use crate::translate::context::Context;
 use crate::translate::values::{address, network_filter, provenance};
 use crate::translate::{access_log, names, network, route, tls};
-use crate::world::{MutualTls, Note, NotDone, Reason};
+use crate::world::{MutualTls, NotDone, Note, Reason};
 
 const VIRTUAL_INBOUND: &str = "virtualInbound";
 
@@ -212,11 +212,7 @@ fn note_strict(context: &Context<'_>, mutual_tls: &MutualTls) {
     let strict = mutual_tls.mode == MutualTlsMode::Strict
         || mutual_tls.ports.values().any(|mode| *mode == MutualTlsMode::Strict);
     if let Some(policy) = mutual_tls.policies.last().filter(|_| strict) {
-        context.note(Note::on(
-            policy,
-            "spec.mtls.mode",
-            Reason::NotDone(NotDone::StrictMutualTls),
-        ));
+        context.note(Note::on(policy, "spec.mtls.mode", Reason::NotDone(NotDone::StrictMutualTls)));
     }
 }
 
@@ -260,11 +256,7 @@ fn ingress_port(
     let path = format!("spec.ingress[{at}]");
     let enabled = context.options.flag("ENABLE_TLS_ON_SIDECAR_INGRESS") && context.options.identity;
     if listener.tls.is_some() && context.is_live() {
-        context.note(Note::on(
-            sidecar,
-            format!("{path}.tls"),
-            Reason::NotDone(NotDone::SidecarTls),
-        ));
+        context.note(Note::on(sidecar, format!("{path}.tls"), Reason::NotDone(NotDone::SidecarTls)));
     }
     Some(ServedPort {
         port: port.number,

@@ -23,8 +23,8 @@ use crate::translate::connection_manager::{self, Class, Http, Routes};
 use crate::translate::context::Context;
 use crate::translate::values::{address, duration, listener_filter, seconds};
 use crate::translate::{access_log, names, network};
-use crate::world::{Conflict, Note, NotDone, Reason};
 use crate::world::service::{Registry, Resolution, Service, UNSPECIFIED};
+use crate::world::{Conflict, NotDone, Note, Reason};
 
 const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 const PASSTHROUGH_CHAIN: &str = "PassthroughFilterChain";
@@ -521,10 +521,7 @@ fn virtual_outbound(context: &Context<'_>, scope: &Scope) -> Listener {
 
 fn dynamic_http(context: &Context<'_>) -> FilterChain {
     if context.is_live() {
-        context.note(Note::on_mesh(
-            "outboundTrafficPolicy.mode",
-            Reason::NotDone(NotDone::DynamicDnsOfMesh),
-        ));
+        context.note(Note::on_mesh("outboundTrafficPolicy.mode", Reason::NotDone(NotDone::DynamicDnsOfMesh)));
     }
     let host = virtual_hosts::everything("allow_any_dynamic_dns", Some(names::DYNAMIC_DNS.to_owned()));
     let http = Http {

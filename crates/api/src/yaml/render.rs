@@ -1,4 +1,4 @@
-//! JSON values as block YAML, for `-o yaml`.
+//! JSON values as block YAML: what `-o yaml` prints and `apply` stores.
 use serde_json::Value;
 
 /// The document as YAML that any YAML 1.1 or 1.2 reader reads back as the same value.
@@ -79,6 +79,18 @@ fn scalar(value: &Value, out: &mut String) {
     }
 }
 
+/// JSON's quotes; characters that YAML does not take as they are (§5.1, C1 controls and separators of lines) are escaped.
+fn quoted(text: &str, out: &mut String) {
+    for character in Value::String(text.to_owned()).to_string().chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            other => out.push(other),
+        }
+    }
+}
+
 /// Plain where no reader can take it for anything but this string, else JSON's quotes (valid YAML).
 fn scalar_text(text: &str, out: &mut String) {
     let safe = |c: char| c.is_ascii_alphanumeric() || "_./-".contains(c);
@@ -94,7 +106,7 @@ fn scalar_text(text: &str, out: &mut String) {
     if plain {
         out.push_str(text);
     } else {
-        out.push_str(&Value::String(text.to_owned()).to_string());
+        quoted(text, out);
     }
 }
 

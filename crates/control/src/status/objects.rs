@@ -1,0 +1,113 @@
+//! `/filamesh/v1/objects`: the objects with their states, their reasons and what their authors wrote.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use api::yaml;
+use http::StatusCode;
+
+use super::answer::{Answer, Query, failure, json};
+use super::shapes::{ObjectState, ObjectStatus};
+use crate::push::Shared;
+use crate::push::published::Published;
+use crate::source::Loaded;
+use crate::source::applied::source::AppliedSource;
+use crate::source::manifest::manifest_in;
+
+/// Reads files and the store for manifests, so it runs where waiting for a disk holds up nobody.
+pub(super) async fn get(query: Query, shared: &Arc<Shared>, applied: &Arc<AppliedSource>) -> Answer {
+    let (published, applied) = (shared.published.load_full(), applied.clone());
+    let answer = tokio::task::spawn_blocking(move || json(&list(&query, &published, &applied)));
+    answer.await.unwrap_or_else(|error| failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
+}
+
+fn list(query: &Query, published: &Published, applied: &AppliedSource) -> Vec<ObjectStatus> {
+    let (kind, namespace, name) = (query.text("kind"), query.text("namespace"), query.text("name"));
+    let wanted = |group: &str, of_kind: &str, in_namespace: &str, named: &str| {
+        kind.is_none_or(|k| api::kinds::is_named(group, of_kind, k))
+            && namespace.is_none_or(|n| in_namespace == n || in_namespace.is_empty())
+            && name.is_none_or(|n| named == n)
+    };
+    let loaded: Vec<&Loaded> = published
+        .objects
+        .iter()
+        .filter(|l| {
+            let id = l.object.identity();
+            wanted(&id.group, &id.kind, &id.namespace, &id.name)
+        })
+        .collect();
+    let reasons = reasons(published);
+    let mut statuses: Vec<ObjectStatus> = Vec::with_capacity(loaded.len());
+    for one in &loaded {
+        let mut status = published.status(one);
+        status.revision = applied.revision_of(one.object.identity());
+        if status.state == ObjectState::Stale {
+            status.reason = reasons.get(one.object.id().as_str()).map(|problem| problem.to_string());
+        }
+        statuses.push(status);
+    }
+    if name.is_some() || query.text("manifest") == Some("true") {
+        add_manifests(&mut statuses, &loaded, applied);
+    }
+    if !reasons.is_empty() {
+        let known: HashSet<String> = published.objects.iter().map(|l| l.object.id()).collect();
+        let refused = reasons.into_iter().filter(|(id, _)| !known.contains(*id));
+        let refused = refused.filter_map(|(id, problem)| refused_status(id, problem));
+        statuses.extend(refused.filter(|s| wanted("", &s.kind, &s.namespace, &s.name)));
+    }
+    statuses
+}
+
+/// The first error about each object that has one.
+fn reasons(published: &Published) -> BTreeMap<&str, &api::Problem> {
+    let mut reasons = BTreeMap::new();
+    for problem in published.problems.iter().filter(|problem| problem.is_error()) {
+        if let Some(object) = &problem.object {
+            reasons.entry(object.as_str()).or_insert(problem);
+        }
+    }
+    reasons
+}
+
+/// An object nothing of which is live. Its group is not known: what cannot be read has none.
+fn refused_status(id: &str, problem: &api::Problem) -> Option<ObjectStatus> {
+    let (kind, rest) = id.split_once('/')?;
+    let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
+    Some(ObjectStatus {
+        api_version: String::new(),
+        kind: kind.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        generation: 0,
+        hash: String::new(),
+        file: problem.file.to_string(),
+        line: problem.line,
+        column: problem.column,
+        state: ObjectState::Refused,
+        reason: Some(problem.to_string()),
+        revision: None,
+        manifest: None,
+    })
+}
+
+/// Every file is read once, however many objects it holds.
+fn add_manifests(statuses: &mut [ObjectStatus], loaded: &[&Loaded], applied: &AppliedSource) {
+    let mut by_file: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, (status, one)) in statuses.iter_mut().zip(loaded).enumerate() {
+        match status.revision {
+            // An error of the disk is told by `history`; here the object is shown without its text.
+            Some(_) => status.manifest = applied.manifest(one.object.identity()).unwrap_or_default(),
+            None if one.stale => {}
+            None => by_file.entry(&one.object.source.file).or_default().push(at),
+        }
+    }
+    for (file, objects) in by_file {
+        let Ok(text) = std::fs::read_to_string(file) else { continue };
+        let documents = yaml::documents(&text);
+        for at in objects {
+            if let (Some(status), Some(one)) = (statuses.get_mut(at), loaded.get(at)) {
+                status.manifest = manifest_in(&documents, &one.object);
+            }
+        }
+    }
+}
