@@ -230,6 +230,38 @@ fn a_directory_that_is_deleted_loses_nothing() {
     assert!(read.store.problems().is_empty());
 }
 
+/// File systems give the number of a deleted inode to the next one.
+#[test]
+fn a_directory_deleted_and_made_anew_between_two_looks_loses_nothing() {
+    let place = Place::new();
+    place.write("a", 80);
+    let mut read = place.run(false);
+    fs::remove_dir_all(place.root()).unwrap();
+    fs::create_dir(place.root()).unwrap();
+    for seconds in [0, 1, 2] {
+        read.scan(place.now + Duration::from_secs(seconds));
+        assert_eq!(read.names(), ["a"]);
+    }
+    assert!(read.store.problems()[0].message.contains("replaced by an empty"));
+}
+
+/// It was lost, and what comes back may be half of it.
+#[test]
+fn a_directory_that_comes_back_empty_loses_nothing() {
+    let place = Place::new();
+    place.write("a", 80);
+    let mut read = place.run(false);
+    let away = place.dir.path().join("away");
+    fs::rename(place.root(), &away).unwrap();
+    read.scan(place.now);
+    fs::remove_file(away.join("a.yaml")).unwrap();
+    fs::rename(&away, place.root()).unwrap();
+    for seconds in [0, 1, 2] {
+        read.scan(place.now + Duration::from_secs(seconds));
+        assert_eq!(read.names(), ["a"]);
+    }
+}
+
 #[test]
 fn a_directory_replaced_by_rename_is_read_as_it_is() {
     let place = Place::new();

@@ -70,6 +70,25 @@ fn a_root_that_leads_elsewhere_is_read_there() {
     watched.until("a change there", |r| port(r, "a") == 82);
 }
 
+/// The kernel's watch of a directory ends for us when it is moved away, whoever it is that comes back.
+#[test]
+fn a_directory_moved_away_and_back_is_watched() {
+    let (dir, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (sub, away) = (dir.path().join("sub"), elsewhere.path().join("sub"));
+    fs::create_dir(&sub).unwrap();
+    fs::write(sub.join("a.yaml"), service("a", 1)).unwrap();
+    let mut watched = Watched::start(&[dir.path()]);
+    for round in 2..7 {
+        fs::rename(&sub, &away).unwrap();
+        fs::rename(&away, &sub).unwrap();
+        // Only after its events were taken: else they alone would have it read.
+        fs::write(dir.path().join("b.yaml"), service("b", round)).unwrap();
+        watched.until("the events", |r| names(r).contains(&"b".into()) && port(r, "b") == u32::from(round));
+        fs::write(sub.join("a.yaml"), service("a", round)).unwrap();
+        watched.until("a's port", |r| port(r, "a") == u32::from(round));
+    }
+}
+
 /// A link may be there before what it leads to.
 #[test]
 fn a_link_to_nothing_is_followed_when_there_is_something() {

@@ -81,17 +81,23 @@ fn a_watched_batch_reads_each_file_once() {
     assert_eq!((upserts, updates.iter().flatten().count()), (1000, 0));
 }
 
-/// Time stamps of files move in ticks: of two writes within one, the second leaves the stamp of the first.
+/// Time stamps of files move in ticks of the kernel: of two writes within one, the second leaves the stamp of the first. An
+/// event tells of it all the same.
 #[test]
-fn a_second_change_within_a_tick_is_read() {
+fn a_second_change_with_the_same_stamp_is_read() {
     let dir = TempDir::new().unwrap();
-    let file = dir.path().join("a.yaml");
-    fs::write(&file, service("a", 10)).unwrap();
+    let path = dir.path().join("a.yaml");
     let now = Instant::now();
-    let mut read = Read::first(Files::new(vec![dir.path().to_owned()]), now);
-    for port in 11..99 {
-        fs::write(&file, service("a", port)).unwrap();
-        read.look_at(&[&file], now);
-        assert_eq!(read.changed(), ["a"], "port {port}");
-    }
+    // A stamp is fresh for 50 ms: on a busy machine not every round is quick enough.
+    let read = (0..100).any(|_| {
+        let mut update = Update::part(SourceId::Directory(0), now);
+        let mut file = file::SourceFile::new("a.yaml", file::Format::Documents);
+        fs::write(&path, service("a", 10)).unwrap();
+        let stamp = tree::stamp(&path).unwrap();
+        assert!(file.refresh(&path, stamp, true, now, &mut update));
+        fs::write(&path, service("a", 11)).unwrap();
+        assert!(!file.refresh(&path, stamp, false, now, &mut update), "nothing tells that it has changed");
+        file.refresh(&path, stamp, true, now, &mut update)
+    });
+    assert!(read);
 }
