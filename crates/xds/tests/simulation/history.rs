@@ -126,12 +126,13 @@ impl History {
         self.to_server.clear();
         let set = self.config.set(Some(self.connection.current()));
         self.connection = Connection::new(self.able, set, self.now);
-        self.must.reconnected();
+        self.must.reconnected(self.client.warming());
         self.open();
     }
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
+        self.client.time_passes();
         if self.random.one_in(4) {
             let requests = self.client.give_up_warming();
             self.say(requests);
@@ -201,6 +202,7 @@ impl History {
                 continue;
             }
             idle += 1;
+            self.must.warm(&self.connection, &self.client.warming());
             // Longer than any wait of the server.
             self.now += Duration::from_secs(31);
             let requests = self.client.give_up_warming();
