@@ -72,8 +72,8 @@ impl Held {
 
 /// Which end is simulated.
 pub enum Client {
-    Envoy(Envoy),
-    Ours { session: Session, proxy: Proxy },
+    Envoy(Box<Envoy>),
+    Ours { session: Box<Session>, proxy: Proxy },
 }
 
 impl Client {

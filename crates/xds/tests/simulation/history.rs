@@ -9,7 +9,6 @@ use xds::{Message, core};
 
 use crate::client::{Client, Proxy};
 use crate::config::Config;
-use crate::envoy::Envoy;
 use crate::must::Must;
 use crate::random::Random;
 
@@ -34,10 +33,10 @@ impl History {
         let config = Config::new(&mut random);
         let now = Instant::now();
         let (able, client) = match random.one_in(2) {
-            true => (Capabilities::ENVOY, Client::Envoy(Envoy::default())),
+            true => (Capabilities::ENVOY, Client::Envoy(Box::default())),
             false => {
                 let session = xds::delta_client::session::Session::new(core::Node::default());
-                (Capabilities::MESH, Client::Ours { session, proxy: Proxy::default() })
+                (Capabilities::MESH, Client::Ours { session: Box::new(session), proxy: Proxy::default() })
             }
         };
         let connection = Connection::new(able, config.set(None), now);
