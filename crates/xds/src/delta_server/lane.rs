@@ -25,6 +25,8 @@ pub(super) struct Lane {
     pub(super) again: VecDeque<Vec<Sending>>,
     /// Hashes of the names in `pending` and `again`: none stands there twice.
     pub(super) queued: HashSet<u64>,
+    /// Hashes of endpoints whose clusters went out before the client had said which endpoints it holds.
+    follow: HashSet<u64>,
     /// Held by the client and to be taken from it.
     removals: BTreeSet<Box<str>>,
     /// The same, but something that the client holds instead of what it refuses uses them.
@@ -105,6 +107,7 @@ impl Lane {
             pending: VecDeque::new(),
             again: VecDeque::new(),
             queued: HashSet::new(),
+            follow: HashSet::new(),
             removals: BTreeSet::new(),
             kept: BTreeSet::new(),
             held: Held::default(),
@@ -205,9 +208,13 @@ impl Lane {
         // What was to be sent unasked may be what it holds already.
         let known: HashSet<u64> = initial.keys().map(|name| hash(name)).collect();
         self.drop_queued(|name| known.contains(&hash(name)));
+        let follow = std::mem::take(&mut self.follow);
         for name in subscribe {
             let offered = initial.get(name).map(|v| offered(v));
             match (set.find(self.kind, name), offered) {
+                (Some(entry), Some(offered)) if follow.contains(&hash(name)) => {
+                    self.queue(Sending { entry: entry.clone(), before: offered });
+                }
                 // On its way before the client had said what it holds.
                 (Some(entry), Some(offered)) if self.is_under_way(entry) => self.held_before(entry, &offered),
                 (Some(entry), Some(offered)) => self.bring(entry, offered),
@@ -403,6 +410,10 @@ impl Lane {
 
     /// A cluster that was changed waits for its endpoints, though those are the same.
     pub(super) fn send_again(&mut self, entry: &Arc<Entry>) {
+        if !self.opened {
+            self.follow.insert(hash(&entry.name));
+            return;
+        }
         let other = self.held.get(&entry.name).is_some() || self.refusals.of(entry).is_some();
         if self.asking.wants(&entry.name) && !other && !self.is_queued(&entry.name) {
             self.queue(Sending { entry: entry.clone(), before: Holds::Entry(entry.clone()) });

@@ -311,7 +311,7 @@ impl Connection {
 
     /// Lets endpoints follow their clusters.
     fn clusters_sent(&mut self, clusters: &[Arc<Entry>], added: bool, now: Instant) {
-        if self.able.warms_changed_clusters && added && self.lane(Kind::Listener).is_opened() {
+        if self.able.warms_changed_clusters && added {
             self.warming_until = Some(now + WARMING);
         }
         if !self.able.warms_changed_clusters && !self.able.takes_endpoints_unasked {

@@ -20,6 +20,8 @@ pub struct Held {
     pub wrong: Vec<String>,
     /// Clusters of which a version was refused on this stream, or that gave up warming: others may lead to nothing.
     pub excused: BTreeSet<String>,
+    /// New clusters that have no endpoints yet: a request that is routed there fails.
+    pub cold: BTreeSet<String>,
 }
 
 impl Held {
@@ -30,7 +32,8 @@ impl Held {
     pub fn apply(&mut self, kind: Kind, name: &str, version: u64, body: Body) {
         if kind == Kind::Route {
             for cluster in &body.refers {
-                if !self.has(Kind::Cluster, cluster) && !self.excused.contains(cluster) {
+                let there = self.has(Kind::Cluster, cluster) && !self.cold.contains(cluster);
+                if !there && !self.excused.contains(cluster) {
                     self.wrong.push(format!("route {name} leads to {cluster} before that is there"));
                 }
             }
@@ -46,6 +49,7 @@ impl Held {
         if self.resources.remove(&(kind, name.to_owned())).is_none() {
             return;
         }
+        self.cold.retain(|cluster| kind != Kind::Cluster || cluster != name);
         for ((of, user), (_, body)) in &self.resources {
             let above = matches!((kind, of), (Kind::Cluster, Kind::Route) | (Kind::Route, Kind::Listener));
             if above && body.refers.iter().any(|n| n == name) {
@@ -68,8 +72,8 @@ impl Held {
 
 /// Which end is simulated.
 pub enum Client {
-    Envoy(Envoy),
-    Ours { session: Session, proxy: Proxy },
+    Envoy(Box<Envoy>),
+    Ours { session: Box<Session>, proxy: Proxy },
 }
 
 impl Client {
@@ -81,7 +85,8 @@ impl Client {
     }
 
     pub fn open(&mut self) -> Vec<DeltaDiscoveryRequest> {
-        self.held().excused.clear();
+        // The server is offered clusters that still warm.
+        self.held().excused = self.held().cold.clone();
         match self {
             Self::Envoy(envoy) => envoy.open(),
             Self::Ours { session, proxy } => session.open(proxy),
@@ -99,7 +104,21 @@ impl Client {
         }
     }
 
-    /// Time passes.
+    /// Clusters that wait for endpoints.
+    pub fn warming(&self) -> Vec<String> {
+        match self {
+            Self::Envoy(envoy) => envoy.warming().cloned().collect(),
+            Self::Ours { .. } => Vec::new(),
+        }
+    }
+
+    /// The server does not wait for a warm cluster for ever.
+    pub fn time_passes(&mut self) {
+        let held = self.held();
+        held.excused.extend(held.cold.iter().cloned());
+    }
+
+    /// After `initial_fetch_timeout`.
     pub fn give_up_warming(&mut self) -> Vec<DeltaDiscoveryRequest> {
         match self {
             Self::Envoy(envoy) => envoy.give_up_warming(),

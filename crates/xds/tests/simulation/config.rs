@@ -61,6 +61,8 @@ pub struct Config {
     pub resources: BTreeMap<Key, Body>,
     pub generation: u64,
     revision: u16,
+    /// All that was ever configured: what comes back is what it was.
+    history: BTreeMap<Key, Vec<Body>>,
     /// One in so many new versions is bad. 0: none.
     faults: usize,
 }
@@ -72,7 +74,8 @@ const LISTENERS: usize = 4;
 impl Config {
     pub fn new(random: &mut Random) -> Self {
         let faults = [0, 3, 8, 20][random.below(4)];
-        let mut config = Self { resources: BTreeMap::new(), generation: 1, revision: 0, faults };
+        let mut config =
+            Self { resources: BTreeMap::new(), generation: 1, revision: 0, history: BTreeMap::new(), faults };
         for _ in 0..random.below(20) {
             config.change(random);
         }
@@ -122,10 +125,20 @@ impl Config {
             true => Fault::Apply,
             false => Fault::None,
         };
-        // Revisions come back now and then: a rollback.
-        let revision = if random.one_in(6) { 1 } else { self.revision };
+        let key = (kind, name.to_owned());
+        let mut body = Body { fault, revision: self.revision, refers };
         self.revision += 1;
-        self.resources.insert((kind, name.to_owned()), Body { fault, revision, refers });
+        // A rollback now and then, also to what was refused.
+        let past = self.history.entry(key.clone()).or_default();
+        if !past.is_empty() && random.one_in(4) {
+            let old = past[random.below(past.len())].clone();
+            let below = if kind == Kind::Listener { Kind::Route } else { Kind::Cluster };
+            if old.refers.iter().all(|name| self.resources.contains_key(&(below, name.clone()))) {
+                body = old;
+            }
+        }
+        past.push(body.clone());
+        self.resources.insert(key, body);
     }
 
     fn some(&self, kind: Kind, random: &mut Random) -> Vec<String> {

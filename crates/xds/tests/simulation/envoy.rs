@@ -135,9 +135,14 @@ impl Envoy {
         requests
     }
 
+    pub fn warming(&self) -> impl Iterator<Item = &String> {
+        self.warming.iter()
+    }
+
     /// After `initial_fetch_timeout`.
     pub fn give_up_warming(&mut self) -> Vec<DeltaDiscoveryRequest> {
         self.held.excused.append(&mut self.warming);
+        self.held.cold.clear();
         self.warm()
     }
 
@@ -161,6 +166,9 @@ impl Envoy {
             }
             if kind == Kind::Cluster {
                 self.warming.insert(name.clone());
+                if !self.held.has(kind, &name) {
+                    self.held.cold.insert(name.clone());
+                }
             }
             self.held.apply(kind, &name, version, body);
         }
@@ -194,6 +202,7 @@ impl Envoy {
             }
             if kind == Kind::Endpoint {
                 self.warming.remove(&name);
+                self.held.cold.remove(&name);
             }
             self.held.apply(kind, &name, version, body);
         }

@@ -9,7 +9,6 @@ use xds::{Message, core};
 
 use crate::client::{Client, Proxy};
 use crate::config::Config;
-use crate::envoy::Envoy;
 use crate::must::Must;
 use crate::random::Random;
 
@@ -34,10 +33,10 @@ impl History {
         let config = Config::new(&mut random);
         let now = Instant::now();
         let (able, client) = match random.one_in(2) {
-            true => (Capabilities::ENVOY, Client::Envoy(Envoy::default())),
+            true => (Capabilities::ENVOY, Client::Envoy(Box::default())),
             false => {
                 let session = xds::delta_client::session::Session::new(core::Node::default());
-                (Capabilities::MESH, Client::Ours { session, proxy: Proxy::default() })
+                (Capabilities::MESH, Client::Ours { session: Box::new(session), proxy: Proxy::default() })
             }
         };
         let connection = Connection::new(able, config.set(None), now);
@@ -126,12 +125,13 @@ impl History {
         self.to_server.clear();
         let set = self.config.set(Some(self.connection.current()));
         self.connection = Connection::new(self.able, set, self.now);
-        self.must.reconnected();
+        self.must.reconnected(self.client.warming());
         self.open();
     }
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
+        self.client.time_passes();
         if self.random.one_in(4) {
             let requests = self.client.give_up_warming();
             self.say(requests);
@@ -201,6 +201,7 @@ impl History {
                 continue;
             }
             idle += 1;
+            self.must.warm(&self.connection, &self.client.warming());
             // Longer than any wait of the server.
             self.now += Duration::from_secs(31);
             let requests = self.client.give_up_warming();

@@ -28,6 +28,8 @@ pub struct Must {
     unheeded: BTreeSet<(String, String)>,
     /// Whether the client came back with versions whose content the server cannot know.
     offered_unknown: bool,
+    /// Clusters that warmed when the connection was lost: the client offers them and their endpoints as if it used them.
+    warmed_before: BTreeSet<String>,
     responses_since_change: usize,
 }
 
@@ -44,6 +46,7 @@ impl Must {
             follow: BTreeSet::new(),
             unheeded: BTreeSet::new(),
             offered_unknown: false,
+            warmed_before: BTreeSet::new(),
             responses_since_change: 0,
         }
     }
@@ -52,9 +55,10 @@ impl Must {
         self.responses_since_change = 0;
     }
 
-    pub fn reconnected(&mut self) {
+    pub fn reconnected(&mut self, warming: Vec<String>) {
         *self = Self::new(self.able);
         self.offered_unknown = true;
+        self.warmed_before.extend(warming);
     }
 
     /// The server sends.
@@ -159,6 +163,15 @@ impl Must {
             if !newer && asks && self.known.contains_key(&key) {
                 self.known.insert(key, version);
             }
+        }
+    }
+
+    /// When nothing is under way no cluster waits for endpoints that are there and good.
+    pub fn warm(&self, connection: &Connection, warming: &[String]) {
+        for name in warming.iter().filter(|name| !self.warmed_before.contains(*name)) {
+            let endpoints = connection.current().find(Kind::Endpoint, name);
+            let good = endpoints.is_some_and(|e| Body::decode(&e.body()).fault == Fault::None);
+            assert!(!good, "{name} warms for ever");
         }
     }
 

@@ -244,6 +244,16 @@ fn endpoints_follow_a_changed_cluster_without_waiting_for_its_ack() {
     assert_eq!(peer.lines(), ["CDS +a", "RDS +80"], "nobody but Envoy is known to need them");
 }
 
+/// The same after a reconnect, when the changed cluster goes out before Envoy has said which endpoints it holds.
+#[test]
+fn endpoints_follow_a_changed_cluster_also_if_they_are_offered_later() {
+    let mut peer = Peer::new(Capabilities::ENVOY, set(2, &with(&[(Cluster, "a", "ca2")])));
+    peer.ask_holding(Cluster, &[], &[("a", "ca1"), ("b", "cb1")]);
+    assert_eq!(peer.lines(), ["CDS +a"]);
+    peer.ask_holding(Endpoint, &["a", "b"], &[("a", "ea1"), ("b", "eb1")]);
+    assert_eq!(peer.lines(), ["EDS +a"]);
+}
+
 /// A route to a cluster that is not warm is a 503: control-plane.md §2.1, make before break.
 #[test]
 fn routes_wait_until_new_clusters_are_warm() {
@@ -345,7 +355,7 @@ fn a_reconnecting_client_is_brought_up_to_date_and_loses_what_is_gone_last() {
     peer.ask_holding(Cluster, &[], &[("a", "ca0"), ("b", "cb1"), ("gone", "x")]);
     assert_eq!(peer.settle(), ["CDS +a"], "it has not said yet which routes it holds");
     peer.ask_holding(Endpoint, &["a", "b", "gone"], &[("a", "ea1"), ("b", "eb0"), ("gone", "x")]);
-    assert_eq!(peer.settle(), ["EDS +b"]);
+    assert_eq!(peer.settle(), ["EDS +a +b"], "cluster a was changed: Envoy waits for its endpoints");
     peer.ask_holding(Listener, &[], &[("l", "l1"), ("old", "x")]);
     assert_eq!(peer.settle(), ["LDS -old"]);
     peer.ask_holding(Route, &["80"], &[("80", "r0")]);

@@ -271,3 +271,20 @@ fn a_removal_is_repeated_when_nothing_of_its_response_was_applied() {
     peer.nack(Listener, nonces[0].1, "Proto constraint validation failed");
     assert_eq!(peer.settle(), ["LDS +m -l", "LDS +n"]);
 }
+
+/// The same for a generation that a newer one has followed: what it left open is still open.
+#[test]
+fn an_older_generation_is_not_live_either() {
+    let (first, second) = (routes("a"), routes("b"));
+    let mut peer = running(Capabilities::ENVOY, set(1, &borrowed(&first)));
+    peer.turn_to(set(2, &borrowed(&second)));
+    let (_, old) = peer.sent();
+    let more: Vec<_> = borrowed(&second).into_iter().chain([(Listener, "l", "l3")]).collect();
+    peer.turn_to(set(3, &more));
+    let (_, new) = peer.sent();
+    peer.nack(Route, old[0].1, "something is wrong");
+    peer.ack(Listener, new[0].1);
+    assert_eq!(peer.connection.live_generation(), 1);
+    peer.settle();
+    assert_eq!(peer.connection.live_generation(), 3);
+}
