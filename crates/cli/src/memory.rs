@@ -31,6 +31,27 @@ pub fn give_back() {
     }
 }
 
+/// Freed heap of a control plane may grow by so much before it is given back, and is looked at so often.
+const FREED: usize = 16 << 20;
+const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Gives back what large changes leave: reading 13,500 applied objects takes 250 MB for a second, of which the allocator
+/// would keep all. Does not return.
+pub fn stay_small() {
+    // Pieces between what is used stay counted when their pages were given back: only growth tells of new ones.
+    let mut before = to_hand();
+    loop {
+        std::thread::sleep(LOOK);
+        let now = to_hand();
+        if now > before.saturating_add(FREED) {
+            give_back();
+            before = to_hand();
+        } else {
+            before = before.min(now);
+        }
+    }
+}
+
 /// How many bytes were freed and are kept for what is allocated next.
 pub fn to_hand() -> usize {
     #[cfg(target_env = "gnu")]
