@@ -76,7 +76,7 @@ impl Metrics {
     }
 
     /// Prometheus' text format. `connected` is the number of streams.
-    pub(crate) fn text(&self, connected: usize, objects: &[Loaded]) -> String {
+    pub(crate) fn text(&self, connected: usize, objects: &[Loaded], waits: &Waits) -> String {
         let count = |of: fn(&Spec) -> bool| objects.iter().filter(|l| of(&l.object.spec)).count() as u64;
         let services = count(|s| matches!(s, Spec::Service(_) | Spec::ServiceEntry(_)));
         let virtual_services = count(|s| matches!(s, Spec::VirtualService(_)));
@@ -101,6 +101,7 @@ impl Metrics {
         counter(&mut out, "pilot_total_xds_rejects", "Responses refused.", rejects);
         let expired = read(&self.expired_nonces);
         counter(&mut out, "pilot_xds_expired_nonce", "Answers to a nonce that is not outstanding.", expired);
+        waits.text(&mut out);
         let convergence = "Seconds from a change being noticed to its acknowledgement by a proxy.";
         lock(&self.convergence).text(&mut out, "pilot_proxy_convergence_time", convergence);
         lock(&self.world).text(&mut out, "pilot_pushcontext_init_seconds", "Seconds to index a new state.");
@@ -113,6 +114,35 @@ impl Metrics {
         head(out, name, help, "counter");
         for (kind, value) in Kind::ALL.into_iter().zip(values) {
             line(out, format_args!("{name}{{type=\"{}\"}} {}", kind.short().to_lowercase(), read(value)));
+        }
+    }
+}
+
+/// How long changes have been under way, counted from the event that brought them.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    /// The oldest that is not part of the configuration yet.
+    pub(crate) unread: Option<Instant>,
+    /// The oldest of each type of resource that a proxy has neither acknowledged nor refused.
+    pub(crate) unanswered: [Option<Instant>; Kind::COUNT],
+}
+
+impl Waits {
+    fn text(&self, out: &mut String) {
+        let age = |since: &Option<Instant>| since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let name = "filamesh_oldest_unread_change_seconds";
+        head(
+            out,
+            name,
+            "Age of the oldest change that is not part of the configuration yet; 0: none.",
+            "gauge",
+        );
+        line(out, format_args!("{name} {}", age(&self.unread)));
+        let name = "filamesh_xds_oldest_unanswered_change_seconds";
+        let help = "Age of the oldest change that a proxy has neither acknowledged nor refused; 0: none.";
+        head(out, name, help, "gauge");
+        for (kind, since) in Kind::ALL.into_iter().zip(&self.unanswered) {
+            line(out, format_args!("{name}{{type=\"{}\"}} {}", kind.short().to_lowercase(), age(since)));
         }
     }
 }

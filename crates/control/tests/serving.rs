@@ -307,6 +307,32 @@ fn waiting_tells_of_a_refused_object_and_of_a_deleted_one() {
     assert_eq!(status, 504, "{body}");
 }
 
+/// Counted from the event, by type, until the proxy answers; a type that nothing is under way of has none.
+#[test]
+fn the_age_of_the_oldest_unanswered_change_grows_until_the_proxy_answers() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let plane = Plane::start(&[("web.yaml", service("web"))]);
+    let proxy = plane.connect(sidecar(plane.xds, "web", 1));
+    proxy.held.has("RDS", "80");
+    until("in step", || synced(&plane, 1).then_some(()));
+    let age = |kind: &str| {
+        plane.metric(&format!("filamesh_xds_oldest_unanswered_change_seconds{{type=\"{kind}\"}}"))
+    };
+    let quiet = || ["cds", "eds", "lds", "rds"].iter().all(|kind| age(kind) == 0.0).then_some(());
+    until("nothing under way", quiet);
+    let put = std::time::Instant::now();
+    // Its answers wait for what it holds.
+    proxy.held.lock(|_| {
+        plane.put("service.db.yaml", &service("db"));
+        let first = until("a cluster under way", || Some(age("cds")).filter(|age| *age > 0.0));
+        let later = until("an older one", || Some(age("cds")).filter(|age| *age >= first + 0.05));
+        assert!(later <= put.elapsed().as_secs_f64(), "not older than the change");
+        assert_eq!((age("lds"), plane.metric("filamesh_oldest_unread_change_seconds")), (0.0, 0.0));
+    });
+    until("all answered", quiet);
+}
+
 #[test]
 fn istios_pages_are_there() {
     let runtime = runtime();

@@ -16,7 +16,7 @@ mod event;
 pub(crate) mod peer;
 pub(crate) mod published;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, RwLock};
@@ -24,6 +24,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use xds::delta_server::Kind;
 
 use crate::lock::lock;
 use crate::metrics::Metrics;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<RwLock<ObjectStore>>,
     /// How often sources said something.
     said: AtomicU64,
+    /// What they said and is not part of the configuration yet: which of all it was, and when it was noticed.
+    unread: Mutex<VecDeque<(u64, Instant)>>,
     /// Of the newest state whose sets were all offered.
     generation: AtomicU64,
 }
@@ -66,6 +69,7 @@ impl Shared {
             next_stream: AtomicU64::new(1),
             store: Arc::default(),
             said: AtomicU64::new(0),
+            unread: Mutex::default(),
             generation: AtomicU64::new(0),
         }
     }
@@ -94,9 +98,40 @@ impl Shared {
     pub(crate) fn update(&self, updates: Vec<Update>) -> u64 {
         let events = lock(&self.events);
         let said = self.said.fetch_add(1, Ordering::Relaxed) + 1;
+        let since = updates.iter().map(|update| update.since).min();
+        {
+            let mut unread = lock(&self.unread);
+            self.forget_read(&mut unread);
+            unread.extend(since.map(|since| (said, since)));
+        }
         // Fails only when the engine has stopped, and then nobody waits for what follows from it.
         let _ = events.send(Event::Updates(updates, said));
         said
+    }
+
+    /// When the oldest change was noticed that is not part of the configuration yet.
+    pub(crate) fn unread_since(&self) -> Option<Instant> {
+        let mut unread = lock(&self.unread);
+        self.forget_read(&mut unread);
+        unread.front().map(|(_, since)| *since)
+    }
+
+    fn forget_read(&self, unread: &mut VecDeque<(u64, Instant)>) {
+        let readings = self.published.load().readings;
+        while unread.front().is_some_and(|(said, _)| *said <= readings) {
+            unread.pop_front();
+        }
+    }
+
+    /// The oldest change of each type of resource that a stream has not answered yet.
+    pub(crate) fn behind(&self) -> [Option<Instant>; Kind::COUNT] {
+        let mut oldest = [None; Kind::COUNT];
+        for peer in self.peers() {
+            for (oldest, behind) in oldest.iter_mut().zip(peer.behind()) {
+                *oldest = [*oldest, behind].into_iter().flatten().min();
+            }
+        }
+        oldest
     }
 
     /// Removes workloads by name; how many there were is sent back.

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
+use std::time::Instant;
 
-use xds::delta_server::{Connection, LaneStatus, Refused, ResourceSet};
+use xds::delta_server::{Connection, Kind, LaneStatus, Refused, ResourceSet};
 
 use crate::lock::lock;
 use crate::node::Node;
@@ -81,6 +82,11 @@ impl Peer {
 
     pub(crate) fn current(&self) -> Option<Arc<ResourceSet>> {
         lock(&self.connection).as_ref().map(|c| c.current().clone())
+    }
+
+    /// When the oldest change of each type was made that it has not answered yet.
+    pub(crate) fn behind(&self) -> [Option<Instant>; Kind::COUNT] {
+        lock(&self.connection).as_ref().map(Connection::behind).unwrap_or_default()
     }
 
     pub(crate) fn refused(&self) -> Vec<shapes::Refused> {

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::{Answer, Query, failure, json, text};
 use super::{debug, mesh, objects, wait};
+use crate::metrics::Waits;
 use crate::push::Shared;
 use crate::source::applied::source::AppliedSource;
 
@@ -74,7 +75,8 @@ pub(super) async fn answer(
         "/ready" => text("ok\n"),
         "/metrics" => {
             let objects = shared.published.load().objects.clone();
-            let mut answer = text(shared.metrics.text(shared.peers().len(), &objects));
+            let waits = Waits { unread: shared.unread_since(), unanswered: shared.behind() };
+            let mut answer = text(shared.metrics.text(shared.peers().len(), &objects, &waits));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             answer.headers_mut().insert(header::CONTENT_TYPE, kind);
             answer

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::asking::{Asking, Names, TooManyNames, hash};
 use super::held::{Held, Holds};
@@ -37,6 +37,8 @@ pub(super) struct Lane {
     /// Responses without an answer, beyond which the lane waits.
     room: usize,
     pub(super) last_ack: Option<SystemTime>,
+    /// When the oldest change was made that the client has not answered yet.
+    behind: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -114,7 +116,33 @@ impl Lane {
             refusals: Refusals::default(),
             outstanding: VecDeque::new(),
             last_ack: None,
+            behind: None,
         }
+    }
+
+    /// A change made at `since` is on its way, if the lane has anything to do for it.
+    pub(super) fn falls_behind(&mut self, since: Instant) {
+        if self.is_done() {
+            self.behind = None;
+        } else {
+            self.behind.get_or_insert(since);
+        }
+    }
+
+    /// Forgets since when there is something to do once there is nothing.
+    pub(super) fn catches_up(&mut self) {
+        if self.is_done() {
+            self.behind = None;
+        }
+    }
+
+    /// When the oldest change was made that the client has not answered yet.
+    pub(super) fn behind(&self) -> Option<Instant> {
+        self.behind
+    }
+
+    fn is_done(&self) -> bool {
+        !self.has_pending() && !self.has_removals() && self.is_settled()
     }
 
     /// Whether anything may be sent.

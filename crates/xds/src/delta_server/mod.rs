@@ -181,6 +181,7 @@ impl Connection {
             self.reopen_round();
         }
         heard.converged = self.settle_rounds(now);
+        self.lanes.iter_mut().for_each(Lane::catches_up);
         Ok(heard)
     }
 
@@ -238,6 +239,14 @@ impl Connection {
         Kind::ALL.map(|kind| self.lane(kind).status(&self.current, behind))
     }
 
+    /// When the oldest change of each type was made that the client has neither acknowledged nor refused.
+    pub fn behind(&self) -> [Option<Instant>; Kind::COUNT] {
+        Kind::ALL.map(|kind| {
+            let next = self.next.as_ref().filter(|next| next.set.differs(&self.current, kind));
+            [self.lane(kind).behind(), next.map(|next| next.since)].into_iter().flatten().min()
+        })
+    }
+
     /// The set whose resources the client is being given.
     pub fn current(&self) -> &Arc<ResourceSet> {
         &self.current
@@ -253,6 +262,7 @@ impl Connection {
         let Some(Next { set, since }) = self.next.take() else { return false };
         for lane in &mut self.lanes {
             lane.turn_to(&self.current, &set);
+            lane.falls_behind(since);
         }
         self.current = set;
         let busy = self.lanes.iter().any(|l| l.has_pending() || l.has_removals());

@@ -347,6 +347,12 @@ impl ResourceSet {
         self.own.get(kind).entries().len() + self.shared.get(kind).entries().len()
     }
 
+    /// Whether anything of a type may be another than in the other set.
+    pub(crate) fn differs(&self, other: &Self, kind: Kind) -> bool {
+        let same = |a: &Layer, b: &Layer| Arc::ptr_eq(a.get(kind), b.get(kind));
+        !same(&self.shared, &other.shared) || !same(&self.own, &other.own)
+    }
+
     /// Names that the other set says something else about.
     pub(crate) fn changed_since(&self, older: &Self, kind: Kind) -> Changed {
         let step =
