@@ -1,7 +1,7 @@
 //! `filamesh get`: the objects the control plane knows, as kubectl shows them.
 use clap::Args;
 use control::status::change::ChangedObject;
-use control::status::shapes::{ObjectState, ObjectStatus};
+use control::status::shapes::ObjectStatus;
 
 use crate::apply::{ObjectFormat, manifests};
 use crate::exit::{Code, Failure, Outcome};
@@ -133,13 +133,7 @@ fn table(args: &Get, objects: &[ObjectStatus]) -> Outcome {
                     object.namespace.clone(),
                     object.kind.clone(),
                     object.name.clone(),
-                    match object.state {
-                        ObjectState::Live => "live",
-                        ObjectState::Stale => "stale (the file is refused now)",
-                        ObjectState::Ignored => "not acted on",
-                        ObjectState::Refused => "refused",
-                    }
-                    .to_owned(),
+                    object.state.as_str().to_owned(),
                     object.generation.to_string(),
                     format!("{}:{}", object.file, object.line),
                     object.api_version.clone(),

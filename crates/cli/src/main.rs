@@ -16,6 +16,7 @@ mod delete;
 mod demo;
 mod exit;
 mod explain;
+mod follow;
 mod get;
 mod history;
 mod http_client;

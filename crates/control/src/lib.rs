@@ -17,6 +17,7 @@
 //! | [`classes`] | what every proxy is to hold, made once for all that get the same |
 //! | `push` | the thread that takes changes in and hands every stream what it is to hold |
 //! | `ads` | the gRPC service |
+//! | `verdict` | what became of each object, and why |
 //! | [`status`] | HTTP: health, metrics, Istio's debug pages, the JSON of the command line |
 //! | [`local_socket`] | the Unix socket by which the mesh is changed |
 //! | [`state_lock`] | one process at a time in a state directory |
@@ -45,6 +46,7 @@ pub mod state_lock;
 pub mod status;
 pub mod store;
 pub mod translate;
+mod verdict;
 pub mod workload;
 pub mod world;
 

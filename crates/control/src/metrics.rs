@@ -9,7 +9,8 @@ use api::Spec;
 use xds::delta_server::Kind;
 
 use crate::lock::lock;
-use crate::source::Loaded;
+use crate::push::published::Published;
+use crate::status::shapes::ObjectState;
 
 /// Upper bounds in seconds. istiod's begin at 0.1; ours is done by then.
 const BOUNDS: [f64; 14] =
@@ -76,7 +77,8 @@ impl Metrics {
     }
 
     /// Prometheus' text format. `connected` is the number of streams.
-    pub(crate) fn text(&self, connected: usize, objects: &[Loaded], waits: &Waits) -> String {
+    pub(crate) fn text(&self, connected: usize, published: &Published, waits: &Waits) -> String {
+        let Published { objects, verdicts, .. } = published;
         let count = |of: fn(&Spec) -> bool| objects.iter().filter(|l| of(&l.object.spec)).count() as u64;
         let services = count(|s| matches!(s, Spec::Service(_) | Spec::ServiceEntry(_)));
         let virtual_services = count(|s| matches!(s, Spec::VirtualService(_)));
@@ -87,6 +89,22 @@ impl Metrics {
         gauge(&mut out, "pilot_virt_services", "Virtual services known.", virtual_services);
         let stale = "Objects whose present content is refused, their last good version being live.";
         gauge(&mut out, "pilot_total_rejected_configs", stale, rejected);
+        let name = "filamesh_objects";
+        head(
+            &mut out,
+            name,
+            "Objects by what became of them; conflicted ones beside their winners.",
+            "gauge",
+        );
+        for state in ObjectState::ALL {
+            let count = match state {
+                ObjectState::Live => {
+                    objects.iter().filter(|l| verdicts.of(l.object.identity()).is_empty()).count()
+                }
+                _ => verdicts.count(state),
+            };
+            line(&mut out, format_args!("{name}{{state=\"{}\"}} {count}", state.as_str()));
+        }
         gauge(&mut out, "filamesh_classes", "Classes of proxies that share resources.", read(&self.classes));
         let uptime = self.started.elapsed().as_secs();
         gauge(&mut out, "istiod_uptime_seconds", "Time since the start.", uptime);

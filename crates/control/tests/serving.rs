@@ -307,6 +307,76 @@ fn waiting_tells_of_a_refused_object_and_of_a_deleted_one() {
     assert_eq!(status, 504, "{body}");
 }
 
+/// One value, rendered by the page and by the metric: each state, with its reason and its place.
+#[test]
+fn what_became_of_each_object_is_told_with_its_reason_and_place() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let rule = |name: &str, hosts: &str, rest: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}, namespace: default}}\n\
+             spec:\n  hosts: [{hosts}]\n  {rest}\n"
+        )
+    };
+    let to = |host: &str| format!("http: [{{route: [{{destination: {{host: {host}}}}}]}}]");
+    let part = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: default}\n\
+                spec: {host: web, trafficPolicy: {tls: {mode: SIMPLE}}}\n";
+    let kind =
+        "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: nightly, namespace: default}\nspec: {}\n";
+    let plane = Plane::start(&[
+        (
+            "a.yaml",
+            [service("web"), rule("fine", "web", &to("web")), part.to_owned(), kind.to_owned()].join("---\n"),
+        ),
+        ("b.yaml", rule("fine", "other.test", &to("web"))),
+        (
+            "c.yaml",
+            rule("waits", "waits.test", "gateways: [nowhere]\n  http: [{directResponse: {status: 200}}]"),
+        ),
+        ("d.yaml", rule("broken", "broken.test", "http: [{timeout: 5, directResponse: {status: 200}}]")),
+        ("e.yaml", rule("stale", "stale.test", &to("web"))),
+    ]);
+    // What translation does not do is found when somebody is to get it.
+    let proxy = plane.connect(sidecar(plane.xds, "web", 1));
+    proxy.held.has("RDS", "80");
+    plane.put("e.yaml", &rule("stale", "stale.test", "http: [{timeout: 5}]"));
+    let expected = [
+        ("CronJob", "nightly", "not acted on", "a.yaml", "not acted on"),
+        ("DestinationRule", "web", "partly acted on", "a.yaml", "TLS to upstreams"),
+        ("Service", "web", "live", "a.yaml", ""),
+        ("VirtualService", "broken", "refused", "d.yaml:6:", "duration"),
+        ("VirtualService", "fine", "conflicted", "b.yaml:1:", "a.yaml"),
+        ("VirtualService", "fine", "live", "a.yaml", ""),
+        ("VirtualService", "stale", "stale", "e.yaml:6:", "duration"),
+        ("VirtualService", "waits", "waiting", "c.yaml:6:", "Gateway default/nowhere not found"),
+    ];
+    let objects = until("the refused change", || {
+        let mut objects = plane.get("/filamesh/v1/objects").as_array()?.clone();
+        objects.sort_by_key(|o| [o["kind"].to_string(), o["name"].to_string(), o["state"].to_string()]);
+        objects.iter().any(|o| o["state"] == "stale").then_some(objects)
+    });
+    assert_eq!(objects.len(), expected.len(), "{objects:#?}");
+    for (object, (kind, name, state, place, reason)) in objects.iter().zip(&expected) {
+        let state = match *state {
+            "not acted on" => "ignored",
+            "partly acted on" => "partial",
+            state => state,
+        };
+        assert_eq!(
+            (&object["kind"], &object["name"], &object["state"]),
+            (&json!(kind), &json!(name), &json!(state)),
+            "{object:#}"
+        );
+        let said = object["reason"].as_str().unwrap_or_default();
+        assert_eq!(reason.is_empty(), said.is_empty(), "{object:#}");
+        assert!(said.contains(reason) && (reason.is_empty() || said.contains(place)), "{object:#}");
+    }
+    for state in ["refused", "stale", "conflicted", "waiting", "not acted on", "partly acted on", "live"] {
+        let count = expected.iter().filter(|row| row.2 == state).count();
+        assert_eq!(plane.metric(&format!("filamesh_objects{{state=\"{state}\"}}")), count as f64, "{state}");
+    }
+}
+
 /// Counted from the event, by type, until the proxy answers; a type that nothing is under way of has none.
 #[test]
 fn the_age_of_the_oldest_unanswered_change_grows_until_the_proxy_answers() {

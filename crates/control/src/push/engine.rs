@@ -17,6 +17,7 @@ use crate::registrations::{Registrations, StreamId};
 use crate::source::Update;
 use crate::store::{self, ObjectStore};
 use crate::translate::Options;
+use crate::verdict::Verdicts;
 use crate::world::{Delta, Note, Settings, World};
 
 /// Events that are taken together with the first.
@@ -243,7 +244,9 @@ impl Engine {
             let store = self.store();
             let noted: Vec<Problem> = self.notes.iter().filter_map(|note| problem(note, &store)).collect();
             let mut problems = store.problems();
+            let verdicts = Verdicts::new(&store, &self.notes, &problems);
             drop(store);
+            self.published.verdicts = Arc::new(verdicts);
             self.tell(&noted);
             problems.extend(noted);
             self.published.problems = Arc::new(problems);

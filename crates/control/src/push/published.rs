@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use api::{Object, Problem, Spec};
+use api::{Object, Problem};
 
 use crate::source::Loaded;
 use crate::status::shapes::{ObjectState, ObjectStatus, Place, WorkloadStatus};
+use crate::verdict::Verdicts;
 
 /// One state of the configuration. Replaced as a whole.
 #[derive(Debug, Default, Clone)]
@@ -19,6 +20,7 @@ pub(crate) struct Published {
     pub(crate) objects: Arc<Vec<Loaded>>,
     /// Of the source, and what translation does not honour.
     pub(crate) problems: Arc<Vec<Problem>>,
+    pub(crate) verdicts: Arc<Verdicts>,
     /// In which generation each of them came to say what it says, in the same order.
     pub(crate) dates: Arc<Vec<u64>>,
     pub(crate) workloads: Vec<WorkloadStatus>,
@@ -35,6 +37,7 @@ impl Published {
     pub(crate) fn status(&self, loaded: &Loaded) -> ObjectStatus {
         let object = &loaded.object;
         let meta = &object.meta;
+        let verdicts = self.verdicts.of(object.identity());
         ObjectStatus {
             api_version: meta.api_version.clone(),
             kind: meta.kind.clone(),
@@ -45,12 +48,8 @@ impl Published {
             file: object.source.file.to_string(),
             line: object.source.line,
             column: object.source.column,
-            state: match &object.spec {
-                _ if loaded.stale => ObjectState::Stale,
-                Spec::Unsupported => ObjectState::Ignored,
-                _ => ObjectState::Live,
-            },
-            reason: None,
+            state: verdicts.first().map_or(ObjectState::Live, |gravest| gravest.state),
+            reason: verdicts.first().map(ToString::to_string),
             revision: None,
             manifest: None,
         }

@@ -1,18 +1,19 @@
 //! `/filamesh/v1/objects`: the objects with their states, their reasons and what their authors wrote.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::yaml;
+use api::{ObjectId, yaml};
 use http::StatusCode;
 
 use super::answer::{Answer, Query, failure, json};
-use super::shapes::{ObjectState, ObjectStatus};
+use super::shapes::ObjectStatus;
 use crate::push::Shared;
 use crate::push::published::Published;
 use crate::source::Loaded;
 use crate::source::applied::source::AppliedSource;
 use crate::source::manifest::manifest_in;
+use crate::verdict::Verdict;
 
 /// Reads files and the store for manifests, so it runs where waiting for a disk holds up nobody.
 pub(super) async fn get(query: Query, shared: &Arc<Shared>, applied: &Arc<AppliedSource>) -> Answer {
@@ -36,58 +37,65 @@ fn list(query: &Query, published: &Published, applied: &AppliedSource) -> Vec<Ob
             wanted(&id.group, &id.kind, &id.namespace, &id.name)
         })
         .collect();
-    let reasons = reasons(published);
     let mut statuses: Vec<ObjectStatus> = Vec::with_capacity(loaded.len());
     for one in &loaded {
         let mut status = published.status(one);
         status.revision = applied.revision_of(one.object.identity());
-        if status.state == ObjectState::Stale {
-            status.reason = reasons.get(one.object.id().as_str()).map(|problem| problem.to_string());
-        }
         statuses.push(status);
     }
     if name.is_some() || query.text("manifest") == Some("true") {
         add_manifests(&mut statuses, &loaded, applied);
     }
-    if !reasons.is_empty() {
-        let known: HashSet<String> = published.objects.iter().map(|l| l.object.id()).collect();
-        let refused = reasons.into_iter().filter(|(id, _)| !known.contains(*id));
-        let refused = refused.filter_map(|(id, problem)| refused_status(id, problem));
-        statuses.extend(refused.filter(|s| wanted("", &s.kind, &s.namespace, &s.name)));
-    }
+    let refused = published.verdicts.refused.iter();
+    let refused = refused.filter_map(|(id, verdict)| Some((Named::parse(id)?, verdict)));
+    let losers = published.verdicts.losers.iter().map(|(id, verdict)| (Named::of(id), verdict));
+    statuses.extend(
+        refused
+            .chain(losers)
+            .filter(|(id, _)| wanted(id.group, id.kind, id.namespace, id.name))
+            .map(|(id, verdict)| status_of(&id, verdict)),
+    );
     statuses
 }
 
-/// The first error about each object that has one.
-fn reasons(published: &Published) -> BTreeMap<&str, &api::Problem> {
-    let mut reasons = BTreeMap::new();
-    for problem in published.problems.iter().filter(|problem| problem.is_error()) {
-        if let Some(object) = &problem.object {
-            reasons.entry(object.as_str()).or_insert(problem);
-        }
-    }
-    reasons
+/// Who is meant by a verdict about an object that is not used.
+struct Named<'a> {
+    group: &'a str,
+    kind: &'a str,
+    namespace: &'a str,
+    name: &'a str,
 }
 
-/// An object nothing of which is live. Its group is not known: what cannot be read has none.
-fn refused_status(id: &str, problem: &api::Problem) -> Option<ObjectStatus> {
-    let (kind, rest) = id.split_once('/')?;
-    let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
-    Some(ObjectStatus {
+impl<'a> Named<'a> {
+    fn of(id: &'a ObjectId) -> Self {
+        Self { group: &id.group, kind: &id.kind, namespace: &id.namespace, name: &id.name }
+    }
+
+    /// `Kind/namespace/name`: the group of what cannot be read is not known.
+    fn parse(id: &'a str) -> Option<Self> {
+        let (kind, rest) = id.split_once('/')?;
+        let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
+        Some(Self { group: "", kind, namespace, name })
+    }
+}
+
+/// An object that is not used.
+fn status_of(id: &Named<'_>, verdict: &Verdict) -> ObjectStatus {
+    ObjectStatus {
         api_version: String::new(),
-        kind: kind.to_owned(),
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
+        kind: id.kind.to_owned(),
+        namespace: id.namespace.to_owned(),
+        name: id.name.to_owned(),
         generation: 0,
         hash: String::new(),
-        file: problem.file.to_string(),
-        line: problem.line,
-        column: problem.column,
-        state: ObjectState::Refused,
-        reason: Some(problem.to_string()),
+        file: verdict.place.file.clone(),
+        line: verdict.place.line,
+        column: verdict.place.column,
+        state: verdict.state,
+        reason: Some(verdict.to_string()),
         revision: None,
         manifest: None,
-    })
+    }
 }
 
 /// Every file is read once, however many objects it holds.

@@ -129,6 +129,42 @@ pub enum ObjectState {
     Ignored,
     /// What is written is refused, and there never was a good version: nothing of it is live.
     Refused,
+    /// It, or something of it, gives way to another object.
+    Conflicted,
+    /// Something that it names is not there.
+    Waiting,
+    /// Something of it is not done yet, the rest is live.
+    Partial,
+}
+
+impl ObjectState {
+    pub const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::Stale,
+        Self::Conflicted,
+        Self::Waiting,
+        Self::Ignored,
+        Self::Partial,
+        Self::Live,
+    ];
+
+    /// The gravest first.
+    pub(crate) fn gravity(self) -> usize {
+        Self::ALL.iter().position(|state| *state == self).unwrap_or(Self::ALL.len())
+    }
+
+    /// For people, and as label of a metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Stale => "stale",
+            Self::Ignored => "not acted on",
+            Self::Refused => "refused",
+            Self::Conflicted => "conflicted",
+            Self::Waiting => "waiting",
+            Self::Partial => "partly acted on",
+        }
+    }
 }
 
 /// Where something is written.

@@ -3,7 +3,7 @@
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
-use api::{MeshConfig, ObjectId, Problem, Spec};
+use api::{MeshConfig, Object, ObjectId, Problem, Spec};
 
 use super::problems::losers;
 use super::{Entry, ObjectStore, ROOT_NAMESPACE};
@@ -124,6 +124,14 @@ impl ObjectStore {
     /// The winners that are last good versions: what their source says now is refused.
     pub fn stale(&self) -> impl Iterator<Item = Held<'_>> {
         self.stale.iter().filter_map(|id| self.get(id))
+    }
+
+    /// Winners of kinds nothing acts on, and mesh configurations that are not the mesh's.
+    pub fn not_acted_on(&self) -> impl Iterator<Item = &Arc<Object>> {
+        let acting = self.mesh_object().map(|loaded| loaded.object.identity());
+        let elsewhere = self.mesh.iter().filter(move |id| Some(*id) != acting);
+        let ids = self.unsupported.values().flatten().chain(elsewhere);
+        ids.filter_map(|id| self.get(id)).map(|held| &held.loaded.object)
     }
 
     /// The sources that had objects before the restart and are not there: nothing must be served without them. With what
