@@ -28,6 +28,9 @@ impl Mesh {
     fn up() -> Mesh {
         let files = tempfile::tempdir().unwrap();
         std::fs::create_dir(files.path().join("dir")).unwrap();
+        // What the rules of the tests lead to.
+        let web = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n";
+        std::fs::write(files.path().join("dir/web.yaml"), web).unwrap();
         let at = files.path().to_owned();
         let running = Running::start_with(&["up", "--config", "./dir", "--no-gateway"], |command| {
             command.current_dir(at);
@@ -267,7 +270,7 @@ fn what_get_prints_as_yaml_apply_reads_back() {
          - apiVersion: v1\n  kind: Service\n  metadata: {{name: b}}\n  spec: {{ports: [{{port: 81}}]}}\n---\n# Of c.\n{}", virtual_service("c", "/")
     ));
     until("the file is read", Duration::from_secs(10), || {
-        mesh.run(&["get", "all", "-o", "name"]).out.lines().count() == 3
+        mesh.run(&["get", "all", "-o", "name"]).out.lines().count() == 4
     });
     mesh.running.filamesh(&["apply", "-f", &mesh.file("d.yaml", &virtual_service("d", "/"))]);
     assert_eq!(
@@ -277,7 +280,7 @@ fn what_get_prints_as_yaml_apply_reads_back() {
     let all = mesh.running.filamesh(&["get", "all", "-A", "-o", "yaml"]);
     let file = mesh.file("all.yaml", &all);
     let first = mesh.run(&["apply", "-f", &file]);
-    assert_eq!((first.code, first.out.lines().count()), (Some(0), 4), "{all}\n{first:?}");
+    assert_eq!((first.code, first.out.lines().count()), (Some(0), 5), "{all}\n{first:?}");
     assert!(first.out.contains(&format!("{VS}/d unchanged")), "{first:?}");
     let again = mesh.run(&[
         "apply",
