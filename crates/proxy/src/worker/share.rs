@@ -57,11 +57,16 @@ mod tests {
 
     fn share_after(stops: u32, every: Duration, passed_each: usize) -> usize {
         let mut pace = Pace::default();
-        let stops = (0..stops).fold(Stops::default(), |stops, _| stops.once_more());
+        let stops = stops.checked_sub(1).map_or(Stops::default(), |before| Stops(before).once_more());
         for turn in 1..100 {
             pace.turn(Time::default().after(every * turn), passed_each * turn as usize);
         }
         pace.share(stops)
+    }
+
+    #[test]
+    fn a_connection_may_be_stopped_for_ever() {
+        assert_eq!(Stops(u32::MAX).once_more(), Stops(u32::MAX));
     }
 
     #[test]
