@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
-use control::status::shapes::Place;
+use control::shapes::Place;
 use model::simulate::{Call, CallResult, Mode, Protocol, Simulation, Tls};
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! `filamesh get`: the objects the control plane knows, as kubectl shows them.
 use clap::Args;
+use control::shapes::ObjectStatus;
 use control::status::change::ChangedObject;
-use control::status::shapes::ObjectStatus;
 
 use crate::apply::{ObjectFormat, manifests};
 use crate::exit::{Code, Failure, Outcome};

@@ -2,8 +2,8 @@
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args, ValueEnum};
+use control::shapes::Live;
 use control::status::change::Changed;
-use control::status::shapes::Live;
 use http::Method;
 
 use crate::exit::{Code, Failure, Outcome};

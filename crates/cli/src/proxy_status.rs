@@ -1,6 +1,6 @@
 //! `filamesh proxy-status`: how far each proxy is with the configuration.
 use clap::Args;
-use control::status::shapes::{ProxyStatus, SyncState};
+use control::shapes::{ProxyStatus, SyncState};
 
 use crate::exit::Outcome;
 use crate::output::{Format, Table, list};

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use control::shapes::{ProxyStatus, WorkloadStatus};
 use control::status::change::Refusal;
-use control::status::shapes::{ProxyStatus, WorkloadStatus};
 use control::workload::Workload;
 use http::Method;
 use serde::Serialize;

@@ -17,6 +17,7 @@
 //! | [`classes`] | what every proxy is to hold, made once for all that get the same |
 //! | `push` | the thread that takes changes in and hands every stream what it is to hold |
 //! | `ads` | the gRPC service |
+//! | [`shapes`] | the JSON of `/filamesh/v1/*`, shared with the command line |
 //! | `verdict` | what became of each object, and why |
 //! | [`status`] | HTTP: health, metrics, Istio's debug pages, the JSON of the command line |
 //! | [`local_socket`] | the Unix socket by which the mesh is changed |
@@ -41,6 +42,7 @@ mod push;
 pub mod registrations;
 pub mod scope;
 mod serve;
+pub mod shapes;
 pub mod source;
 pub mod state_lock;
 pub mod status;

@@ -10,7 +10,7 @@ use xds::delta_server::Kind;
 
 use crate::lock::lock;
 use crate::push::published::Published;
-use crate::status::shapes::ObjectState;
+use crate::shapes::ObjectState;
 
 /// Upper bounds in seconds. istiod's begin at 0.1; ours is done by then.
 const BOUNDS: [f64; 14] =

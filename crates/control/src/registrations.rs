@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{NewestFile, make_private_dir};
-use crate::status::shapes::WorkloadStatus;
+use crate::shapes::WorkloadStatus;
 use crate::workload::{Workload, WorkloadKey};
 
 /// A stream that is lost without goodbye takes its workload with it after this.
@@ -233,7 +233,7 @@ impl Registration {
 }
 
 pub(crate) fn millis_now() -> u64 {
-    crate::status::millis(SystemTime::now())
+    crate::shapes::millis(SystemTime::now())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use api::{ObjectId, Problem, Severity, Spec};
 
-use crate::status::shapes::{ObjectState, Place};
+use crate::shapes::{ObjectState, Place};
 use crate::store::ObjectStore;
 use crate::world::{Note, Outcome, Reason};
 

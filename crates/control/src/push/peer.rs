@@ -10,7 +10,7 @@ use xds::delta_server::{Connection, Kind, LaneStatus, Refused, ResourceSet};
 use crate::lock::lock;
 use crate::node::Node;
 use crate::registrations::{StreamId, millis_now};
-use crate::status::shapes::{self, ProxyStatus, SyncState, TypeSync};
+use crate::shapes::{self, ProxyStatus, SyncState, TypeSync};
 use crate::translate::ProxyKind;
 
 /// Shared by the stream's task, the engine and the status pages.
@@ -128,7 +128,7 @@ fn sync(lane: &LaneStatus) -> TypeSync {
         kind: lane.kind.short().to_owned(),
         state,
         resources: lane.resources,
-        last_ack: lane.last_ack.map(crate::status::millis),
+        last_ack: lane.last_ack.map(crate::shapes::millis),
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use api::{Object, Problem};
 
+use crate::shapes::{ObjectState, ObjectStatus, Place, WorkloadStatus};
 use crate::source::Loaded;
-use crate::status::shapes::{ObjectState, ObjectStatus, Place, WorkloadStatus};
 use crate::verdict::Verdicts;
 
 /// One state of the configuration. Replaced as a whole.

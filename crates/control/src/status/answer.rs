@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::shapes::Failure;
+use crate::shapes::Failure;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 

@@ -13,7 +13,7 @@
 use api::{ObjectId, SourceRef};
 use serde::{Deserialize, Serialize};
 
-use super::shapes::Place;
+use crate::shapes::Place;
 use crate::source::applied::revision::{Revision, Verb};
 
 /// A file of the input.

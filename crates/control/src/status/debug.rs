@@ -10,9 +10,9 @@ use xds::delta_server::{Entry, Kind};
 use xds::{Any, Message, admin, endpoint};
 
 use super::answer::{Answer, Query, failure, json as answer};
-use super::shapes::SyncState;
 use crate::push::Shared;
 use crate::push::peer::Peer;
+use crate::shapes::SyncState;
 
 pub(super) fn get(page: &str, query: &Query, shared: &Shared) -> Answer {
     match page {

@@ -2,7 +2,6 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`shapes`] | the JSON of `/filamesh/v1/*` |
 //! | [`change`] | what is asked and answered when objects are applied or deleted |
 //! | `local` | the Unix socket: who asks, and the requests that change something |
 //! | `server` | the listener and the table of paths |
@@ -19,13 +18,4 @@ pub(crate) mod local;
 mod mesh;
 mod objects;
 pub(crate) mod server;
-pub mod shapes;
 mod wait;
-
-use std::time::SystemTime;
-
-/// Milliseconds since 1970.
-pub(crate) fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}

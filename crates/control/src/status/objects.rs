@@ -7,9 +7,9 @@ use api::{ObjectId, yaml};
 use http::StatusCode;
 
 use super::answer::{Answer, Query, failure, json};
-use super::shapes::ObjectStatus;
 use crate::push::Shared;
 use crate::push::published::Published;
+use crate::shapes::ObjectStatus;
 use crate::source::Loaded;
 use crate::source::applied::source::AppliedSource;
 use crate::source::manifest::manifest_in;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::answer::{Answer, Query, failure, json};
-use super::shapes::Live;
 use crate::push::Shared;
 use crate::push::published::Published;
+use crate::shapes::Live;
 
 const DEFAULT: Duration = Duration::from_secs(10);
 const AT_MOST: Duration = Duration::from_secs(600);

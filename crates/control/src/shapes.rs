@@ -17,6 +17,8 @@
 //! Times are milliseconds since 1970. A generation is the number of the configuration's state: it grows by one
 //! with every change of objects or registrations.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 
 use crate::workload::Workload;
@@ -196,4 +198,10 @@ pub struct Live {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub error: String,
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
