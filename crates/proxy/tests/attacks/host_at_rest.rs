@@ -114,6 +114,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// what is left is reset after the stream's idle time.
 #[test]
 fn what_is_left_of_a_tunnel_for_a_host_without_window_is_reset() {
+    let _alone = alone();
     let (tell, told) = std::sync::mpsc::channel();
     let host = Host::start(move |connection| {
         // SETTINGS_INITIAL_WINDOW_SIZE 0, and the last word on the first stream.

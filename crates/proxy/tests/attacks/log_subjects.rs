@@ -5,6 +5,7 @@ use std::net::Shutdown;
 
 use serde_json::{Value, json};
 
+use crate::common::cost::alone;
 use crate::common::*;
 use crate::{all_of, connect};
 
@@ -45,6 +46,7 @@ fn of_request(request: &str) -> Vec<String> {
 
 #[test]
 fn a_request_without_what_the_log_asks_for_prints_dashes() {
+    let _alone = alone();
     let nothing = vec!["-"; 14];
     assert_eq!(of_request("GET / HTTP/1.0\r\n\r\n"), nothing, "HTTP/1.0 without Host");
     assert_eq!(of_request("GET / HTTP/1.1\r\n\r\n"), nothing, "HTTP/1.1 without Host");
@@ -71,6 +73,7 @@ fn hello(name: &str) -> Vec<u8> {
 /// RFC 6066 §3: a literal address is no server name.
 #[test]
 fn a_connection_without_a_server_name_or_with_an_address_for_one_prints_a_dash() {
+    let _alone = alone();
     for (name, printed) in [("", "-"), ("127.0.0.1", "-"), ("::1", "-"), ("a.local", "a.local")] {
         let host = Host::start(|connection| while !connection.read_some().is_empty() {});
         let file = tempfile::NamedTempFile::new().unwrap();

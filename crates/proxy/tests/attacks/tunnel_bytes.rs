@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
+use crate::common::cost::alone;
 use crate::common::*;
 use crate::h2client::H2Client;
 
@@ -28,6 +29,7 @@ fn granting(head: &str) -> (Host, Arc<Mutex<Vec<Vec<u8>>>>) {
 /// Also where the answer to the CONNECT says a length of nothing, which means nothing there (RFC 9110 §9.3.6).
 #[test]
 fn what_follows_a_granted_connect_reaches_the_host_as_bytes() {
+    let _alone = alone();
     for grant in [
         "HTTP/1.1 200 OK\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
@@ -69,6 +71,7 @@ fn what_follows_a_granted_connect_reaches_the_host_as_bytes() {
 /// `http1.transfer_encoding_not_allowed`), a protocol error. No host is sent what the client believes to be in its tunnel.
 #[test]
 fn a_connect_granted_with_a_body_is_a_bad_answer() {
+    let _alone = alone();
     for framing in ["content-length: 5", "transfer-encoding: chunked"] {
         let (host, seen) = granting(&format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
         let routes = json!([{ "match": { "connect_matcher": {} },
