@@ -225,7 +225,7 @@ impl Core {
             .map(|r| Resource { name: r.name.clone(), version: r.version.clone(), body: r.body.clone() })
             .collect();
         let rejections = self.config.apply(update.type_url, &resources, &update.removed);
-        self.admin.update_raw(|raw| raw.apply(update.type_url, &resources, &update.removed, &rejections));
+        self.admin.applied(update.type_url, &resources, &update.removed, &rejections);
         self.held |= self.restoring;
         match update.type_url {
             type_url::NAME_TABLE => {

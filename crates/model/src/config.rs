@@ -120,6 +120,12 @@ impl Names {
     }
 }
 
+/// Names that occur more than once: which one is meant nobody knows, so that what there was stays.
+fn repeated(resources: &[Resource]) -> BTreeSet<&str> {
+    let mut seen = BTreeSet::new();
+    resources.iter().map(|resource| resource.name.as_str()).filter(|name| !seen.insert(*name)).collect()
+}
+
 impl Config {
     pub fn new() -> Config {
         Config::default()
@@ -129,7 +135,11 @@ impl Config {
     /// [`Config::snapshot`].
     pub fn apply(&mut self, type_url: &str, added: &[Resource], removed: &[String]) -> Vec<Rejection> {
         let mut rejections = Vec::new();
-        for resource in added {
+        let repeated = repeated(added);
+        for name in &repeated {
+            rejections.push(Refusal::new("occurs more than once in one response").reject(*name));
+        }
+        for resource in added.iter().filter(|resource| !repeated.contains(resource.name.as_str())) {
             if let Err(refusal) = self.add(type_url, resource, false) {
                 rejections.push(refusal.reject(resource.name.clone()));
             }

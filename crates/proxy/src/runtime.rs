@@ -3,7 +3,7 @@
 //! Whoever talks to a control plane owns a [`model::Config`] and does, for every batch of resources:
 //!
 //! 1. `let refused = config.apply(type_url, &resources, &removed)`: what is refused becomes the NACK's text;
-//! 2. `admin.update_raw(|raw| raw.apply(type_url, &resources, &removed, &refused))`, for `/config_dump`;
+//! 2. `admin.applied(type_url, &resources, &removed, &refused)`, for `/config_dump` and the counts of updates;
 //! 3. `let applied = handle.apply(config.snapshot())`: returns when every worker has switched, so the ACK is true;
 //! 4. once `config.missing()` is empty: `admin.set_ready(true)`.
 //!

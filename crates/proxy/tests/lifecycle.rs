@@ -253,7 +253,7 @@ fn the_admin_shows_what_is_in_use() {
     let mut config = Config::new();
     let mut apply = |url: &str, added: Vec<Resource>| {
         let refused = config.apply(url, &added, &[]);
-        admin.update_raw(|raw| raw.apply(url, &added, &[], &refused));
+        admin.applied(url, &added, &[], &refused);
     };
     apply(
         xds::type_url::CLUSTER,
@@ -284,7 +284,17 @@ fn the_admin_shows_what_is_in_use() {
     );
     assert_eq!(ask("GET", "/listeners").body, format!("main::{listen}\n"));
     assert!(ask("GET", "/stats").body.contains("cluster.a.upstream_rq_total: 1\n"));
-    assert!(ask("GET", "/stats/prometheus").body.contains("istio_requests_total{"));
+    let metrics = ask("GET", "/stats/prometheus").body;
+    assert!(metrics.contains("istio_requests_total{"));
+    for (updates, count) in [
+        ("cluster_manager_cds_update_success", 1),
+        ("cluster_manager_cds_update_rejected", 0),
+        ("listener_manager_lds_update_attempt", 2),
+        ("listener_manager_lds_update_success", 1),
+        ("listener_manager_lds_update_rejected", 1),
+    ] {
+        assert!(metrics.contains(&format!("envoy_{updates} {count}\n")), "{updates}: {metrics}");
+    }
     assert_eq!(ask("GET", "/quitquitquit").status, 405);
     assert_eq!(ask("GET", "/nothing").status, 404);
     let elsewhere = Client::connect(address).ask("GET /stats HTTP/1.1\r\nhost: evil.example\r\n\r\n");
@@ -315,6 +325,96 @@ fn an_old_connection_follows_the_new_configuration() {
     runtime.handle().apply(config.snapshot());
     // Its listener is gone: one last answer.
     assert_eq!(ask().header("connection"), Some("close"));
+}
+
+/// A listener whose filter is of a type nobody knows, packed so many times.
+fn packed(address: SocketAddr, times: usize) -> Resource {
+    let mut any = xds::Any { type_url: "type.googleapis.com/nobody.Knows".into(), value: vec![] };
+    for _ in 0..times {
+        let type_url = "type.googleapis.com/google.protobuf.Any".into();
+        any = xds::Any { type_url, value: xds::Message::encode_to_vec(&any) };
+    }
+    let message: xds::listener::Listener = xds::json::from_json(&listener_to("a", address)).unwrap();
+    let mut message = message;
+    let filter = &mut message.filter_chains[0].filters[0];
+    filter.config_type = Some(xds::listener::filter::ConfigType::TypedConfig(any));
+    Resource { name: "main".into(), version: "2".into(), body: xds::pack(&message) }
+}
+
+/// Bad inputs: what is bad is refused by its name, all else of the push is taken, what was in use stays in use.
+#[test]
+fn a_bad_push_costs_nothing_but_itself() {
+    use xds::type_url::{CLUSTER, LISTENER};
+    let (a, b) = (Host::saying("a"), Host::saying("b"));
+    let address = nobody();
+    let runtime = Runtime::start(ProxyOptions::default()).unwrap();
+    let mut config = Config::new();
+    set_cluster(&mut config, "a", &[a.address]);
+    set_listener(&mut config, &listener_to("a", address));
+    runtime.handle().apply(config.snapshot());
+    let with = |name: &str, more: Value| {
+        let mut value = cluster(name, &[b.address]);
+        for (key, more) in more.as_object().unwrap() {
+            value[key] = more.clone();
+        }
+        resource::<xds::cluster::Cluster>(&value, name)
+    };
+    let main = resource::<xds::listener::Listener>(&listener_to("a", address), "main");
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut changed = main.clone();
+        change(&mut changed.body.value);
+        vec![changed]
+    };
+    let mut tls = listener_to("a", address);
+    tls["filter_chains"][0]["transport_socket"] = json!({ "name": "tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {} } });
+    let tls = resource::<xds::listener::Listener>(&tls, "main");
+    let bad = [
+        (
+            "X-01",
+            CLUSTER,
+            vec![with("bad", json!({ "lb_policy": "RING_HASH" })), with("good", json!({}))],
+            "bad",
+            "lb_policy",
+        ),
+        (
+            "X-03",
+            CLUSTER,
+            vec![with("a", json!({})), with("new", json!({})), with("a", json!({}))],
+            "a",
+            "more than once",
+        ),
+        ("X-03", LISTENER, vec![tls], "main", "certificate"),
+        ("X-03", LISTENER, vec![packed(address, 0)], "main", "nobody.Knows"),
+        ("X-03", LISTENER, changed(&|body| body.extend([0xf8, 0x7f, 1])), "main", "unknown field"),
+        ("X-04", LISTENER, changed(&|body| body.truncate(body.len() / 2)), "main", "decode"),
+        ("X-04", LISTENER, vec![packed(address, 1_000)], "main", "protobuf.Any"),
+    ];
+    for (id, url, added, name, reason) in bad {
+        let refused = config.apply(url, &added, &[]);
+        assert!(runtime.handle().apply(config.snapshot()).everywhere, "{id}");
+        let [refused] = refused.as_slice() else { panic!("{id}: {refused:?}") };
+        assert!(refused.resource == name && refused.reason.contains(reason), "{id}: {refused}");
+        let answer = Client::connect(address).ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "a"), "{id}");
+    }
+    let names: Vec<_> = config.versions(CLUSTER).into_keys().collect();
+    assert_eq!(names, ["a", "good", "new"]);
+
+    for at in 0..main.body.value.len() * 8 {
+        let refused = Config::new().apply(LISTENER, &changed(&|body| body[at / 8] ^= 1 << (at % 8)), &[]);
+        assert!(refused.iter().all(|refused| refused.resource == "main"), "bit {at}: {refused:?}");
+    }
+
+    // the route leads nowhere for as long as its cluster is gone.
+    let ask = || Client::connect(address).ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n").status;
+    config.apply(CLUSTER, &[], &["a".into()]);
+    runtime.handle().apply(config.snapshot());
+    assert_eq!(ask(), 503);
+    set_cluster(&mut config, "a", &[a.address]);
+    runtime.handle().apply(config.snapshot());
+    assert_eq!(ask(), 200);
 }
 
 /// As capture hands it over: a listening socket made elsewhere, whose connections are handed on by their destination.

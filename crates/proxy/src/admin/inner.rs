@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::admin::raw::Raw;
+use crate::admin::updates::Updates;
 use crate::peer::NodeIdentity;
 use crate::runtime::ProxyHandle;
 
@@ -16,6 +17,7 @@ pub(crate) struct Inner {
     pub handle: ProxyHandle,
     pub node: NodeIdentity,
     pub raw: Mutex<Raw>,
+    pub updates: Mutex<Updates>,
     pub ready: AtomicBool,
     pub started: Instant,
     pub(super) quit: Notify,

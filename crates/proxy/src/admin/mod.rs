@@ -8,6 +8,7 @@ mod inner;
 mod pages;
 mod raw;
 mod text;
+mod updates;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use tokio::sync::Notify;
 pub use raw::{Raw, RawResource};
 
 use crate::admin::inner::Inner;
+use crate::admin::updates::Updates;
 use crate::peer::NodeIdentity;
 use crate::runtime::ProxyHandle;
 
@@ -46,10 +48,12 @@ pub struct Admin {
 
 impl Admin {
     pub fn new(handle: ProxyHandle, node: NodeIdentity) -> Admin {
+        let updates = Mutex::new(Updates::new(handle.registry()));
         Admin {
             inner: Arc::new(Inner {
                 handle,
                 node,
+                updates,
                 raw: Mutex::default(),
                 ready: AtomicBool::new(false),
                 started: Instant::now(),
@@ -65,9 +69,19 @@ impl Admin {
         *self.inner.raw.lock().unwrap_or_else(PoisonError::into_inner) = raw;
     }
 
-    /// Changes the resources in place.
-    pub fn update_raw(&self, change: impl FnOnce(&mut Raw)) {
-        change(&mut self.inner.raw.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Takes over and counts a response of a control plane as it was applied.
+    pub fn applied(
+        &self,
+        type_url: &str,
+        resources: &[model::config::Resource],
+        removed: &[String],
+        refused: &[model::Rejection],
+    ) {
+        let mut raw = self.inner.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        raw.apply(type_url, resources, removed, refused);
+        drop(raw);
+        let updates = self.inner.updates.lock().unwrap_or_else(PoisonError::into_inner);
+        updates.count(type_url, !refused.is_empty());
     }
 
     /// Whether the first configuration is in use: what `/ready` says.
