@@ -90,15 +90,15 @@ impl Lane {
         let reason = nack::reason(text, &entry.name);
         if self.asking.wants(&entry.name) {
             self.disbelieve(&entry, &before);
-            // Asked for again before this answer came.
-            let waits = |s: &Sending| s.entry.name == entry.name && s.entry.version == entry.version;
-            let queued = self.pending.iter().any(|p| matches!(p, Pending::Send(s) if waits(s)));
-            if queued || self.again.iter().flatten().any(waits) {
+            // Wanted again before this answer came: by the client, or because the set went back to it.
+            let queued = self.queued_on(&entry);
+            if queued.is_some() {
                 self.drop_queued(|name| name == entry.name.as_ref());
             }
             // If a newer version was sent since, its answer counts; what is to be taken away is taken away anyway.
             if set.find(self.kind, &entry.name).is_some_and(|e| e.version == entry.version) {
-                self.held.insert(&entry.name, before);
+                let holds = queued.or_else(|| self.sent_on(&entry)).unwrap_or(before);
+                self.held.insert(&entry.name, holds);
             }
             self.refusals.add(&entry, reason.clone());
         }
@@ -142,12 +142,37 @@ impl Lane {
         sent.any(|s| s.entry.version == entry.version && s.entry.name == entry.name)
     }
 
-    /// Corrects what the client had before what is under way.
-    pub(super) fn held_before(&mut self, entry: &Entry, holds: &Holds) {
-        for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
-            if sending.entry.version == entry.version && sending.entry.name == entry.name {
-                sending.before = holds.clone();
-            }
+    /// What the client holds when it comes to this entry, which waits to be sent. `None`: it does not wait.
+    fn queued_on(&self, entry: &Entry) -> Option<Holds> {
+        let pending = self.pending.iter().filter_map(|pending| match pending {
+            Pending::Send(sending) => Some(sending),
+            Pending::Absent(_) | Pending::Nothing => None,
+        });
+        let is_it = |s: &&Sending| s.entry.version == entry.version && s.entry.name == entry.name;
+        pending.chain(self.again.iter().flatten()).find(is_it).map(|s| s.before.clone())
+    }
+
+    /// What the client holds when it has taken everything under way, of which it refuses this entry. `None`: nothing
+    /// of this name is under way.
+    fn sent_on(&self, entry: &Entry) -> Option<Holds> {
+        let mut newest_first = self.outstanding.iter().rev().flat_map(|o| &o.sent);
+        let newest = newest_first.find(|s| s.entry.name == entry.name)?;
+        if newest.entry.version == entry.version {
+            return Some(newest.before.clone());
+        }
+        Some(Holds::Entry(newest.entry.clone()))
+    }
+
+    pub(super) fn is_name_under_way(&self, name: &str) -> bool {
+        self.outstanding.iter().flat_map(|o| &o.sent).any(|s| s.entry.name.as_ref() == name)
+    }
+
+    /// Corrects what the client had under the name before the first that is under way. What came behind that was sent
+    /// on top of it.
+    pub(super) fn held_before(&mut self, name: &str, holds: Holds) {
+        let mut sent = self.outstanding.iter_mut().flat_map(|o| &mut o.sent);
+        if let Some(first) = sent.find(|s| s.entry.name.as_ref() == name) {
+            first.before = holds;
         }
     }
 
@@ -165,10 +190,17 @@ impl Lane {
         for sending in self.again.iter_mut().flatten() {
             correct(&sending.entry.name, &mut sending.before);
         }
+        let mut has = false;
         for pending in &mut self.pending {
             if let Pending::Send(sending) = pending {
+                let believed = sending.before.is(entry.version);
                 correct(&sending.entry.name, &mut sending.before);
+                has |= believed && sending.before.is(sending.entry.version);
             }
+        }
+        // The set went back to what the client has still. A cluster may wait for endpoints though they are the same.
+        if has && !self.follows {
+            self.drop_queued(|name| name == entry.name.as_ref());
         }
         if self.held.get(&entry.name).is_some_and(|held| held.is(entry.version))
             && let Some(held) = self.held.get_mut(&entry.name)

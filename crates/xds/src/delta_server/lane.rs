@@ -25,6 +25,8 @@ pub(super) struct Lane {
     pub(super) again: VecDeque<Vec<Sending>>,
     /// Hashes of the names in `pending` and `again`: none stands there twice.
     pub(super) queued: HashSet<u64>,
+    /// Whether what the client has goes out again behind something else that changed.
+    pub(super) follows: bool,
     /// Hashes of endpoints whose clusters went out before the client had said which endpoints it holds.
     follow: HashSet<u64>,
     /// Held by the client and to be taken from it.
@@ -107,6 +109,7 @@ impl Lane {
             pending: VecDeque::new(),
             again: VecDeque::new(),
             queued: HashSet::new(),
+            follows: able.warms_changed_clusters && kind == Kind::Endpoint,
             follow: HashSet::new(),
             removals: BTreeSet::new(),
             kept: BTreeSet::new(),
@@ -205,8 +208,10 @@ impl Lane {
         }
         self.open_unasked();
         let unasked = self.add_names(subscribe)?;
-        // What was to be sent unasked may be what it holds already.
-        let known: HashSet<u64> = initial.keys().map(|name| hash(name)).collect();
+        // What was to be sent unasked may be what it holds already, unless it will hold another when it has taken what
+        // is under way.
+        let known = initial.keys().filter(|name| !self.is_name_under_way(name));
+        let known: HashSet<u64> = known.map(|name| hash(name)).collect();
         self.drop_queued(|name| known.contains(&hash(name)));
         let follow = std::mem::take(&mut self.follow);
         for name in subscribe {
@@ -215,8 +220,8 @@ impl Lane {
                 (Some(entry), Some(offered)) if follow.contains(&hash(name)) => {
                     self.queue(Sending { entry: entry.clone(), before: offered });
                 }
-                // On its way before the client had said what it holds.
-                (Some(entry), Some(offered)) if self.is_under_way(entry) => self.held_before(entry, &offered),
+                // On its way before the client had said what it holds; what was to follow stands on top of that.
+                (_, Some(offered)) if self.is_name_under_way(name) => self.held_before(name, offered),
                 (Some(entry), Some(offered)) => self.bring(entry, offered),
                 // Sent before it was asked for.
                 (_, None) if unasked.contains(&hash(name)) || self.is_queued(name) => {}

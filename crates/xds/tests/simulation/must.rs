@@ -14,6 +14,8 @@ pub struct Must {
     /// What the server knows the client to hold or to get next: offered at the start of the stream, or sent on it and
     /// not refused since.
     known: BTreeMap<Key, u64>,
+    /// What it surely holds: offered, or acknowledged last.
+    holds: BTreeMap<Key, u64>,
     /// What the client has asked for by name.
     asked: BTreeSet<Key>,
     /// In responses that are not answered: by nonce.
@@ -41,6 +43,7 @@ impl Must {
         Self {
             able,
             known: BTreeMap::new(),
+            holds: BTreeMap::new(),
             asked: BTreeSet::new(),
             outstanding: BTreeMap::new(),
             may_hold: BTreeMap::new(),
@@ -84,6 +87,7 @@ impl Must {
             let configured = connection.current().find(kind, name).is_some();
             assert!(!configured, "{kind:?} {name} is configured and is taken away");
             self.known.remove(&(kind, name.clone()));
+            self.holds.remove(&(kind, name.clone()));
             self.times.retain(|(k, _), _| *k != (kind, name.clone()));
         }
         self.outstanding.insert(format!("{:x}", response.nonce), sent);
@@ -123,6 +127,7 @@ impl Must {
             // Endpoints that went out before the client had said what it holds come on top of what it offers: it may
             // have to be brought back to that.
             self.known.entry((kind, name.clone())).or_insert(version);
+            self.holds.insert((kind, name.clone()), version);
         }
         for name in &request.resource_names_unsubscribe {
             let key = (kind, name.clone());
@@ -144,6 +149,7 @@ impl Must {
     /// The client has nothing under the name any more.
     fn forget(&mut self, key: &Key) {
         self.known.remove(key);
+        self.holds.remove(key);
         self.times.retain(|(k, _), _| k != key);
     }
 
@@ -166,15 +172,24 @@ impl Must {
             // A newer one may be on its way already.
             let newer = self.outstanding.values().flatten().any(|(k, ..)| *k == key);
             if open(&key) {
+                let refused = heard.refused.iter().any(|r| r.name == key.1);
+                if !refused {
+                    self.holds.remove(&key);
+                }
                 if !newer && self.known.get(&key) == Some(&version) {
                     self.known.remove(&key);
+                    // It keeps what it had.
+                    self.known.extend(self.holds.get(&key).map(|&held| (key.clone(), held)));
                 }
                 self.may_hold.entry(key).or_default().push(body);
                 continue;
             }
             let unheeded = self.unheeded.contains(&(request.response_nonce.clone(), key.1.clone()));
             assert!(body.fault == Fault::None || unheeded, "{key:?} is bad and counts as accepted");
-            self.may_hold.insert(key, vec![body]);
+            self.may_hold.insert(key.clone(), vec![body]);
+            if !unheeded && self.known.contains_key(&key) {
+                self.holds.insert(key, version);
+            }
         }
     }
 
