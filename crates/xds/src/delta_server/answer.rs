@@ -48,9 +48,25 @@ impl Lane {
             *only = Judged::Refused;
         }
         if !judged.contains(&Judged::Live) && !names_all {
-            self.remove_again(answered.removed, set);
+            self.remove_again(answered.removed, answered.absent, set);
         }
         Some(self.part(answered.sent, &judged, &error.message, set))
+    }
+
+    /// Repeats what a response of which nothing may have been applied took away, and what it said is not there: of that
+    /// the client held nothing.
+    fn remove_again(&mut self, removed: Vec<String>, absent: Vec<String>, set: &ResourceSet) {
+        let gone = |lane: &Self, name: &str| lane.asking.wants(name) && set.find(lane.kind, name).is_none();
+        for name in removed {
+            if gone(self, &name) {
+                self.take_away(&name, Holds::Unknown);
+            }
+        }
+        for name in absent {
+            if gone(self, &name) && !self.is_leaving(&name) {
+                self.say_absent(&name);
+            }
+        }
     }
 
     /// Parts a refused response by what is known of each resource.

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use super::asking::{Asking, Names, TooManyNames, hash};
 use super::held::{Held, Holds};
-use super::nack::Refused;
 use super::refusals::Refusals;
 use super::set::parse_version;
 use super::{Capabilities, Entry, Kind, ResourceSet};
@@ -64,6 +63,8 @@ pub(super) struct Outstanding {
     pub(super) sent: Vec<Sending>,
     /// What a listener's response took away before it added.
     pub(super) removed: Vec<String>,
+    /// What it said is not there.
+    pub(super) absent: Vec<String>,
 }
 
 /// What to take out of a lane.
@@ -82,18 +83,6 @@ pub(super) struct Taken {
     pub(super) added: bool,
     /// Whether it repeats what a refused response left unknown.
     pub(super) again: bool,
-}
-
-/// How far a type is on a stream.
-#[derive(Debug, Clone)]
-pub struct LaneStatus {
-    pub kind: Kind,
-    pub asked: bool,
-    /// Everything sent and acknowledged, and nothing refused.
-    pub synced: bool,
-    /// Resources the client is to hold.
-    pub resources: usize,
-    pub last_ack: Option<SystemTime>,
 }
 
 impl Lane {
@@ -340,12 +329,12 @@ impl Lane {
         }
     }
 
-    fn take_away(&mut self, name: &str, held: Holds) {
+    pub(super) fn take_away(&mut self, name: &str, held: Holds) {
         self.held.insert(name, held);
         self.removals.insert(name.into());
     }
 
-    fn say_absent(&mut self, name: &str) {
+    pub(super) fn say_absent(&mut self, name: &str) {
         if self.queued.insert(hash(name)) {
             self.pending.push_back(Pending::Absent(name.into()));
         }
@@ -394,15 +383,6 @@ impl Lane {
         self.kept.remove(name);
     }
 
-    /// Repeats removals of a response of which nothing may have been applied.
-    pub(super) fn remove_again(&mut self, names: Vec<String>, set: &ResourceSet) {
-        for name in names {
-            if self.asking.wants(&name) && set.find(self.kind, &name).is_none() {
-                self.take_away(&name, Holds::Unknown);
-            }
-        }
-    }
-
     /// Parts what is to be taken away: into that which may go, and that which something still held uses.
     pub(super) fn keep(&mut self, used: impl Fn(&str, Option<&Holds>) -> bool) {
         let mut all = std::mem::take(&mut self.removals);
@@ -446,6 +426,7 @@ impl Lane {
                 taken.removed.push(name.into());
             }
         }
+        let taken_away = taken.removed.len();
         if what == Take::Pending {
             if let Some(group) = self.again.pop_front() {
                 taken.again = true;
@@ -466,8 +447,10 @@ impl Lane {
             self.pending.shrink_to_fit();
         }
         sent.shrink_to_fit();
-        let removed = if sent.is_empty() { Vec::new() } else { taken.removed.clone() };
-        self.outstanding.push_back(Outstanding { nonce, sent, removed });
+        // Nothing is wrong with a response that holds no resource.
+        let mut removed = if sent.is_empty() { Vec::new() } else { taken.removed.clone() };
+        let absent = removed.split_off(taken_away.min(removed.len()));
+        self.outstanding.push_back(Outstanding { nonce, sent, removed, absent });
         taken
     }
 
@@ -493,23 +476,6 @@ impl Lane {
                 break;
             }
         }
-    }
-
-    /// What the client refuses of the set in use.
-    pub(super) fn refused_now(&self, set: &ResourceSet) -> Vec<Refused> {
-        let stands = |name: &str| self.refusals.told(self.kind, set.find(self.kind, name)?);
-        self.held.iter().filter_map(|(name, _)| stands(name)).collect()
-    }
-
-    pub(super) fn status(&self, set: &ResourceSet, behind: bool) -> LaneStatus {
-        let resources = match &self.asking {
-            Asking::NotYet => 0,
-            Asking::Everything => set.count(self.kind),
-            Asking::Names(names) => set.entries(self.kind).filter(|e| names.has(&e.name)).count(),
-        };
-        // What it holds otherwise than the set says is refused, or is still to be taken away.
-        let synced = !behind && !self.has_pending() && self.is_settled() && self.held.is_empty();
-        LaneStatus { kind: self.kind, asked: self.is_asked(), synced, resources, last_ack: self.last_ack }
     }
 }
 

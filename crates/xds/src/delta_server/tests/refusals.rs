@@ -288,3 +288,18 @@ fn an_older_generation_is_not_live_either() {
     peer.settle();
     assert_eq!(peer.connection.live_generation(), 3);
 }
+
+/// What was only said not to be there was not held: it is said again, and keeps no cluster beside a refused listener.
+#[test]
+fn what_is_not_there_is_said_again_and_not_believed_to_be_held() {
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
+    let gone = [(Cluster, "b", ""), (Endpoint, "b", ""), (Listener, "l", "bad"), (Route, "80", "r2")];
+    peer.turn_to(set(2, &with(&gone)));
+    let listener = peer.connection.next(peer.now).unwrap();
+    peer.ask(Route, &["81"]);
+    let (lines, nonces) = peer.sent();
+    assert_eq!(lines, ["RDS +80 -81"]);
+    peer.nack(Listener, listener.nonce, "Error adding/updating listener(s) l: no\n");
+    peer.nack(Route, nonces[0].1, "Proto constraint validation failed");
+    assert_eq!(peer.settle(), ["RDS -81", "CDS -b", "EDS -b"]);
+}
