@@ -153,7 +153,7 @@ impl Lane {
     }
 
     /// Whether the same was sent once more meanwhile: the answer to that decides.
-    pub(super) fn is_under_way(&self, entry: &Entry) -> bool {
+    fn is_under_way(&self, entry: &Entry) -> bool {
         let mut sent = self.outstanding.iter().flat_map(|o| &o.sent);
         sent.any(|s| s.entry.version == entry.version && s.entry.name == entry.name)
     }
@@ -177,19 +177,6 @@ impl Lane {
             return Some(newest.before.clone());
         }
         Some(Holds::Entry(newest.entry.clone()))
-    }
-
-    pub(super) fn is_name_under_way(&self, name: &str) -> bool {
-        self.outstanding.iter().flat_map(|o| &o.sent).any(|s| s.entry.name.as_ref() == name)
-    }
-
-    /// Corrects what the client had under the name before the first that is under way. What came behind that was sent
-    /// on top of it.
-    pub(super) fn held_before(&mut self, name: &str, holds: Holds) {
-        let mut sent = self.outstanding.iter_mut().flat_map(|o| &mut o.sent);
-        if let Some(first) = sent.find(|s| s.entry.name.as_ref() == name) {
-            first.before = holds;
-        }
     }
 
     /// What was believed to be held since this entry was sent is not: what came behind it was sent on top of what the

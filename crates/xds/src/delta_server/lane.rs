@@ -199,9 +199,8 @@ impl Lane {
         let unasked = self.add_names(subscribe)?;
         // What was to be sent unasked may be what it holds already, unless it will hold another when it has taken what
         // is under way.
-        let known = initial.keys().filter(|name| !self.is_name_under_way(name));
-        let known: HashSet<u64> = known.map(|name| hash(name)).collect();
-        self.drop_queued(|name| known.contains(&hash(name)));
+        let under_way = self.held_before(|name| initial.get(name).map(|v| offered(v)));
+        self.drop_queued(|name| initial.contains_key(name) && !under_way.contains(&hash(name)));
         let follow = std::mem::take(&mut self.follow);
         for name in subscribe {
             let offered = initial.get(name).map(|v| offered(v));
@@ -210,7 +209,7 @@ impl Lane {
                     self.queue(Sending { entry: entry.clone(), before: offered });
                 }
                 // On its way before the client had said what it holds; what was to follow stands on top of that.
-                (_, Some(offered)) if self.is_name_under_way(name) => self.held_before(name, offered),
+                (_, Some(_)) if under_way.contains(&hash(name)) => {}
                 (Some(entry), Some(offered)) => self.bring(entry, offered),
                 // Sent before it was asked for.
                 (_, None) if unasked.contains(&hash(name)) || self.is_queued(name) => {}
@@ -220,6 +219,20 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// Corrects what the client had under each name before the first that is under way; what came behind that was sent
+    /// on top of it. Gives back hashes of all names under way.
+    fn held_before(&mut self, holds: impl Fn(&str) -> Option<Holds>) -> HashSet<u64> {
+        let mut under_way = HashSet::new();
+        for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
+            if under_way.insert(hash(&sending.entry.name))
+                && let Some(holds) = holds(&sending.entry.name)
+            {
+                sending.before = holds;
+            }
+        }
+        under_way
     }
 
     /// Later changes of what is wanted. Asking again for a name means that the client has lost it.
