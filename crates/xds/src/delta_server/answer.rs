@@ -5,8 +5,11 @@
 //! the refused response: if one of them is bad and no text says which, it stands alone after as many halvings as it
 //! takes, and then it is the one. So a version is sent at most `log2(n) + 1` times, and a refused one never again.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::asking::hash;
 use super::held::Holds;
 use super::lane::{Lane, Pending, Sending};
 use super::nack::{self, Judged, Refused};
@@ -143,7 +146,7 @@ impl Lane {
                 && !self.is_queued(&entry.name)
                 && !self.is_under_way(&entry)
             {
-                self.queued.insert(super::asking::hash(&entry.name));
+                self.queued.insert(hash(&entry.name));
                 again.push(Sending { entry, before });
             }
         }
@@ -177,6 +180,31 @@ impl Lane {
             return Some(newest.before.clone());
         }
         Some(Holds::Entry(newest.entry.clone()))
+    }
+
+    /// What is under way of these names, by their hashes.
+    pub(super) fn newest_under_way(&self, names: &[String]) -> HashMap<u64, Arc<Entry>> {
+        if self.outstanding.is_empty() {
+            return HashMap::new();
+        }
+        let asked: HashSet<u64> = names.iter().map(|name| hash(name)).collect();
+        let sent = self.outstanding.iter().flat_map(|o| &o.sent);
+        let by_hash = sent.map(|s| (hash(&s.entry.name), s.entry.clone()));
+        by_hash.filter(|(hash, _)| asked.contains(hash)).collect()
+    }
+
+    /// Corrects what the client had under each name before the first that is under way; what came behind that was sent
+    /// on top of it. Gives back hashes of all names under way.
+    pub(super) fn held_before(&mut self, holds: impl Fn(&str) -> Option<Holds>) -> HashSet<u64> {
+        let mut under_way = HashSet::new();
+        for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
+            if under_way.insert(hash(&sending.entry.name))
+                && let Some(holds) = holds(&sending.entry.name)
+            {
+                sending.before = holds;
+            }
+        }
+        under_way
     }
 
     /// What was believed to be held since this entry was sent is not: what came behind it was sent on top of what the

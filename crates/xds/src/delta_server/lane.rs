@@ -221,20 +221,6 @@ impl Lane {
         Ok(())
     }
 
-    /// Corrects what the client had under each name before the first that is under way; what came behind that was sent
-    /// on top of it. Gives back hashes of all names under way.
-    fn held_before(&mut self, holds: impl Fn(&str) -> Option<Holds>) -> HashSet<u64> {
-        let mut under_way = HashSet::new();
-        for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
-            if under_way.insert(hash(&sending.entry.name))
-                && let Some(holds) = holds(&sending.entry.name)
-            {
-                sending.before = holds;
-            }
-        }
-        under_way
-    }
-
     /// Later changes of what is wanted. Asking again for a name means that the client has lost it.
     pub(super) fn subscribe(
         &mut self,
@@ -256,15 +242,19 @@ impl Lane {
             return Ok(());
         }
         let unasked = self.add_names(subscribe)?;
+        let under_way = self.newest_under_way(subscribe);
         for name in subscribe.iter().filter(|n| *n != "*") {
             if unasked.contains(&hash(name)) || self.is_queued(name) {
                 continue;
             }
-            match set.find(self.kind, name) {
-                Some(entry) => self.bring(entry, Holds::Nothing),
+            // What it gave up while that was under way it may take, now that it asks again.
+            let may_hold = under_way.get(&hash(name)).map(|entry| Holds::Nothing.or(entry));
+            match (set.find(self.kind, name), may_hold) {
+                (Some(entry), may_hold) => self.bring(entry, may_hold.unwrap_or(Holds::Nothing)),
                 // Said when it is taken away.
-                None if self.is_leaving(name) => {}
-                None => self.say_absent(name),
+                (None, _) if self.is_leaving(name) => {}
+                (None, Some(may_hold)) => self.take_away(name, may_hold),
+                (None, None) => self.say_absent(name),
             }
         }
         Ok(())

@@ -120,3 +120,23 @@ fn a_version_held_in_place_of_a_refused_one_is_not_sent() {
     assert_eq!(peer.connection.live_generation(), 3);
     assert!(peer.connection.status()[NameTable.index()].synced);
 }
+
+/// A route table is given up and asked for again while a version of it is under way, and is gone by then: the client
+/// takes that version, and a listener in its last good version may use it.
+#[test]
+fn what_is_under_way_when_it_is_asked_for_again_is_held() {
+    let mut peer = running(Capabilities::ENVOY, set(1, &with(&[(Listener, "l", "\u{2}80")])));
+    peer.turn_to(set(2, &with(&[(Listener, "l", "\u{2}80"), (Route, "80", "r2")])));
+    let (_, routes) = peer.sent();
+    peer.unsubscribe(Route, &["80"]);
+    peer.turn_to(set(3, &with(&[(Listener, "l", "bad"), (Route, "80", "")])));
+    let (lines, listeners) = peer.sent();
+    assert_eq!(lines, ["LDS +l"]);
+    peer.ask(Route, &["80"]);
+    assert!(peer.lines().is_empty(), "the listener is not answered");
+    peer.nack(Listener, listeners[0].1, "Error adding/updating listener(s) l: no\n");
+    peer.ack(Route, routes[0].1);
+    assert!(peer.lines().is_empty(), "its last good version uses the table");
+    peer.turn_to(set(4, &with(&[(Listener, "l", "l4"), (Route, "80", "")])));
+    assert_eq!(peer.settle(), ["LDS +l", "RDS -80"]);
+}
