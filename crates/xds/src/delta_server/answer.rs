@@ -50,7 +50,7 @@ impl Lane {
         if let [only] = judged.as_mut_slice() {
             *only = Judged::Refused;
         }
-        if !judged.contains(&Judged::Live) && !names_all {
+        if !judged.contains(&Judged::Live) && !nack::took_away(&error.message, names_all) {
             self.remove_again(answered.removed, answered.absent, set);
         }
         Some(self.part(answered.sent, &judged, &error.message, set))

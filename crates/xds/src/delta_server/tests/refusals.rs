@@ -319,3 +319,14 @@ fn endpoints_follow_a_changed_cluster_also_in_place_of_refused_ones() {
     peer.nack(Endpoint, nonces[0].1, "Proto constraint validation failed");
     assert_eq!(peer.lines(), ["EDS +a"]);
 }
+
+/// `lds_api.cc`: listeners are taken away before the first is added, so a text that lists those refused comes after that.
+#[test]
+fn a_removal_is_not_repeated_when_listeners_were_refused_one_by_one() {
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
+    peer.turn_to(set(2, &with(&[(Listener, "l", ""), (Listener, "m", "bad")])));
+    let (lines, nonces) = peer.sent();
+    assert_eq!(lines, ["LDS +m -l"]);
+    peer.nack(Listener, nonces[0].1, "Error adding/updating listener(s) m: no\n");
+    assert!(peer.lines().is_empty());
+}
