@@ -5,8 +5,11 @@
 //! the refused response: if one of them is bad and no text says which, it stands alone after as many halvings as it
 //! takes, and then it is the one. So a version is sent at most `log2(n) + 1` times, and a refused one never again.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::asking::hash;
 use super::held::Holds;
 use super::lane::{Lane, Pending, Sending};
 use super::nack::{self, Judged, Refused};
@@ -47,10 +50,26 @@ impl Lane {
         if let [only] = judged.as_mut_slice() {
             *only = Judged::Refused;
         }
-        if !judged.contains(&Judged::Live) && !names_all {
-            self.remove_again(answered.removed, set);
+        if !judged.contains(&Judged::Live) && !nack::took_away(&error.message, names_all) {
+            self.remove_again(answered.removed, answered.absent, set);
         }
         Some(self.part(answered.sent, &judged, &error.message, set))
+    }
+
+    /// Repeats what a response of which nothing may have been applied took away, and what it said is not there: of that
+    /// the client held nothing.
+    fn remove_again(&mut self, removed: Vec<String>, absent: Vec<String>, set: &ResourceSet) {
+        let gone = |lane: &Self, name: &str| lane.asking.wants(name) && set.find(lane.kind, name).is_none();
+        for name in removed {
+            if gone(self, &name) {
+                self.take_away(&name, Holds::Unknown);
+            }
+        }
+        for name in absent {
+            if gone(self, &name) && !self.is_leaving(&name) {
+                self.say_absent(&name);
+            }
+        }
     }
 
     /// Parts a refused response by what is known of each resource.
@@ -90,15 +109,15 @@ impl Lane {
         let reason = nack::reason(text, &entry.name);
         if self.asking.wants(&entry.name) {
             self.disbelieve(&entry, &before);
-            // Asked for again before this answer came.
-            let waits = |s: &Sending| s.entry.name == entry.name && s.entry.version == entry.version;
-            let queued = self.pending.iter().any(|p| matches!(p, Pending::Send(s) if waits(s)));
-            if queued || self.again.iter().flatten().any(waits) {
+            // Wanted again before this answer came: by the client, or because the set went back to it.
+            let queued = self.queued_on(&entry);
+            if queued.is_some() {
                 self.drop_queued(|name| name == entry.name.as_ref());
             }
             // If a newer version was sent since, its answer counts; what is to be taken away is taken away anyway.
             if set.find(self.kind, &entry.name).is_some_and(|e| e.version == entry.version) {
-                self.held.insert(&entry.name, before);
+                let holds = queued.or_else(|| self.sent_on(&entry)).unwrap_or(before);
+                self.held.insert(&entry.name, holds);
             }
             self.refusals.add(&entry, reason.clone());
         }
@@ -127,7 +146,7 @@ impl Lane {
                 && !self.is_queued(&entry.name)
                 && !self.is_under_way(&entry)
             {
-                self.queued.insert(super::asking::hash(&entry.name));
+                self.queued.insert(hash(&entry.name));
                 again.push(Sending { entry, before });
             }
         }
@@ -137,18 +156,55 @@ impl Lane {
     }
 
     /// Whether the same was sent once more meanwhile: the answer to that decides.
-    pub(super) fn is_under_way(&self, entry: &Entry) -> bool {
+    fn is_under_way(&self, entry: &Entry) -> bool {
         let mut sent = self.outstanding.iter().flat_map(|o| &o.sent);
         sent.any(|s| s.entry.version == entry.version && s.entry.name == entry.name)
     }
 
-    /// Corrects what the client had before what is under way.
-    pub(super) fn held_before(&mut self, entry: &Entry, holds: &Holds) {
+    /// What the client holds when it comes to this entry, which waits to be sent. `None`: it does not wait.
+    fn queued_on(&self, entry: &Entry) -> Option<Holds> {
+        let pending = self.pending.iter().filter_map(|pending| match pending {
+            Pending::Send(sending) => Some(sending),
+            Pending::Absent(_) | Pending::Nothing => None,
+        });
+        let is_it = |s: &&Sending| s.entry.version == entry.version && s.entry.name == entry.name;
+        pending.chain(self.again.iter().flatten()).find(is_it).map(|s| s.before.clone())
+    }
+
+    /// What the client holds when it has taken everything under way, of which it refuses this entry. `None`: nothing
+    /// of this name is under way.
+    fn sent_on(&self, entry: &Entry) -> Option<Holds> {
+        let mut newest_first = self.outstanding.iter().rev().flat_map(|o| &o.sent);
+        let newest = newest_first.find(|s| s.entry.name == entry.name)?;
+        if newest.entry.version == entry.version {
+            return Some(newest.before.clone());
+        }
+        Some(Holds::Entry(newest.entry.clone()))
+    }
+
+    /// What is under way of these names, by their hashes.
+    pub(super) fn newest_under_way(&self, names: &[String]) -> HashMap<u64, Arc<Entry>> {
+        if self.outstanding.is_empty() {
+            return HashMap::new();
+        }
+        let asked: HashSet<u64> = names.iter().map(|name| hash(name)).collect();
+        let sent = self.outstanding.iter().flat_map(|o| &o.sent);
+        let by_hash = sent.map(|s| (hash(&s.entry.name), s.entry.clone()));
+        by_hash.filter(|(hash, _)| asked.contains(hash)).collect()
+    }
+
+    /// Corrects what the client had under each name before the first that is under way; what came behind that was sent
+    /// on top of it. Gives back hashes of all names under way.
+    pub(super) fn held_before(&mut self, holds: impl Fn(&str) -> Option<Holds>) -> HashSet<u64> {
+        let mut under_way = HashSet::new();
         for sending in self.outstanding.iter_mut().flat_map(|o| &mut o.sent) {
-            if sending.entry.version == entry.version && sending.entry.name == entry.name {
-                sending.before = holds.clone();
+            if under_way.insert(hash(&sending.entry.name))
+                && let Some(holds) = holds(&sending.entry.name)
+            {
+                sending.before = holds;
             }
         }
+        under_way
     }
 
     /// What was believed to be held since this entry was sent is not: what came behind it was sent on top of what the
@@ -165,10 +221,17 @@ impl Lane {
         for sending in self.again.iter_mut().flatten() {
             correct(&sending.entry.name, &mut sending.before);
         }
+        let mut has = false;
         for pending in &mut self.pending {
             if let Pending::Send(sending) = pending {
+                let believed = sending.before.is(entry.version);
                 correct(&sending.entry.name, &mut sending.before);
+                has |= believed && sending.before.is(sending.entry.version);
             }
+        }
+        // The set went back to what the client has still. A cluster may wait for endpoints though they are the same.
+        if has && !self.follows {
+            self.drop_queued(|name| name == entry.name.as_ref());
         }
         if self.held.get(&entry.name).is_some_and(|held| held.is(entry.version))
             && let Some(held) = self.held.get_mut(&entry.name)

@@ -6,7 +6,6 @@ use std::time::{Instant, SystemTime};
 
 use super::asking::{Asking, Names, TooManyNames, hash};
 use super::held::{Held, Holds};
-use super::nack::Refused;
 use super::refusals::Refusals;
 use super::set::parse_version;
 use super::{Capabilities, Entry, Kind, ResourceSet};
@@ -25,6 +24,8 @@ pub(super) struct Lane {
     pub(super) again: VecDeque<Vec<Sending>>,
     /// Hashes of the names in `pending` and `again`: none stands there twice.
     pub(super) queued: HashSet<u64>,
+    /// Whether what the client has goes out again behind something else that changed.
+    pub(super) follows: bool,
     /// Hashes of endpoints whose clusters went out before the client had said which endpoints it holds.
     follow: HashSet<u64>,
     /// Held by the client and to be taken from it.
@@ -64,6 +65,8 @@ pub(super) struct Outstanding {
     pub(super) sent: Vec<Sending>,
     /// What a listener's response took away before it added.
     pub(super) removed: Vec<String>,
+    /// What it said is not there.
+    pub(super) absent: Vec<String>,
 }
 
 /// What to take out of a lane.
@@ -84,18 +87,6 @@ pub(super) struct Taken {
     pub(super) again: bool,
 }
 
-/// How far a type is on a stream.
-#[derive(Debug, Clone)]
-pub struct LaneStatus {
-    pub kind: Kind,
-    pub asked: bool,
-    /// Everything sent and acknowledged, and nothing refused.
-    pub synced: bool,
-    /// Resources the client is to hold.
-    pub resources: usize,
-    pub last_ack: Option<SystemTime>,
-}
-
 impl Lane {
     pub(super) fn new(kind: Kind, able: Capabilities) -> Self {
         // Where every response repeats what the ones before it held, only the answer to the last tells which of them
@@ -109,6 +100,7 @@ impl Lane {
             pending: VecDeque::new(),
             again: VecDeque::new(),
             queued: HashSet::new(),
+            follows: able.warms_changed_clusters && kind == Kind::Endpoint,
             follow: HashSet::new(),
             removals: BTreeSet::new(),
             kept: BTreeSet::new(),
@@ -233,9 +225,10 @@ impl Lane {
         }
         self.open_unasked();
         let unasked = self.add_names(subscribe)?;
-        // What was to be sent unasked may be what it holds already.
-        let known: HashSet<u64> = initial.keys().map(|name| hash(name)).collect();
-        self.drop_queued(|name| known.contains(&hash(name)));
+        // What was to be sent unasked may be what it holds already, unless it will hold another when it has taken what
+        // is under way.
+        let under_way = self.held_before(|name| initial.get(name).map(|v| offered(v)));
+        self.drop_queued(|name| initial.contains_key(name) && !under_way.contains(&hash(name)));
         let follow = std::mem::take(&mut self.follow);
         for name in subscribe {
             let offered = initial.get(name).map(|v| offered(v));
@@ -243,8 +236,8 @@ impl Lane {
                 (Some(entry), Some(offered)) if follow.contains(&hash(name)) => {
                     self.queue(Sending { entry: entry.clone(), before: offered });
                 }
-                // On its way before the client had said what it holds.
-                (Some(entry), Some(offered)) if self.is_under_way(entry) => self.held_before(entry, &offered),
+                // On its way before the client had said what it holds; what was to follow stands on top of that.
+                (_, Some(_)) if under_way.contains(&hash(name)) => {}
                 (Some(entry), Some(offered)) => self.bring(entry, offered),
                 // Sent before it was asked for.
                 (_, None) if unasked.contains(&hash(name)) || self.is_queued(name) => {}
@@ -277,15 +270,19 @@ impl Lane {
             return Ok(());
         }
         let unasked = self.add_names(subscribe)?;
+        let under_way = self.newest_under_way(subscribe);
         for name in subscribe.iter().filter(|n| *n != "*") {
             if unasked.contains(&hash(name)) || self.is_queued(name) {
                 continue;
             }
-            match set.find(self.kind, name) {
-                Some(entry) => self.bring(entry, Holds::Nothing),
+            // What it gave up while that was under way it may take, now that it asks again.
+            let may_hold = under_way.get(&hash(name)).map(|entry| Holds::Nothing.or(entry));
+            match (set.find(self.kind, name), may_hold) {
+                (Some(entry), may_hold) => self.bring(entry, may_hold.unwrap_or(Holds::Nothing)),
                 // Said when it is taken away.
-                None if self.is_leaving(name) => {}
-                None => self.say_absent(name),
+                (None, _) if self.is_leaving(name) => {}
+                (None, Some(may_hold)) => self.take_away(name, may_hold),
+                (None, None) => self.say_absent(name),
             }
         }
         Ok(())
@@ -363,12 +360,12 @@ impl Lane {
         }
     }
 
-    fn take_away(&mut self, name: &str, held: Holds) {
+    pub(super) fn take_away(&mut self, name: &str, held: Holds) {
         self.held.insert(name, held);
         self.removals.insert(name.into());
     }
 
-    fn say_absent(&mut self, name: &str) {
+    pub(super) fn say_absent(&mut self, name: &str) {
         if self.queued.insert(hash(name)) {
             self.pending.push_back(Pending::Absent(name.into()));
         }
@@ -417,15 +414,6 @@ impl Lane {
         self.kept.remove(name);
     }
 
-    /// Repeats removals of a response of which nothing may have been applied.
-    pub(super) fn remove_again(&mut self, names: Vec<String>, set: &ResourceSet) {
-        for name in names {
-            if self.asking.wants(&name) && set.find(self.kind, &name).is_none() {
-                self.take_away(&name, Holds::Unknown);
-            }
-        }
-    }
-
     /// Parts what is to be taken away: into that which may go, and that which something still held uses.
     pub(super) fn keep(&mut self, used: impl Fn(&str, Option<&Holds>) -> bool) {
         let mut all = std::mem::take(&mut self.removals);
@@ -469,6 +457,7 @@ impl Lane {
                 taken.removed.push(name.into());
             }
         }
+        let taken_away = taken.removed.len();
         if what == Take::Pending {
             if let Some(group) = self.again.pop_front() {
                 taken.again = true;
@@ -489,8 +478,10 @@ impl Lane {
             self.pending.shrink_to_fit();
         }
         sent.shrink_to_fit();
-        let removed = if sent.is_empty() { Vec::new() } else { taken.removed.clone() };
-        self.outstanding.push_back(Outstanding { nonce, sent, removed });
+        // Nothing is wrong with a response that holds no resource.
+        let mut removed = if sent.is_empty() { Vec::new() } else { taken.removed.clone() };
+        let absent = removed.split_off(taken_away.min(removed.len()));
+        self.outstanding.push_back(Outstanding { nonce, sent, removed, absent });
         taken
     }
 
@@ -516,23 +507,6 @@ impl Lane {
                 break;
             }
         }
-    }
-
-    /// What the client refuses of the set in use.
-    pub(super) fn refused_now(&self, set: &ResourceSet) -> Vec<Refused> {
-        let stands = |name: &str| self.refusals.told(self.kind, set.find(self.kind, name)?);
-        self.held.iter().filter_map(|(name, _)| stands(name)).collect()
-    }
-
-    pub(super) fn status(&self, set: &ResourceSet, behind: bool) -> LaneStatus {
-        let resources = match &self.asking {
-            Asking::NotYet => 0,
-            Asking::Everything => set.count(self.kind),
-            Asking::Names(names) => set.entries(self.kind).filter(|e| names.has(&e.name)).count(),
-        };
-        // What it holds otherwise than the set says is refused, or is still to be taken away.
-        let synced = !behind && !self.has_pending() && self.is_settled() && self.held.is_empty();
-        LaneStatus { kind: self.kind, asked: self.is_asked(), synced, resources, last_ack: self.last_ack }
     }
 }
 

@@ -26,6 +26,7 @@
 //! | `nack` | what a NACK's text is about |
 //! | `refusals` | what was refused on the stream |
 //! | `removals` | when what is gone is taken from the client |
+//! | `status` | how far a type is |
 //! | `references` | whether one resource refers to another |
 //! | `field` | protobuf fields written by hand |
 //! | [`frame`] | requests out of bytes, responses into bytes |
@@ -42,6 +43,7 @@ mod references;
 mod refusals;
 mod removals;
 pub mod set;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -55,10 +57,10 @@ use crate::limits::{FOREIGN_ANSWERS, FOREIGN_NAMES, ROUNDS};
 
 pub use asking::TooManyNames;
 pub use capabilities::Capabilities;
-pub use lane::LaneStatus;
 use lane::{Lane, Take};
 pub use nack::Refused;
 pub use set::{Entry, Kind, Layer, ResourceSet, TypeSet};
+pub use status::LaneStatus;
 
 /// How long a route waits for the clusters it may lead to when those never become warm.
 const WARMING: Duration = Duration::from_secs(2);

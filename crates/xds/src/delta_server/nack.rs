@@ -55,8 +55,7 @@ pub(super) fn judge(text: &str, names: &[&str], names_all: bool) -> Vec<Judged> 
         let others = if any { Judged::Live } else { Judged::Unknown };
         return each(&|name| if remarks.contains(name) { Judged::Refused } else { others });
     }
-    let listed = [CLUSTERS_REFUSED, LISTENERS_REFUSED].iter().find_map(|prefix| text.strip_prefix(prefix));
-    if let Some(list) = listed {
+    if let Some(list) = listed(text) {
         let whole = text.len() < ENVOY_TEXT_BYTES && !text.trim_end().ends_with(ENVOY_CUT);
         let any = names.iter().any(|name| is_subject(list, name));
         let others = if any && whole { Judged::Live } else { Judged::Unknown };
@@ -67,6 +66,17 @@ pub(super) fn judge(text: &str, names: &[&str], names_all: bool) -> Vec<Judged> 
         () if mentions(text, name) => Judged::Suspected,
         () => Judged::Unknown,
     })
+}
+
+/// The list of a text from a client that decoded all of a response and then applied it one by one.
+fn listed(text: &str) -> Option<&str> {
+    [CLUSTERS_REFUSED, LISTENERS_REFUSED].iter().find_map(|prefix| text.strip_prefix(prefix))
+}
+
+/// Whether what the refused response took away is surely gone: Envoy does that before it applies the first listener, and
+/// our proxy does it whatever it refuses.
+pub(super) fn took_away(text: &str, names_all: bool) -> bool {
+    names_all || listed(text).is_some()
 }
 
 /// Whether the text is about this resource: its name stands where a remark begins, or where Envoy prints the message's

@@ -152,6 +152,13 @@ impl Consumer for Proxy {
         for name in &update.removed {
             self.0.remove(kind, name);
         }
+        // Endpoints go with their cluster, as in the proxy.
+        let wanted = self.0.wanted(Kind::Endpoint);
+        if kind == Kind::Cluster {
+            for name in update.removed.iter().filter(|n| !wanted.contains(*n)) {
+                self.0.remove(Kind::Endpoint, name);
+            }
+        }
         // A table that no listener names any more is dropped, as the proxy does.
         let wanted = self.0.wanted(Kind::Route);
         let unwanted: Vec<String> =

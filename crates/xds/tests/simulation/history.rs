@@ -140,14 +140,14 @@ impl History {
 
     fn server_sends(&mut self) -> bool {
         let Some(response) = self.connection.next(self.now) else { return false };
-        self.must.sent(&response, &self.connection);
-        self.counts.0 += 1;
         let bytes = frame::encode(&response, "simulation");
         let decoded = DeltaDiscoveryResponse::decode(bytes.slice(5..)).unwrap();
         let names: Vec<String> =
             response.resources.iter().map(|e| format!("+{}={:04x}", e.name, e.version >> 48)).collect();
         let kind = Kind::of(&response.type_url).unwrap().short();
         self.tell(format!("server: {kind} {} {names:?} -{:?}", decoded.nonce, decoded.removed_resources));
+        self.must.sent(&response, &self.connection);
+        self.counts.0 += 1;
         self.to_client.push_back(decoded);
         true
     }
@@ -172,6 +172,7 @@ impl History {
             // The order within its type stays.
             self.to_server.push_front(std::mem::replace(&mut request, first));
         }
+        self.tell(format!("server hears: {}", show(&request)));
         self.must.asked(&request);
         let heard = self.connection.request(&request, self.now).unwrap();
         assert!(!heard.expired, "an answer to what was sent");
@@ -179,7 +180,7 @@ impl History {
         for refused in &heard.refused {
             self.tell(format!("refused: {} {}", refused.name, refused.version));
         }
-        self.must.heard(&request, &heard, self.client.held());
+        self.must.heard(&request, &heard);
         true
     }
 

@@ -11,8 +11,13 @@ use crate::config::{Body, Config, Fault, Key};
 /// What a test that watches the wire knows.
 pub struct Must {
     able: Capabilities,
-    /// What the server knows the client to hold: acknowledged on this stream, or offered at its start.
+    /// What the server knows the client to hold or to get next: offered at the start of the stream, or sent on it and
+    /// not refused since.
     known: BTreeMap<Key, u64>,
+    /// What it surely holds: offered, or acknowledged last.
+    holds: BTreeMap<Key, u64>,
+    /// What the client has asked for by name.
+    asked: BTreeSet<Key>,
     /// In responses that are not answered: by nonce.
     outstanding: BTreeMap<String, Vec<(Key, u64, Body)>>,
     /// What was accepted last, and what it may be since a NACK left that open: what these refer to may stay.
@@ -38,6 +43,8 @@ impl Must {
         Self {
             able,
             known: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            asked: BTreeSet::new(),
             outstanding: BTreeMap::new(),
             may_hold: BTreeMap::new(),
             times: BTreeMap::new(),
@@ -80,6 +87,7 @@ impl Must {
             let configured = connection.current().find(kind, name).is_some();
             assert!(!configured, "{kind:?} {name} is configured and is taken away");
             self.known.remove(&(kind, name.clone()));
+            self.holds.remove(&(kind, name.clone()));
             self.times.retain(|(k, _), _| *k != (kind, name.clone()));
         }
         self.outstanding.insert(format!("{:x}", response.nonce), sent);
@@ -92,7 +100,7 @@ impl Must {
         assert!(!self.refused.contains(&what), "{key:?} was refused in this version");
         let unchanged = self.known.get(key) == Some(&entry.version);
         assert!(!unchanged || follows, "{key:?} is sent though the client has it");
-        self.known.insert(key.clone(), 0);
+        self.known.insert(key.clone(), entry.version);
         // What comes back after another version is new again.
         self.times.retain(|(k, v), _| k != key || *v == entry.version);
         if follows {
@@ -116,26 +124,37 @@ impl Must {
         let kind = Kind::of(&request.type_url).unwrap();
         for (name, version) in &request.initial_resource_versions {
             let version = u64::from_str_radix(version, 16).unwrap();
-            self.known.insert((kind, name.clone()), version);
-        }
-        for name in request.resource_names_unsubscribe.iter().chain(&request.resource_names_subscribe) {
-            let key = (kind, name.clone());
-            if !request.initial_resource_versions.contains_key(name) {
-                self.known.remove(&key);
-            }
-            self.times.retain(|(k, _), _| *k != key);
+            // Endpoints that went out before the client had said what it holds come on top of what it offers: it may
+            // have to be brought back to that.
+            self.known.entry((kind, name.clone())).or_insert(version);
+            self.holds.insert((kind, name.clone()), version);
         }
         for name in &request.resource_names_unsubscribe {
-            self.refused.retain(|(k, _)| *k != (kind, name.clone()));
-            self.given_up.insert((kind, name.clone()));
+            let key = (kind, name.clone());
+            self.forget(&key);
+            self.asked.remove(&key);
+            self.refused.retain(|(k, _)| *k != key);
+            self.given_up.insert(key);
         }
         for name in &request.resource_names_subscribe {
-            self.given_up.remove(&(kind, name.clone()));
+            let key = (kind, name.clone());
+            self.given_up.remove(&key);
+            // Whoever asks anew has lost it. The first time, what went out unasked is the answer.
+            if !self.asked.insert(key.clone()) {
+                self.forget(&key);
+            }
         }
     }
 
+    /// The client has nothing under the name any more.
+    fn forget(&mut self, key: &Key) {
+        self.known.remove(key);
+        self.holds.remove(key);
+        self.times.retain(|(k, _), _| k != key);
+    }
+
     /// A request was taken in.
-    pub fn heard(&mut self, request: &DeltaDiscoveryRequest, heard: &Heard, held: &Held) {
+    pub fn heard(&mut self, request: &DeltaDiscoveryRequest, heard: &Heard) {
         let kind = heard.kind.unwrap();
         let sent = self.outstanding.remove(&request.response_nonce).unwrap_or_default();
         for refused in &heard.refused {
@@ -150,18 +169,26 @@ impl Must {
             heard.refused.iter().any(|r| r.name == key.1) || heard.unknown.iter().any(|n| **n == *key.1)
         };
         for (key, version, body) in sent {
+            // A newer one may be on its way already.
+            let newer = self.outstanding.values().flatten().any(|(k, ..)| *k == key);
             if open(&key) {
+                let refused = heard.refused.iter().any(|r| r.name == key.1);
+                if !refused {
+                    self.holds.remove(&key);
+                }
+                if !newer && self.known.get(&key) == Some(&version) {
+                    self.known.remove(&key);
+                    // It keeps what it had.
+                    self.known.extend(self.holds.get(&key).map(|&held| (key.clone(), held)));
+                }
                 self.may_hold.entry(key).or_default().push(body);
                 continue;
             }
             let unheeded = self.unheeded.contains(&(request.response_nonce.clone(), key.1.clone()));
             assert!(body.fault == Fault::None || unheeded, "{key:?} is bad and counts as accepted");
             self.may_hold.insert(key.clone(), vec![body]);
-            // A newer one may be on its way already.
-            let newer = self.outstanding.values().flatten().any(|(k, ..)| *k == key);
-            let asks = held.resources.get(&key).is_some_and(|(v, _)| *v == version);
-            if !newer && asks && self.known.contains_key(&key) {
-                self.known.insert(key, version);
+            if !unheeded && self.known.contains_key(&key) {
+                self.holds.insert(key, version);
             }
         }
     }

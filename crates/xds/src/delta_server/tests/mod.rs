@@ -1,6 +1,7 @@
 //! Every rule of the protocol, one by one: `reference` names where a rule comes from (Envoy's protocol text "xDS REST
 //! and gRPC protocol", or behaviour measured with Envoy 1.40).
 
+mod races;
 mod refusals;
 
 use std::collections::BTreeMap;

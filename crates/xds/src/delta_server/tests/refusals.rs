@@ -288,3 +288,45 @@ fn an_older_generation_is_not_live_either() {
     peer.settle();
     assert_eq!(peer.connection.live_generation(), 3);
 }
+
+/// What refers to `81`.
+const TO_81: &str = "\u{2}81";
+
+/// What was only said not to be there was not held: it is said again, and keeps no cluster, though
+/// the last good version of a refused listener names it.
+#[test]
+fn what_is_not_there_is_said_again_and_not_believed_to_be_held() {
+    let mut peer = running(Capabilities::ENVOY, set(1, &with(&[(Listener, "l", TO_81)])));
+    let gone = [(Cluster, "b", ""), (Endpoint, "b", ""), (Listener, "l", "bad"), (Route, "80", "r2")];
+    peer.turn_to(set(2, &with(&gone)));
+    let listener = peer.connection.next(peer.now).unwrap();
+    peer.ask(Route, &["81"]);
+    let (lines, nonces) = peer.sent();
+    assert_eq!(lines, ["RDS +80 -81"]);
+    peer.nack(Listener, listener.nonce, "Error adding/updating listener(s) l: no\n");
+    peer.nack(Route, nonces[0].1, "Proto constraint validation failed");
+    assert_eq!(peer.settle(), ["RDS -81", "CDS -b", "EDS -b"]);
+}
+
+/// Measured: a changed cluster waits for endpoints, also for those that Envoy holds still because it refused others.
+#[test]
+fn endpoints_follow_a_changed_cluster_also_in_place_of_refused_ones() {
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
+    peer.turn_to(set(2, &with(&[(Endpoint, "a", "bad")])));
+    let (_, nonces) = peer.sent();
+    peer.turn_to(set(3, &with(&[(Cluster, "a", "ca2")])));
+    assert_eq!(peer.connection.next(peer.now).unwrap().type_url, Cluster.type_url());
+    peer.nack(Endpoint, nonces[0].1, "Proto constraint validation failed");
+    assert_eq!(peer.lines(), ["EDS +a"]);
+}
+
+/// `lds_api.cc`: listeners are taken away before the first is added, so a text that lists those refused comes after that.
+#[test]
+fn a_removal_is_not_repeated_when_listeners_were_refused_one_by_one() {
+    let mut peer = running(Capabilities::ENVOY, set(1, BASE));
+    peer.turn_to(set(2, &with(&[(Listener, "l", ""), (Listener, "m", "bad")])));
+    let (lines, nonces) = peer.sent();
+    assert_eq!(lines, ["LDS +m -l"]);
+    peer.nack(Listener, nonces[0].1, "Error adding/updating listener(s) m: no\n");
+    assert!(peer.lines().is_empty());
+}
