@@ -120,6 +120,12 @@ pub(crate) fn downstream(socket: Option<&xds::core::TransportSocket>) -> Compile
         return refuse!("transport socket {} is not supported", any.type_url);
     };
     let common = common(tls.common_tls_context.as_ref()).at("common_tls_context")?;
+    if common.certificates.is_empty() {
+        return refuse!(
+            "no certificate to present: neither tls_certificates nor tls_certificate_sds_secret_configs"
+        )
+        .at("common_tls_context");
+    }
     let require = tls.require_client_certificate.unwrap_or(false);
     Ok(DownstreamTransport::Tls(Arc::new(DownstreamTls { common, require_client_certificate: require })))
 }
