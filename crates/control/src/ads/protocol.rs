@@ -41,6 +41,14 @@ impl Request {
         }
     }
 
+    /// What it asks for by name.
+    pub(super) fn names(&self) -> &[String] {
+        match self {
+            Self::Delta(request) => &request.resource_names_subscribe,
+            Self::State(request) => &request.resource_names,
+        }
+    }
+
     /// The reason of a NACK.
     pub(super) fn error(&self) -> Option<&str> {
         let error = match self {
