@@ -28,7 +28,7 @@ fn a_listener_answers_to_every_name_a_service_is_dialled_by() {
     let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: default}\n\
                  spec: {hosts: [mail.default], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC}\n---\n";
     let all = [&service("web", "default"), &service("mail", "default"), &service("web", "prod"), tcp, entry];
-    let made = grpc(&all.map(String::as_str).concat());
+    let made = grpc(&all.concat());
     let own = "outbound|80||mail.default.svc.cluster.local";
     for (name, routes) in [
         ("web.default.svc.cluster.local:80", Some(WEB)),
@@ -67,7 +67,7 @@ fn a_listener_answers_to_every_name_a_service_is_dialled_by() {
 /// rds.go: the virtual host a sidecar has, for whatever name was dialled.
 #[test]
 fn routes_are_those_of_a_sidecar_without_what_is_refused() {
-    let spec = "{hosts: [web], http: [{match: [{uri: {prefix: /a.B/}, headers: {x: {exact: y}}}], timeout: 3s, \
+    let spec = "{hosts: [web], http: [{match: [{uri: {prefix: /a.B/}, headers: {x: {exact: z}}}], timeout: 3s, \
                 retries: {attempts: 4, retryOn: unavailable}, corsPolicy: {allowOrigins: [{exact: a}]}, \
                 fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}, mirror: {host: web}, \
                 route: [{destination: {host: web, subset: v1}, weight: 30}, {destination: {host: web}, weight: 70}]}]}";
