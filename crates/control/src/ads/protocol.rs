@@ -122,6 +122,13 @@ impl Protocol {
         }
     }
 
+    pub(super) fn deadline(&self, connection: &Connection) -> Option<Instant> {
+        match self {
+            Self::Delta(_) => connection.deadline(),
+            Self::State(_, stream) => stream.deadline(connection),
+        }
+    }
+
     pub(super) fn next(&mut self, connection: &mut Connection, now: Instant) -> Option<Written> {
         let (kind, resources, bytes) = match self {
             Self::Delta(_) => {

@@ -254,7 +254,7 @@ impl AdsStream {
         }
         let live = connection.live_generation();
         let written = self.protocol.next(connection, now);
-        let deadline = connection.deadline();
+        let deadline = self.protocol.deadline(connection);
         let moved = connection.live_generation() != live;
         drop(guard);
         if moved {

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 const TARGET: &str = "xds:///web.default.svc.cluster.local:80";
 const NODE: &str = "sidecar~127.0.0.1~test.default~default.svc.cluster.local";
+/// What a gRPC client does anyway.
+const PLAIN: &str = "loadBalancer: {simple: ROUND_ROBIN}";
 /// The servers are at `.1` and `.2` of it.
 const SERVERS: &str = "127.77.8";
 
@@ -100,7 +102,7 @@ impl Peer {
     }
 }
 
-/// A Service before two Pods, each of another version, and a rule that knows these.
+/// A Service before two Pods, each of another version.
 fn web(port: &Value) -> String {
     let pod = |number: u32| {
         format!(
@@ -111,31 +113,47 @@ fn web(port: &Value) -> String {
     };
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: default}}\nspec:\n  selector: {{app: web}}\n  \
-         ports: [{{name: grpc, port: 80, targetPort: {port}}}]\n{}{}---\n\
-         apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: web, namespace: default}}\n\
-         spec:\n  host: web\n  trafficPolicy:\n    outlierDetection: {{consecutive5xxErrors: 5}}\n    \
-         connectionPool: {{http: {{http2MaxRequests: 100}}}}\n  \
-         subsets: [{{name: v1, labels: {{version: v1}}}}, {{name: v2, labels: {{version: v2}}}}]\n",
+         ports: [{{name: grpc, port: 80, targetPort: {port}}}]\n{}{}",
         pod(1),
         pod(2)
     )
 }
 
-fn shares(v1: u32, v2: u32) -> String {
+/// A policy, a subset under a name of its own for each version, and what share of the calls it gets: changed as one.
+fn rules(policy: &str, subsets: &[(&str, &str, u32)], more: &str) -> String {
+    let defined =
+        subsets.iter().map(|(name, version, _)| format!("{{name: {name}, labels: {{version: {version}}}}}"));
+    let shares = subsets.iter().map(|(name, _, share)| {
+        format!("    - {{destination: {{host: web, subset: {name}}}, weight: {share}}}\n")
+    });
     format!(
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: web, namespace: default}}\nspec:\n  \
-         hosts: [web]\n  http:\n  - corsPolicy: {{allowOrigins: [{{exact: a.b}}]}}\n    timeout: 8s\n    route:\n    \
-         - {{destination: {{host: web, subset: v1}}, weight: {v1}}}\n    \
-         - {{destination: {{host: web, subset: v2}}, weight: {v2}}}\n"
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: web, namespace: default}}\n\
+         spec:\n  host: web\n  trafficPolicy: {{{policy}}}\n  subsets: [{}]\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: web, namespace: default}}\n\
+         spec:\n  hosts: [web]\n  http:\n  - timeout: 8s\n{more}    route:\n{}",
+        defined.collect::<Vec<_>>().join(", "),
+        shares.collect::<String>()
     )
 }
 
-/// A rule of one kind for every call.
-fn rule(what: &str) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: web, namespace: default}}\nspec:\n  \
-         hosts: [web]\n  http:\n  - {what}\n    route: [{{destination: {{host: web, subset: v1}}}}]\n"
-    )
+fn shares(v1: u32, v2: u32) -> String {
+    rules(PLAIN, &[("v1", "v1", v1), ("v2", "v2", v2)], "")
+}
+
+/// What C-core would refuse if it came as a sidecar gets it.
+const POLICIES: [&str; 6] = [
+    "loadBalancer: {simple: LEAST_REQUEST}",
+    "loadBalancer: {simple: RANDOM}, connectionPool: {http: {http2MaxRequests: 100}}",
+    "loadBalancer: {simple: PASSTHROUGH}, outlierDetection: {consecutive5xxErrors: 5}",
+    "loadBalancer: {consistentHash: {httpHeaderName: x, ringHash: {minimumRingSize: 99999999}}}",
+    "loadBalancer: {consistentHash: {httpCookie: {name: x, ttl: 0s}, maglev: {}}}",
+    "tls: {mode: ISTIO_MUTUAL}",
+];
+
+fn refused(plane: &Plane) -> Option<Value> {
+    let status = plane.get("/filamesh/v1/proxies");
+    let proxy = status.as_array()?.iter().find(|proxy| proxy["profile"] == "grpc")?;
+    Some(proxy["refused"].clone())
 }
 
 #[test]
@@ -149,8 +167,8 @@ fn a_client_without_a_proxy_follows_every_change_and_no_call_fails() {
     let mut plane = Plane::start(&[("other.yaml", service("other"))]);
     let mut peer = Peer::start(python, &plane);
     let port = peer.ask(&format!("serve {SERVERS} v1 v2"));
-    // The rule first: the service is never there without it.
-    plane.put("shares.yaml", &shares(100, 0));
+    // The rules first: the service is never there without them.
+    plane.put("rules.yaml", &shares(100, 0));
     plane.put("web.yaml", &web(&port));
     for target in [TARGET, "xds:///web:80", "xds:///web.default:80", "xds:///web.default.svc:80"] {
         assert_eq!(peer.ask(&format!("dial {target}")), json!({"answer": "v1"}), "{target}");
@@ -158,29 +176,40 @@ fn a_client_without_a_proxy_follows_every_change_and_no_call_fails() {
 
     peer.ask(&format!("call {TARGET}"));
     peer.is_answered_by("v1");
-    let status = plane.get("/filamesh/v1/proxies");
-    assert_eq!((&status[0]["profile"], &status[0]["refused"]), (&json!("grpc"), &json!([])), "{status}");
-    plane.put("shares.yaml", &shares(0, 100));
+    plane.put("rules.yaml", &shares(0, 100));
     peer.is_answered_by("v2");
-    plane.put("shares.yaml", &shares(50, 50));
+    plane.put("rules.yaml", &shares(50, 50));
     peer.until("answers of both", |answers| answers.len() == 2);
+    // The clusters it uses go with the change that brings others.
+    for (name, version) in [("one", "v1"), ("two", "v2"), ("three", "v1"), ("four", "v2")] {
+        plane.put("rules.yaml", &rules(PLAIN, &[(name, version, 100)], ""));
+        peer.is_answered_by(version);
+    }
+    for (policy, version) in POLICIES.iter().zip(["v1", "v2"].iter().cycle()) {
+        let more = "    corsPolicy: {allowOrigins: [{exact: a.b}]}\n    mirror: {host: web}\n    retries: {attempts: 2}\n";
+        plane.put("rules.yaml", &rules(policy, &[("of-policy", version, 100)], more));
+        peer.is_answered_by(version);
+        assert_eq!(refused(&plane), Some(json!([])), "{policy}");
+    }
 
-    // Without the control plane it keeps what it has; the one that comes back is followed again.
-    plane.put("shares.yaml", &shares(0, 100));
-    peer.is_answered_by("v2");
+    // Without the control plane it keeps what it has; the one that comes back is followed, with what changed meanwhile.
     plane.stop();
     peer.is_answered_by("v2");
     plane.restart();
     peer.is_answered_by("v2");
-    plane.put("shares.yaml", &shares(100, 0));
+    plane.put("rules.yaml", &shares(100, 0));
     peer.is_answered_by("v1");
+    plane.stop();
+    plane.put("rules.yaml", &shares(0, 100));
+    plane.restart();
+    peer.is_answered_by("v2");
 
     // With no rule it goes to all of the service, with a fault to nobody.
-    plane.remove("shares.yaml");
+    plane.remove("rules.yaml");
     peer.until("answers of both", |answers| answers.len() == 2);
-    plane.put("shares.yaml", &rule("fault: {abort: {grpcStatus: DATA_LOSS, percentage: {value: 100}}}"));
+    let fault = "    fault: {abort: {grpcStatus: DATA_LOSS, percentage: {value: 100}}}\n";
+    plane.put("rules.yaml", &rules(PLAIN, &[("v1", "v1", 100)], fault));
     let mut aborted = || peer.ask("dial xds:///web:80")["status"] == "DATA_LOSS";
     until("the fault", || aborted().then_some(()));
-    let status = plane.get("/filamesh/v1/proxies");
-    assert_eq!(status[0]["refused"], json!([]), "{status}");
+    assert_eq!(refused(&plane), Some(json!([])));
 }

@@ -12,6 +12,8 @@
 //! * The version of a type is a hash over the names and versions of all that was sent of it. A client that comes back is sent
 //!   everything all the same: the version it offers is of what it asked for then, and a refused response may have been
 //!   applied in part (delta says both by name; use that where there is a choice).
+//! * A client that comes back and asks for clusters by name is answered after it has the routes of now: a cluster that is
+//!   missing in the response is gone for it, and calls fail if its routes of before still lead there.
 //! * An answer to a nonce answers all responses of the type before it.
 
 #[cfg(test)]
@@ -24,8 +26,9 @@ use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::delta_server::{Connection, Entry, Heard, Kind, Response, TooManyNames};
+use crate::delta_server::{Connection, Entry, Heard, INTRODUCTION, Kind, Response, TooManyNames};
 use crate::discovery::{DeltaDiscoveryRequest, DiscoveryRequest};
+use crate::limits::NAMES;
 
 /// A message to the client.
 #[derive(Debug, Clone)]
@@ -40,6 +43,14 @@ pub struct StateResponse {
 #[derive(Debug, Default)]
 pub struct StateStream {
     types: [OfType; Kind::COUNT],
+    returning: Option<Returning>,
+}
+
+/// The clusters that a client asks for which comes back, until it has the routes of now.
+#[derive(Debug)]
+struct Returning {
+    request: DiscoveryRequest,
+    until: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +88,59 @@ impl StateStream {
         let Some(kind) = Kind::of(&request.type_url) else {
             return foreign(connection, request, now);
         };
+        if kind == Kind::Cluster && self.comes_back(request) {
+            self.wait_for_routes(request, now)?;
+            return Ok(Heard { kind: Some(kind), ..Heard::default() });
+        }
+        self.hear(kind, connection, request, now)
+    }
+
+    /// Whether it is about clusters that the client may hold from another stream.
+    fn comes_back(&self, request: &DiscoveryRequest) -> bool {
+        let names = &request.resource_names;
+        let by_name = !names.is_empty() && names.iter().all(|name| name != "*");
+        let not_yet = self.types.get(Kind::Cluster.index()).is_some_and(|of| of.asked == Asked::NotYet);
+        not_yet && (self.returning.is_some() || (by_name && !request.version_info.is_empty()))
+    }
+
+    fn wait_for_routes(&mut self, request: &DiscoveryRequest, now: Instant) -> Result<(), TooManyNames> {
+        let until = self.returning.take().map_or_else(|| now + INTRODUCTION, |returning| returning.until);
+        if request.resource_names.len() > NAMES {
+            return Err(TooManyNames(NAMES));
+        }
+        if request.resource_names.is_empty() {
+            // It has given all of them up, which is not to ask for everything.
+            self.of(Kind::Cluster).asked = Asked::Names(BTreeSet::new());
+        } else {
+            self.returning = Some(Returning { request: request.clone(), until });
+        }
+        Ok(())
+    }
+
+    /// Takes in what has waited long enough.
+    fn come_back(&mut self, connection: &mut Connection, now: Instant) {
+        let due = |returning: &Returning| now >= returning.until || connection.has_introduced_ways();
+        if self.returning.as_ref().is_some_and(due)
+            && let Some(Returning { request, .. }) = self.returning.take()
+        {
+            // It names no more than it may: that was looked at when it came.
+            let _ = self.hear(Kind::Cluster, connection, &request, now);
+        }
+    }
+
+    /// As of [`Connection::deadline`].
+    pub fn deadline(&self, connection: &Connection) -> Option<Instant> {
+        let until = self.returning.as_ref().map(|returning| returning.until);
+        [until, connection.deadline()].into_iter().flatten().min()
+    }
+
+    fn hear(
+        &mut self,
+        kind: Kind,
+        connection: &mut Connection,
+        request: &DiscoveryRequest,
+        now: Instant,
+    ) -> Result<Heard, TooManyNames> {
         let of = self.of(kind);
         let answered = u64::from_str_radix(&request.response_nonce, 16).ok();
         let sent = answered.and_then(|nonce| {
@@ -103,6 +167,7 @@ impl StateStream {
 
     /// The next message, as of [`Connection::next`].
     pub fn next(&mut self, connection: &mut Connection, now: Instant) -> Option<StateResponse> {
+        self.come_back(connection, now);
         loop {
             let response = connection.next(now)?;
             let Some(kind) = Kind::of(&response.type_url) else {

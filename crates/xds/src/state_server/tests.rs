@@ -211,6 +211,49 @@ fn a_client_that_comes_back_is_sent_what_it_asks_for() {
     assert_eq!(back.settle(ENVOYS), ["CDS a=ca1 b=cb1"]);
 }
 
+/// grpcio 1.85 asks for all four types at once then. A cluster that its old routes lead to and that is no more is not taken
+/// from it before it has the new ones; a client that asks for no routes waits no longer than it may.
+#[test]
+fn a_client_that_comes_back_has_its_routes_before_it_loses_a_cluster() {
+    let gone = set(1, &[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "r2")]);
+    let back = || {
+        let mut peer = Peer::new(Capabilities::NONE);
+        peer.connection.update(gone.clone());
+        peer.request(Cluster, &["b"], 0, "0123456789abcdef", None);
+        assert!(peer.next().is_none());
+        peer
+    };
+    let mut peer = back();
+    for (kind, names) in [(Listener, &["l"]), (Endpoint, &["b"]), (Route, &["80"])] {
+        peer.request(kind, names, 0, "0123456789abcdef", None);
+    }
+    let (line, response) = peer.next().unwrap();
+    assert_eq!(line, "LDS l=l1");
+    peer.request(Listener, &["l"], response.nonce, &response.version, None);
+    let (line, response) = peer.next().unwrap();
+    assert_eq!(line, "RDS 80=r2");
+    assert!(peer.next().is_none(), "before the route is answered");
+    peer.request(Route, &["80"], response.nonce, &response.version, None);
+    // The new route leads to another, for which it asks now.
+    peer.request(Cluster, &["a"], 0, "0123456789abcdef", None);
+    assert_eq!(peer.settle(&[(Cluster, &["a"])]), ["CDS a=ca1"]);
+    assert!(peer.connection.status().iter().all(|lane| lane.synced || !lane.asked));
+
+    let mut peer = back();
+    let until = peer.stream.deadline(&peer.connection).unwrap();
+    peer.now = until;
+    assert_eq!(peer.next().unwrap().0, "CDS");
+    assert_eq!(peer.stream.deadline(&peer.connection), None);
+
+    // What it asks for no longer is not everything.
+    let mut peer = back();
+    peer.request(Cluster, &[], 0, "0123456789abcdef", None);
+    peer.now = until;
+    assert!(peer.next().is_none());
+    peer.request(Cluster, &["a"], 0, "0123456789abcdef", None);
+    assert_eq!(peer.settle(&[(Cluster, &["a"])]), ["CDS a=ca1"]);
+}
+
 /// Envoy may leave out the answer to an older response for that to a newer one.
 #[test]
 fn an_answer_answers_what_came_before_it() {
