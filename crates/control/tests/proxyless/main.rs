@@ -192,6 +192,9 @@ fn a_client_without_a_proxy_follows_every_change_and_no_call_fails() {
         assert_eq!(refused(&plane), Some(json!([])), "{policy}");
     }
 
+    plane.put("rules.yaml", &shares(0, 100));
+    peer.is_answered_by("v2");
+
     // Without the control plane it keeps what it has; the one that comes back is followed, with what changed meanwhile.
     plane.stop();
     peer.is_answered_by("v2");

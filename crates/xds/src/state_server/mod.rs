@@ -12,6 +12,8 @@
 //! * The version of a type is a hash over the names and versions of all that was sent of it. A client that comes back is sent
 //!   everything all the same: the version it offers is of what it asked for then, and a refused response may have been
 //!   applied in part (delta says both by name; use that where there is a choice).
+//! * A cluster that a client asks for by name stays until it asks for it no longer, or has had long enough to: gRPC makes
+//!   calls that have begun by its routes of before, after it has acknowledged those of now.
 //! * A client that comes back and asks for clusters by name is answered after it has the routes of now: a cluster that is
 //!   missing in the response is gone for it, and calls fail if its routes of before still lead there.
 //! * An answer to a nonce answers all responses of the type before it.
@@ -58,6 +60,8 @@ struct OfType {
     asked: Asked,
     /// What was sent and not refused.
     holds: BTreeMap<Box<str>, Arc<Entry>>,
+    /// What of it is gone and is not said to be, until then.
+    lingering: BTreeMap<Box<str>, Instant>,
     outstanding: VecDeque<Sent>,
 }
 
@@ -131,7 +135,8 @@ impl StateStream {
     /// As of [`Connection::deadline`].
     pub fn deadline(&self, connection: &Connection) -> Option<Instant> {
         let until = self.returning.as_ref().map(|returning| returning.until);
-        [until, connection.deadline()].into_iter().flatten().min()
+        let lingering = self.types.iter().flat_map(|of| of.lingering.values().copied()).min();
+        [until, lingering, connection.deadline()].into_iter().flatten().min()
     }
 
     fn hear(
@@ -168,6 +173,11 @@ impl StateStream {
     /// The next message, as of [`Connection::next`].
     pub fn next(&mut self, connection: &mut Connection, now: Instant) -> Option<StateResponse> {
         self.come_back(connection, now);
+        if let Some(mut gone) = self.of(Kind::Cluster).lingered(now) {
+            gone.type_url = Kind::Cluster.type_url().to_owned();
+            // It names no more than was asked for before.
+            let _ = connection.request(&gone, now);
+        }
         loop {
             let response = connection.next(now)?;
             let Some(kind) = Kind::of(&response.type_url) else {
@@ -179,7 +189,7 @@ impl StateStream {
                     resources: Vec::new(),
                 });
             };
-            if let Some(response) = self.of(kind).response(kind, &response) {
+            if let Some(response) = self.of(kind).response(kind, &response, now) {
                 return Some(response);
             }
             // What cannot be said counts as said.
@@ -218,29 +228,60 @@ impl OfType {
             }
             Asked::Names(_) if names.contains("*") => {
                 delta.resource_names_subscribe = vec!["*".to_owned()];
+                // The answer holds everything there is, and nothing else.
+                for (name, _) in std::mem::take(&mut self.lingering) {
+                    self.holds.remove(&name);
+                }
                 self.asked = Asked::Everything;
             }
             Asked::Names(before) => {
                 delta.resource_names_subscribe = names.difference(before).cloned().collect();
                 delta.resource_names_unsubscribe = before.difference(&names).cloned().collect();
                 self.holds.retain(|name, _| names.contains(name.as_ref()));
+                self.lingering.retain(|name, _| names.contains(name.as_ref()));
                 *before = names;
             }
         }
         Some(delta)
     }
 
-    /// `None`: there is nothing in it that this protocol can say.
-    fn response(&mut self, kind: Kind, response: &Response) -> Option<StateResponse> {
-        let by_name = matches!(kind, Kind::Endpoint | Kind::Route);
-        for name in &response.removed {
-            self.holds.remove(name.as_str());
+    /// Asks anew, as the client does, for what has lingered long enough, which is answered with its absence.
+    fn lingered(&mut self, now: Instant) -> Option<DeltaDiscoveryRequest> {
+        let due: Vec<Box<str>> =
+            self.lingering.iter().filter(|(_, until)| now >= **until).map(|(name, _)| name.clone()).collect();
+        for name in &due {
+            self.lingering.remove(name);
+            self.holds.remove(name);
         }
-        if by_name && response.resources.is_empty() {
+        let names: Vec<String> = due.into_iter().map(String::from).collect();
+        (!names.is_empty()).then(|| DeltaDiscoveryRequest {
+            resource_names_unsubscribe: names.clone(),
+            resource_names_subscribe: names,
+            ..Default::default()
+        })
+    }
+
+    /// `None`: there is nothing in it that this protocol can say.
+    fn response(&mut self, kind: Kind, response: &Response, now: Instant) -> Option<StateResponse> {
+        let by_name = matches!(kind, Kind::Endpoint | Kind::Route);
+        let mut said = false;
+        for name in &response.removed {
+            if kind == Kind::Cluster
+                && matches!(self.asked, Asked::Names(_))
+                && self.holds.contains_key(name.as_str())
+            {
+                self.lingering.entry(name.as_str().into()).or_insert_with(|| now + INTRODUCTION);
+                continue;
+            }
+            self.holds.remove(name.as_str());
+            said = true;
+        }
+        if response.resources.is_empty() && (by_name || (!said && !response.removed.is_empty())) {
             return None;
         }
         let mut before = Vec::with_capacity(response.resources.len());
         for entry in &response.resources {
+            self.lingering.remove(&entry.name);
             before.push((entry.clone(), self.holds.insert(entry.name.clone(), entry.clone())));
         }
         self.outstanding.push_back(Sent { nonce: response.nonce, before });

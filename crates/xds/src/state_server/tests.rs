@@ -254,6 +254,42 @@ fn a_client_that_comes_back_has_its_routes_before_it_loses_a_cluster() {
     assert_eq!(peer.settle(&[(Cluster, &["a"])]), ["CDS a=ca1"]);
 }
 
+/// Calls that have begun go where the routes of before led, after grpcio 1.85 has acknowledged those of now.
+#[test]
+fn a_cluster_asked_for_by_name_stays_until_it_is_given_up() {
+    let asked: &[(Kind, &[&str])] =
+        &[(Listener, &["l"]), (Route, &["80"]), (Cluster, &["a", "b"]), (Endpoint, &["a", "b"])];
+    let gone = set(2, &[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "r2")]);
+    let changed = || {
+        let mut peer = Peer::new(Capabilities::NONE);
+        for (kind, names) in asked {
+            peer.ask(*kind, names);
+            peer.settle(asked);
+        }
+        peer.connection.update(gone.clone());
+        assert_eq!(peer.settle(asked), ["RDS 80=r2"], "nothing of clusters");
+        assert_eq!(peer.connection.live_generation(), 2);
+        peer
+    };
+    let mut peer = changed();
+    let news = set(3, &[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "r2"), (Cluster, "a", "ca3")]);
+    peer.connection.update(news);
+    assert_eq!(peer.settle(asked), ["CDS a=ca3 b=cb1"]);
+    peer.ask(Cluster, &["a"]);
+    assert_eq!((peer.next().map(|(line, _)| line), peer.stream.deadline(&peer.connection)), (None, None));
+
+    let mut peer = changed();
+    peer.now = peer.stream.deadline(&peer.connection).unwrap();
+    assert_eq!(peer.settle(asked), ["CDS a=ca1"], "it has had long enough");
+    assert_eq!(peer.stream.deadline(&peer.connection), None);
+
+    // It comes again in time.
+    let mut peer = changed();
+    peer.connection.update(set(3, &[(Cluster, "b", "cb3")]));
+    assert_eq!(peer.settle(asked), ["CDS a=ca1 b=cb3", "EDS b=eb1", "RDS 80=r1"]);
+    assert_eq!(peer.stream.deadline(&peer.connection), None);
+}
+
 /// Envoy may leave out the answer to an older response for that to a newer one.
 #[test]
 fn an_answer_answers_what_came_before_it() {
