@@ -14,6 +14,7 @@ use xds::discovery::DeltaDiscoveryRequest;
 use xds::{Message, core, limits, type_url};
 
 use super::*;
+use crate::lock::lock;
 use crate::push::published::Published;
 
 const DEADLINE: Duration = Duration::from_secs(10);
