@@ -1,4 +1,4 @@
-//! What a proxyless gRPC client is sent (`control-plane` §1.8, Istio's `grpcgen`).
+//! What a proxyless gRPC client is sent (Istio's `grpcgen`; asked in the order of `control-plane` §2.1).
 //!
 //! It asks for a listener by the target it dials, `HOST:PORT`, follows the name of the routes there, and asks for the clusters
 //! that these name. A gRPC client refuses a whole resource for one thing in it that it does not know, so what is made for a
