@@ -113,5 +113,10 @@ fn proxies() -> Vec<Proxy> {
 
 fn choices() -> Vec<Options> {
     let choice = |profile, identity| Options { profile, identity, env: Default::default() };
-    vec![choice(Profile::Istio, true), choice(Profile::Mesh, false), choice(Profile::Vanilla, true)]
+    vec![
+        choice(Profile::Istio, true),
+        choice(Profile::Mesh, false),
+        choice(Profile::Vanilla, true),
+        choice(Profile::Grpc, false),
+    ]
 }

@@ -39,7 +39,7 @@ pub enum NodeError {
     Id(String),
     #[error("a proxy of type `{0}` is not served; sidecar and router are")]
     Kind(String),
-    #[error("gRPC clients (GENERATOR={0}) are not served yet")]
+    #[error("GENERATOR={0} is not served: the only generator that can be named is grpc")]
     Generator(String),
     #[error("node metadata {key}: {reason}")]
     Metadata { key: &'static str, reason: String },
@@ -65,9 +65,15 @@ impl Node {
         };
         let address: IpAddr = address.parse().map_err(|_| bad_id())?;
         let metadata = metadata(node);
-        if let Some(generator) = text(&metadata, "GENERATOR") {
-            return Err(NodeError::Generator(generator.to_owned()));
-        }
+        let profile = match text(&metadata, "GENERATOR") {
+            None => profile(node),
+            Some("grpc") if kind == ProxyKind::Sidecar => Profile::Grpc,
+            Some("grpc") => {
+                let reason = "grpc is for nodes of type sidecar".to_owned();
+                return Err(NodeError::Metadata { key: "GENERATOR", reason });
+            }
+            Some(other) => return Err(NodeError::Generator(other.to_owned())),
+        };
         let (pod, of_id) = name.rsplit_once('.').ok_or_else(bad_id)?;
         let namespace = text(&metadata, "NAMESPACE").unwrap_or(of_id).to_owned();
         let labels = labels(&metadata)?;
@@ -88,7 +94,7 @@ impl Node {
         };
         let leaving = metadata.get(xds::node::LEAVING) == Some(&Json::Bool(true));
         let proxy = Proxy { metadata: settings(metadata), ..proxy };
-        let (name, id, profile) = (pod.to_owned(), node.id.clone(), profile(node));
+        let (name, id) = (pod.to_owned(), node.id.clone());
         let able = Capabilities::of_user_agent(&node.user_agent_name);
         Ok(Self { id, name, proxy, profile, able, version: version(node), workload, leaving })
     }
@@ -296,6 +302,8 @@ mod tests {
         assert!(Node::read(&envoy).unwrap().workload.is_none(), "an Envoy does not register");
         envoy.extensions.push(core::Extension { name: "istio.stats".into(), ..Default::default() });
         assert_eq!(Node::read(&envoy).unwrap().profile, Profile::Istio);
+        let grpc = node("sidecar~10.0.0.1~a.b~c", json!({"GENERATOR": "grpc"}));
+        assert_eq!(Node::read(&grpc).unwrap().profile, Profile::Grpc);
     }
 
     /// What is kept for as long as the stream lasts.
@@ -336,7 +344,8 @@ mod tests {
             ("sidecar~nowhere~a.b~c", json!({}), "expected TYPE~ADDRESS"),
             ("sidecar~10.0.0.1~a~c", json!({}), "expected TYPE~ADDRESS"),
             ("ztunnel~10.0.0.1~a.b~c", json!({}), "`ztunnel`"),
-            ("sidecar~10.0.0.1~a.b~c", json!({"GENERATOR": "grpc"}), "GENERATOR=grpc"),
+            ("sidecar~10.0.0.1~a.b~c", json!({"GENERATOR": "api"}), "GENERATOR=api"),
+            ("router~10.0.0.1~a.b~c", json!({"GENERATOR": "grpc"}), "type sidecar"),
             ("sidecar~10.0.0.1~a.b~c", json!({"LABELS": ["a"]}), "LABELS"),
             ("sidecar~10.0.0.1~a.b~c", json!({"FILAMESH_WORKLOAD": {"ports": 1}}), "FILAMESH_WORKLOAD"),
         ] {

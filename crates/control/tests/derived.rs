@@ -327,7 +327,7 @@ proptest! {
         rounds in proptest::collection::vec(proptest::collection::vec(step(), 1..4), 1..14),
         identity in any::<bool>(),
         assign_addresses in any::<bool>(),
-        profile in proptest::sample::select(vec![Profile::Mesh, Profile::Istio]),
+        profile in proptest::sample::select(vec![Profile::Mesh, Profile::Istio, Profile::Grpc]),
     ) {
         let options = Options { profile, identity, ..Default::default() };
         let settings = Settings { assign_addresses, ..Default::default() };

@@ -41,6 +41,14 @@ impl Request {
         }
     }
 
+    /// What it asks for by name.
+    pub(super) fn names(&self) -> &[String] {
+        match self {
+            Self::Delta(request) => &request.resource_names_subscribe,
+            Self::State(request) => &request.resource_names,
+        }
+    }
+
     /// The reason of a NACK.
     pub(super) fn error(&self) -> Option<&str> {
         let error = match self {
@@ -111,6 +119,13 @@ impl Protocol {
             (_, Request::Delta(request)) => connection.request(request, now),
             // A stream reads requests of its own method.
             (Self::Delta(_), Request::State(_)) => Ok(Heard::default()),
+        }
+    }
+
+    pub(super) fn deadline(&self, connection: &Connection) -> Option<Instant> {
+        match self {
+            Self::Delta(_) => connection.deadline(),
+            Self::State(_, stream) => stream.deadline(connection),
         }
     }
 

@@ -24,6 +24,8 @@ use super::{Server, Streams};
 use crate::lock::lock;
 use crate::node::{Node, NodeError};
 use crate::push::peer::Peer;
+use crate::translate::Profile;
+use crate::translate::grpc::SERVER_LISTENER;
 
 /// A stream as hyper polls it.
 pub(super) struct AdsStream {
@@ -35,6 +37,8 @@ pub(super) struct AdsStream {
     reserved: Option<Reserved>,
     state: State,
     timer: Option<Pin<Box<Sleep>>>,
+    /// It has been said that a gRPC server asks for its own listener.
+    said_server: bool,
 }
 
 enum State {
@@ -59,7 +63,16 @@ impl AdsStream {
         streams.open.fetch_add(1, Ordering::Relaxed);
         streams.ever.fetch_add(1, Ordering::Relaxed);
         let timer = Some(Box::pin(tokio::time::sleep(server.connections.limits().first_word)));
-        Self { server, streams, incoming, protocol, reserved: None, state: State::New, timer }
+        Self {
+            server,
+            streams,
+            incoming,
+            protocol,
+            reserved: None,
+            state: State::New,
+            timer,
+            said_server: false,
+        }
     }
 
     /// One that is answered by its headers alone.
@@ -157,6 +170,20 @@ impl AdsStream {
         }
     }
 
+    /// A gRPC server is told that it has no listener, as anybody is of what is not there. Said once: each request repeats it.
+    fn say_server(&mut self, node: &Node, request: &Request) {
+        if self.said_server || node.profile != Profile::Grpc {
+            return;
+        }
+        if let Some(name) = request.names().iter().find(|name| name.starts_with(SERVER_LISTENER)) {
+            self.said_server = true;
+            let (proxy, name) = (&node.id, told(name));
+            self.say(&format!(
+                "{proxy}: listeners of gRPC servers are not served yet, so there is no {name}"
+            ));
+        }
+    }
+
     fn request(&mut self, request: Request) {
         if let State::New = self.state {
             let Some(node) = request.node() else {
@@ -167,10 +194,15 @@ impl AdsStream {
                 node.able = Capabilities { takes_whole_types: true, ..node.able };
             }
             self.protocol.accept();
+            self.say_server(&node, &request);
             self.timer = None;
             let peer = self.server.shared.connect(node);
             self.state = State::Open { peer, backlog: VecDeque::from([request]) };
             return;
+        }
+        if let State::Open { peer, .. } = &self.state {
+            let peer = peer.clone();
+            self.say_server(&peer.node, &request);
         }
         let leaving = match request.node() {
             Some(node) => match self.judge(node) {
@@ -222,7 +254,7 @@ impl AdsStream {
         }
         let live = connection.live_generation();
         let written = self.protocol.next(connection, now);
-        let deadline = connection.deadline();
+        let deadline = self.protocol.deadline(connection);
         let moved = connection.live_generation() != live;
         drop(guard);
         if moved {

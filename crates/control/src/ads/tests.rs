@@ -14,6 +14,7 @@ use xds::discovery::DeltaDiscoveryRequest;
 use xds::{Message, core, limits, type_url};
 
 use super::*;
+use crate::lock::lock;
 use crate::push::published::Published;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -36,8 +37,12 @@ impl tokio_stream::Stream for Frames {
 
 /// A server whose streams never get a set of resources: nothing pushes.
 async fn start(limits: Limits) -> SocketAddr {
+    start_with(limits, |_| {}).await
+}
+
+async fn start_with(limits: Limits, log: fn(&str)) -> SocketAddr {
     let (events, _) = std::sync::mpsc::channel();
-    let shared = Arc::new(Shared::new(Published::default(), events, |_| {}));
+    let shared = Arc::new(Shared::new(Published::default(), events, log));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve_within(listener, shared, limits));
@@ -142,6 +147,41 @@ async fn a_connection_whose_streams_have_ended_is_ended() {
         assert!(start.elapsed() < DEADLINE, "it is ended");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Of each stream once, in its first request or in a later one; a sidecar may ask for what it likes.
+#[tokio::test]
+async fn a_grpc_server_that_asks_for_its_listener_is_named() {
+    static LINES: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    let lines = || lock(&LINES).clone();
+    let address = start_with(Limits::default(), |line| lock(&LINES).push(line.to_owned())).await;
+    let mut sender = connect(address).await;
+    let metadata = serde_json::json!({"GENERATOR": "grpc"});
+    let grpc = |id: &str| core::Node {
+        metadata: metadata.as_object().map(crate::node::metadata_struct),
+        ..node(id)
+    };
+    let own = |port: u16| format!("{}10.0.0.1:{port}", crate::translate::grpc::SERVER_LISTENER);
+    let of = |node, names| DeltaDiscoveryRequest { type_url: type_url::LISTENER.into(), ..asks(node, names) };
+    for (id, first, second) in [
+        (GOOD, vec!["web:80".to_owned()], vec![own(1)]),
+        ("sidecar~10.0.0.2~b.b~b.svc.cluster.local", vec![own(2)], vec![own(3)]),
+    ] {
+        let call = Call::open(&mut sender, DELTA).await;
+        call.say(&of(grpc(id), first));
+        call.say(&DeltaDiscoveryRequest { node: None, ..of(grpc(id), second) });
+        // Ends the stream, so that all before has been read.
+        call.say(&of(node("nonsense"), Vec::new()));
+        assert_eq!(call.ends().await.0, "3");
+    }
+    let call = Call::open(&mut sender, DELTA).await;
+    call.say(&of(node(GOOD), vec![own(4)]));
+    call.say(&of(node("nonsense"), Vec::new()));
+    assert_eq!(call.ends().await.0, "3");
+    let said: Vec<String> = lines().into_iter().filter(|line| line.contains("gRPC servers")).collect();
+    let [first, second] = said.as_slice() else { panic!("{said:?}") };
+    assert!(first.starts_with(GOOD) && first.ends_with(&own(1)), "{first}");
+    assert!(second.ends_with(&own(2)), "{second}");
 }
 
 /// A stream that never names its node.

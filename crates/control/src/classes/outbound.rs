@@ -324,7 +324,7 @@ fn routes(
 
 fn names(maker: Maker<'_>, scope: &Scope, interner: &mut Interner) -> Part<Vec<Arc<Entry>>> {
     let made = maker.part(|context| Resources {
-        name_table: Some(translate::name_table(context, scope)),
+        name_table: translate::name_table(context, scope),
         ..Default::default()
     });
     made.map(|resources| flat(interner.resources(&resources)))

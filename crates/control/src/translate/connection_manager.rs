@@ -19,6 +19,7 @@ use super::values::{ads, network_filter, seconds};
 pub const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 pub const FAULT: &str = "envoy.filters.http.fault";
 pub const CORS: &str = "envoy.filters.http.cors";
+pub const ROUTER: &str = "envoy.filters.http.router";
 
 /// Which side of a connection this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,11 +161,11 @@ fn filters(context: &Context<'_>, class: Class, web: bool) -> Vec<HttpFilter> {
     if istio {
         filters.push(filter_of("istio.stats", &statistics(class)));
     }
-    filters.push(filter_of("envoy.filters.http.router", &router::v3::Router::default()));
+    filters.push(filter_of(ROUTER, &router::v3::Router::default()));
     filters
 }
 
-fn filter_of<M: Name>(name: &str, config: &M) -> HttpFilter {
+pub fn filter_of<M: Name>(name: &str, config: &M) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(xds::pack(config))),

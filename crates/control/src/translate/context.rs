@@ -88,6 +88,11 @@ impl<'a> Context<'a> {
         self.options.profile == Profile::Mesh && !self.options.identity
     }
 
+    /// Whether this is for a gRPC client without a proxy.
+    pub fn is_grpc(&self) -> bool {
+        self.options.profile == Profile::Grpc
+    }
+
     /// Whether this is for a proxy of ours that sends the multiplexed hop.
     pub fn sends_hops(&self) -> bool {
         self.options.profile == Profile::Mesh

@@ -11,6 +11,7 @@
 //! | `route` | VirtualService rules as routes |
 //! | `cluster` | services and DestinationRules as clusters and endpoints |
 //! | `chain`, `connection_manager`, `network`, `tls`, `access_log` | the pieces of listeners |
+//! | `grpc` | the same for gRPC clients without a proxy |
 //! | `live` | what our own proxy does not do yet |
 //! | `name_table` | what the mesh's DNS answers |
 //! | `names`, `values` | Istio's names, small messages |
@@ -22,6 +23,7 @@ mod connection_manager;
 mod context;
 mod facts;
 mod gateway;
+pub(crate) mod grpc;
 mod live;
 mod name_table;
 mod names;
@@ -45,9 +47,8 @@ pub use cluster::{Clusters, Mode, of_service as clusters_of_service};
 pub use context::Context;
 pub use facts::{Answer, Answers, Facts, Question};
 pub use gateway::Merged;
-pub use name_table::build as name_table;
 pub use proxy::{Options, Profile, Proxy, ProxyKind};
-pub use sidecar::outbound::{Wanted, routes};
+pub use sidecar::outbound::Wanted;
 
 /// Everything one proxy is sent, in a stable order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -86,8 +87,9 @@ fn outbound(context: &Context<'_>) -> Resources {
     }
     let (listeners, routes, name_table) = match &merged {
         None => {
-            let (listeners, routes) = sidecar::outbound::build(context, &scope);
-            (listeners, routes, Some(name_table(context, &scope)))
+            let (listeners, wanted) = listeners(context, &scope);
+            let routes = routes(context, &scope, &wanted);
+            (listeners, routes, name_table(context, &scope))
         }
         Some(merged) => {
             let (listeners, routes) = gateway::build(context, &scope, merged);
@@ -100,7 +102,7 @@ fn outbound(context: &Context<'_>) -> Resources {
 
 /// What a sidecar is sent for what comes in to it.
 pub fn inbound(context: &Context<'_>) -> Resources {
-    if context.facts.kind() == ProxyKind::Gateway {
+    if context.facts.kind() == ProxyKind::Gateway || context.is_grpc() {
         return Resources::default();
     }
     let inbound = sidecar::inbound::Inbound::of(context);
@@ -111,8 +113,11 @@ pub fn inbound(context: &Context<'_>) -> Resources {
     }
 }
 
-/// Clusters that belong to no service.
+/// Clusters that belong to no service. A gRPC client knows only services.
 pub fn standing_clusters(context: &Context<'_>) -> Vec<Cluster> {
+    if context.is_grpc() {
+        return Vec::new();
+    }
     let mut clusters = vec![cluster::black_hole(context)];
     if context.facts.kind() == ProxyKind::Sidecar {
         clusters.push(cluster::passthrough(context));
@@ -127,8 +132,26 @@ pub fn passes_through(context: &Context<'_>, merged: &Merged) -> bool {
 
 /// The listeners of a sidecar's outbound side, and the routes they ask for.
 pub fn listeners(context: &Context<'_>, scope: &Scope) -> (Vec<Listener>, Vec<Wanted>) {
+    if context.is_grpc() {
+        // Its routes follow from the services.
+        return (grpc::listeners(context, scope), Vec::new());
+    }
     let entries = sidecar::outbound::Entries::of(context, scope);
     (entries.listeners(context, scope), entries.wanted())
+}
+
+/// The routes of a sidecar's outbound side, by name.
+pub fn routes(context: &Context<'_>, scope: &Scope, wanted: &[Wanted]) -> Vec<RouteConfiguration> {
+    if context.is_grpc() {
+        grpc::routes(context, scope)
+    } else {
+        sidecar::outbound::routes(context, scope, wanted)
+    }
+}
+
+/// What the mesh's DNS answers. A gRPC client asks no DNS for what it dials.
+pub fn name_table(context: &Context<'_>, scope: &Scope) -> Option<NameTable> {
+    (!context.is_grpc()).then(|| name_table::build(context, scope))
 }
 
 /// A gateway's listeners and routes.

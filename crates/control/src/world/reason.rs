@@ -42,6 +42,12 @@ pub enum NotDone {
     StrictMutualTls,
     SidecarTls,
     ServerTls,
+    /// A balancing policy that gRPC clients do not have.
+    GrpcBalancing,
+    /// Ejecting hosts for errors in a row, by gRPC clients.
+    GrpcOutliers,
+    /// A service with several names to resolve.
+    GrpcNames,
     /// A condition on a claim of a token.
     Claim(String),
 }
@@ -126,6 +132,13 @@ impl fmt::Display for NotDone {
             Self::StrictMutualTls => "STRICT: mutual TLS is not available yet, so plaintext is accepted",
             Self::SidecarTls => "TLS is not available yet: plaintext is served",
             Self::ServerTls => "TLS is not available yet: this server is not opened",
+            Self::GrpcBalancing => "gRPC clients without a proxy do not have this policy: theirs is ROUND_ROBIN",
+            Self::GrpcOutliers => {
+                "gRPC clients without a proxy do not count errors in a row: they leave out no endpoint"
+            }
+            Self::GrpcNames => {
+                "gRPC clients without a proxy resolve one name for a service: they cannot call this one"
+            }
             Self::Claim(name) => {
                 return write!(out, "{name}: JWT claims are not supported yet, so this condition never holds");
             }

@@ -2,6 +2,7 @@
 //! get wrong (`istio-behaviour` §2), proven there by Istio's sources and tests.
 
 mod clusters;
+mod grpc;
 mod routes;
 mod visibility;
 

@@ -67,7 +67,7 @@ const WARMING: Duration = Duration::from_secs(2);
 
 /// How long a reconnecting client has to say which listeners and routes it holds, before clusters it should no
 /// longer have are taken from it. Longer than any delay of a network: a cluster that stays does no harm.
-const INTRODUCTION: Duration = Duration::from_secs(30);
+pub(crate) const INTRODUCTION: Duration = Duration::from_secs(30);
 
 /// The state of one stream.
 #[derive(Debug)]
@@ -223,6 +223,14 @@ impl Connection {
             .warming_until
             .filter(|_| self.lane(Kind::Listener).has_pending() || self.lane(Kind::Route).has_pending());
         [warming, introduction.then(|| self.opened + INTRODUCTION)].into_iter().flatten().min()
+    }
+
+    /// Whether the client has answered which listeners and routes there are of those it asks for.
+    pub(crate) fn has_introduced_ways(&self) -> bool {
+        [Kind::Listener, Kind::Route].into_iter().all(|kind| {
+            let lane = self.lane(kind);
+            lane.is_opened() && lane.is_settled() && !lane.has_pending()
+        })
     }
 
     /// The newest generation that is live on the client; 0 until the first is.

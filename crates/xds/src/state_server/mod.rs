@@ -12,6 +12,10 @@
 //! * The version of a type is a hash over the names and versions of all that was sent of it. A client that comes back is sent
 //!   everything all the same: the version it offers is of what it asked for then, and a refused response may have been
 //!   applied in part (delta says both by name; use that where there is a choice).
+//! * A cluster that a client asks for by name stays until it asks for it no longer, or has had long enough to: gRPC makes
+//!   calls that have begun by its routes of before, after it has acknowledged those of now.
+//! * A client that comes back and asks for clusters by name is answered after it has the routes of now: a cluster that is
+//!   missing in the response is gone for it, and calls fail if its routes of before still lead there.
 //! * An answer to a nonce answers all responses of the type before it.
 
 #[cfg(test)]
@@ -24,8 +28,9 @@ use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::delta_server::{Connection, Entry, Heard, Kind, Response, TooManyNames};
+use crate::delta_server::{Connection, Entry, Heard, INTRODUCTION, Kind, Response, TooManyNames};
 use crate::discovery::{DeltaDiscoveryRequest, DiscoveryRequest};
+use crate::limits::NAMES;
 
 /// A message to the client.
 #[derive(Debug, Clone)]
@@ -40,6 +45,14 @@ pub struct StateResponse {
 #[derive(Debug, Default)]
 pub struct StateStream {
     types: [OfType; Kind::COUNT],
+    returning: Option<Returning>,
+}
+
+/// The clusters that a client asks for which comes back, until it has the routes of now.
+#[derive(Debug)]
+struct Returning {
+    request: DiscoveryRequest,
+    until: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +60,8 @@ struct OfType {
     asked: Asked,
     /// What was sent and not refused.
     holds: BTreeMap<Box<str>, Arc<Entry>>,
+    /// What of it is gone and is not said to be, until then.
+    lingering: BTreeMap<Box<str>, Instant>,
     outstanding: VecDeque<Sent>,
 }
 
@@ -77,6 +92,60 @@ impl StateStream {
         let Some(kind) = Kind::of(&request.type_url) else {
             return foreign(connection, request, now);
         };
+        if kind == Kind::Cluster && self.comes_back(request) {
+            self.wait_for_routes(request, now)?;
+            return Ok(Heard { kind: Some(kind), ..Heard::default() });
+        }
+        self.hear(kind, connection, request, now)
+    }
+
+    /// Whether it is about clusters that the client may hold from another stream.
+    fn comes_back(&self, request: &DiscoveryRequest) -> bool {
+        let names = &request.resource_names;
+        let by_name = !names.is_empty() && names.iter().all(|name| name != "*");
+        let not_yet = self.types.get(Kind::Cluster.index()).is_some_and(|of| of.asked == Asked::NotYet);
+        not_yet && (self.returning.is_some() || (by_name && !request.version_info.is_empty()))
+    }
+
+    fn wait_for_routes(&mut self, request: &DiscoveryRequest, now: Instant) -> Result<(), TooManyNames> {
+        let until = self.returning.take().map_or_else(|| now + INTRODUCTION, |returning| returning.until);
+        if request.resource_names.len() > NAMES {
+            return Err(TooManyNames(NAMES));
+        }
+        if request.resource_names.is_empty() {
+            // It has given all of them up, which is not to ask for everything.
+            self.of(Kind::Cluster).asked = Asked::Names(BTreeSet::new());
+        } else {
+            self.returning = Some(Returning { request: request.clone(), until });
+        }
+        Ok(())
+    }
+
+    /// Takes in what has waited long enough.
+    fn come_back(&mut self, connection: &mut Connection, now: Instant) {
+        let due = |returning: &Returning| now >= returning.until || connection.has_introduced_ways();
+        if self.returning.as_ref().is_some_and(due)
+            && let Some(Returning { request, .. }) = self.returning.take()
+        {
+            // It names no more than it may: that was looked at when it came.
+            let _ = self.hear(Kind::Cluster, connection, &request, now);
+        }
+    }
+
+    /// As of [`Connection::deadline`].
+    pub fn deadline(&self, connection: &Connection) -> Option<Instant> {
+        let until = self.returning.as_ref().map(|returning| returning.until);
+        let lingering = self.types.iter().flat_map(|of| of.lingering.values().copied()).min();
+        [until, lingering, connection.deadline()].into_iter().flatten().min()
+    }
+
+    fn hear(
+        &mut self,
+        kind: Kind,
+        connection: &mut Connection,
+        request: &DiscoveryRequest,
+        now: Instant,
+    ) -> Result<Heard, TooManyNames> {
         let of = self.of(kind);
         let answered = u64::from_str_radix(&request.response_nonce, 16).ok();
         let sent = answered.and_then(|nonce| {
@@ -103,6 +172,12 @@ impl StateStream {
 
     /// The next message, as of [`Connection::next`].
     pub fn next(&mut self, connection: &mut Connection, now: Instant) -> Option<StateResponse> {
+        self.come_back(connection, now);
+        if let Some(mut gone) = self.of(Kind::Cluster).lingered(now) {
+            gone.type_url = Kind::Cluster.type_url().to_owned();
+            // It names no more than was asked for before.
+            let _ = connection.request(&gone, now);
+        }
         loop {
             let response = connection.next(now)?;
             let Some(kind) = Kind::of(&response.type_url) else {
@@ -114,7 +189,7 @@ impl StateStream {
                     resources: Vec::new(),
                 });
             };
-            if let Some(response) = self.of(kind).response(kind, &response) {
+            if let Some(response) = self.of(kind).response(kind, &response, now) {
                 return Some(response);
             }
             // What cannot be said counts as said.
@@ -153,29 +228,60 @@ impl OfType {
             }
             Asked::Names(_) if names.contains("*") => {
                 delta.resource_names_subscribe = vec!["*".to_owned()];
+                // The answer holds everything there is, and nothing else.
+                for (name, _) in std::mem::take(&mut self.lingering) {
+                    self.holds.remove(&name);
+                }
                 self.asked = Asked::Everything;
             }
             Asked::Names(before) => {
                 delta.resource_names_subscribe = names.difference(before).cloned().collect();
                 delta.resource_names_unsubscribe = before.difference(&names).cloned().collect();
                 self.holds.retain(|name, _| names.contains(name.as_ref()));
+                self.lingering.retain(|name, _| names.contains(name.as_ref()));
                 *before = names;
             }
         }
         Some(delta)
     }
 
-    /// `None`: there is nothing in it that this protocol can say.
-    fn response(&mut self, kind: Kind, response: &Response) -> Option<StateResponse> {
-        let by_name = matches!(kind, Kind::Endpoint | Kind::Route);
-        for name in &response.removed {
-            self.holds.remove(name.as_str());
+    /// Asks anew, as the client does, for what has lingered long enough, which is answered with its absence.
+    fn lingered(&mut self, now: Instant) -> Option<DeltaDiscoveryRequest> {
+        let due: Vec<Box<str>> =
+            self.lingering.iter().filter(|(_, until)| now >= **until).map(|(name, _)| name.clone()).collect();
+        for name in &due {
+            self.lingering.remove(name);
+            self.holds.remove(name);
         }
-        if by_name && response.resources.is_empty() {
+        let names: Vec<String> = due.into_iter().map(String::from).collect();
+        (!names.is_empty()).then(|| DeltaDiscoveryRequest {
+            resource_names_unsubscribe: names.clone(),
+            resource_names_subscribe: names,
+            ..Default::default()
+        })
+    }
+
+    /// `None`: there is nothing in it that this protocol can say.
+    fn response(&mut self, kind: Kind, response: &Response, now: Instant) -> Option<StateResponse> {
+        let by_name = matches!(kind, Kind::Endpoint | Kind::Route);
+        let mut said = false;
+        for name in &response.removed {
+            if kind == Kind::Cluster
+                && matches!(self.asked, Asked::Names(_))
+                && self.holds.contains_key(name.as_str())
+            {
+                self.lingering.entry(name.as_str().into()).or_insert_with(|| now + INTRODUCTION);
+                continue;
+            }
+            self.holds.remove(name.as_str());
+            said = true;
+        }
+        if response.resources.is_empty() && (by_name || (!said && !response.removed.is_empty())) {
             return None;
         }
         let mut before = Vec::with_capacity(response.resources.len());
         for entry in &response.resources {
+            self.lingering.remove(&entry.name);
             before.push((entry.clone(), self.holds.insert(entry.name.clone(), entry.clone())));
         }
         self.outstanding.push_back(Sent { nonce: response.nonce, before });

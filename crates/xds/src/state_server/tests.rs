@@ -211,6 +211,85 @@ fn a_client_that_comes_back_is_sent_what_it_asks_for() {
     assert_eq!(back.settle(ENVOYS), ["CDS a=ca1 b=cb1"]);
 }
 
+/// grpcio 1.85 asks for all four types at once then. A cluster that its old routes lead to and that is no more is not taken
+/// from it before it has the new ones; a client that asks for no routes waits no longer than it may.
+#[test]
+fn a_client_that_comes_back_has_its_routes_before_it_loses_a_cluster() {
+    let gone = set(1, &[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "r2")]);
+    let back = || {
+        let mut peer = Peer::new(Capabilities::NONE);
+        peer.connection.update(gone.clone());
+        peer.request(Cluster, &["b"], 0, "0123456789abcdef", None);
+        assert!(peer.next().is_none());
+        peer
+    };
+    let mut peer = back();
+    for (kind, names) in [(Listener, &["l"]), (Endpoint, &["b"]), (Route, &["80"])] {
+        peer.request(kind, names, 0, "0123456789abcdef", None);
+    }
+    let (line, response) = peer.next().unwrap();
+    assert_eq!(line, "LDS l=l1");
+    peer.request(Listener, &["l"], response.nonce, &response.version, None);
+    let (line, response) = peer.next().unwrap();
+    assert_eq!(line, "RDS 80=r2");
+    assert!(peer.next().is_none(), "before the route is answered");
+    peer.request(Route, &["80"], response.nonce, &response.version, None);
+    // The new route leads to another, for which it asks now.
+    peer.request(Cluster, &["a"], 0, "0123456789abcdef", None);
+    assert_eq!(peer.settle(&[(Cluster, &["a"])]), ["CDS a=ca1"]);
+    assert!(peer.connection.status().iter().all(|lane| lane.synced || !lane.asked));
+
+    let mut peer = back();
+    let until = peer.stream.deadline(&peer.connection).unwrap();
+    peer.now = until;
+    assert_eq!(peer.next().unwrap().0, "CDS");
+    assert_eq!(peer.stream.deadline(&peer.connection), None);
+
+    // What it asks for no longer is not everything.
+    let mut peer = back();
+    peer.request(Cluster, &[], 0, "0123456789abcdef", None);
+    peer.now = until;
+    assert!(peer.next().is_none());
+    peer.request(Cluster, &["a"], 0, "0123456789abcdef", None);
+    assert_eq!(peer.settle(&[(Cluster, &["a"])]), ["CDS a=ca1"]);
+}
+
+/// Calls that have begun go where the routes of before led, after grpcio 1.85 has acknowledged those of now.
+#[test]
+fn a_cluster_asked_for_by_name_stays_until_it_is_given_up() {
+    let asked: &[(Kind, &[&str])] =
+        &[(Listener, &["l"]), (Route, &["80"]), (Cluster, &["a", "b"]), (Endpoint, &["a", "b"])];
+    let gone = set(2, &[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "r2")]);
+    let changed = || {
+        let mut peer = Peer::new(Capabilities::NONE);
+        for (kind, names) in asked {
+            peer.ask(*kind, names);
+            peer.settle(asked);
+        }
+        peer.connection.update(gone.clone());
+        assert_eq!(peer.settle(asked), ["RDS 80=r2"], "nothing of clusters");
+        assert_eq!(peer.connection.live_generation(), 2);
+        peer
+    };
+    let mut peer = changed();
+    let news = set(3, &[(Cluster, "b", ""), (Endpoint, "b", ""), (Route, "80", "r2"), (Cluster, "a", "ca3")]);
+    peer.connection.update(news);
+    assert_eq!(peer.settle(asked), ["CDS a=ca3 b=cb1"]);
+    peer.ask(Cluster, &["a"]);
+    assert_eq!((peer.next().map(|(line, _)| line), peer.stream.deadline(&peer.connection)), (None, None));
+
+    let mut peer = changed();
+    peer.now = peer.stream.deadline(&peer.connection).unwrap();
+    assert_eq!(peer.settle(asked), ["CDS a=ca1"], "it has had long enough");
+    assert_eq!(peer.stream.deadline(&peer.connection), None);
+
+    // It comes again in time.
+    let mut peer = changed();
+    peer.connection.update(set(3, &[(Cluster, "b", "cb3")]));
+    assert_eq!(peer.settle(asked), ["CDS a=ca1 b=cb3", "EDS b=eb1", "RDS 80=r1"]);
+    assert_eq!(peer.stream.deadline(&peer.connection), None);
+}
+
 /// Envoy may leave out the answer to an older response for that to a newer one.
 #[test]
 fn an_answer_answers_what_came_before_it() {

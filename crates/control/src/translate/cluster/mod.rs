@@ -36,7 +36,7 @@ use xds::upstream_http::http_protocol_options::{
 
 use super::context::Context;
 use super::values::{ads, config_path, list, struct_value, structure, text};
-use super::{ProxyKind, live, names, tls};
+use super::{ProxyKind, grpc, live, names, tls};
 use crate::scope::Scope;
 use crate::world::service::{Port, Resolution, Service};
 use crate::world::{DestinationRule, NotDone, Note, Reason};
@@ -196,7 +196,11 @@ impl Maker<'_> {
             DiscoveryType::Eds => {
                 cluster.eds_cluster_config =
                     Some(EdsClusterConfig { eds_config: Some(ads()), service_name: name.clone() });
-                all.endpoints.push(assignment());
+                let mut assignment = assignment();
+                if self.context.is_grpc() {
+                    grpc::limit_endpoints(&mut assignment);
+                }
+                all.endpoints.push(assignment);
             }
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
                 let assignment = assignment();
@@ -225,7 +229,9 @@ impl Maker<'_> {
         }
         live::limit_cluster(self.context, self.rule, &mut cluster);
         self.note_policy(&policy);
-        all.clusters.push(cluster);
+        if !self.context.is_grpc() || self.limit_for_grpc(&policy, &mut cluster) {
+            all.clusters.push(cluster);
+        }
     }
 
     fn name(&self, subset: &str) -> String {
@@ -235,13 +241,18 @@ impl Maker<'_> {
         }
     }
 
+    fn limit_for_grpc(&self, policy: &Policy<'_>, cluster: &mut Cluster) -> bool {
+        let simple = policy.balancer.and_then(|settings| settings.simple);
+        grpc::limit_cluster(self.context, self.service, self.rule, simple, cluster)
+    }
+
     fn discovery(&self, policy: &Policy<'_>) -> Option<DiscoveryType> {
-        let is_gateway = self.context.facts.kind() == ProxyKind::Gateway;
+        // A gateway's clients do not know the addresses behind it; a gRPC client dials names only.
+        let calls_by_name = self.context.facts.kind() == ProxyKind::Gateway || self.context.is_grpc();
         Some(match self.service.resolution {
-            // A gateway's clients do not know the addresses behind it.
-            Resolution::Passthrough if is_gateway => DiscoveryType::Eds,
+            Resolution::Passthrough if calls_by_name => DiscoveryType::Eds,
             Resolution::Passthrough => DiscoveryType::OriginalDst,
-            _ if policy.is_passthrough() => DiscoveryType::OriginalDst,
+            _ if policy.is_passthrough() && !self.context.is_grpc() => DiscoveryType::OriginalDst,
             Resolution::Endpoints => DiscoveryType::Eds,
             Resolution::Dns => DiscoveryType::StrictDns,
             Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
@@ -284,7 +295,8 @@ impl Maker<'_> {
 
     /// Mutual TLS to workloads that take it, or whatever the rule says (`istio-behaviour` rules 45, 46).
     fn secure(&self, cluster: &mut Cluster, policy: &Policy<'_>, subset: &str) {
-        if !self.context.options.identity {
+        // Without certificate providers a gRPC client refuses a cluster with TLS.
+        if !self.context.options.identity || self.context.is_grpc() {
             return;
         }
         let sni = names::outbound_sni(self.port.number, subset, &self.service.host);
@@ -375,7 +387,7 @@ impl Maker<'_> {
 
     fn note_policy(&self, policy: &Policy<'_>) {
         let Some(object) = self.rule.and_then(|rule| rule.objects.get(rule.policy_object)) else { return };
-        if !self.context.is_live() {
+        if !self.context.is_live() && !self.context.is_grpc() {
             return;
         }
         let note = |path: &str, what: NotDone| {

@@ -31,12 +31,6 @@ const PASSTHROUGH_CHAIN: &str = "PassthroughFilterChain";
 /// The routes of the HTTP proxy port.
 const HTTP_PROXY: &str = "http_proxy";
 
-/// Listeners in the order of their address and port, the special ones last; routes by name.
-pub fn build(context: &Context<'_>, scope: &Scope) -> (Vec<Listener>, Vec<RouteConfiguration>) {
-    let entries = Entries::of(context, scope);
-    (entries.listeners(context, scope), routes(context, scope, &entries.wanted()))
-}
-
 /// What is listened on, and for whom.
 pub struct Entries {
     by_address: BTreeMap<(String, u32), Entry>,
@@ -60,6 +54,7 @@ impl Entries {
         Self { by_address: builder.entries, proxy_port: proxy_port(context) }
     }
 
+    /// In the order of their address and port, the special ones last.
     pub fn listeners(&self, context: &Context<'_>, scope: &Scope) -> Vec<Listener> {
         let mut listeners: Vec<Listener> =
             self.by_address.values().map(|entry| finish(context, scope, entry)).collect();

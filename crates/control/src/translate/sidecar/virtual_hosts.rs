@@ -68,7 +68,16 @@ impl PortHosts {
     /// For a sniffed service: its own virtual host, whatever the Host header says (`istio-behaviour` rule 8).
     pub fn sniffed(&self, name: &str) -> RouteConfiguration {
         let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
-        let found = [name, host].into_iter().find_map(|domain| self.by_domain.get(domain));
+        self.first_of(name, &[name, host])
+    }
+
+    /// The same, for a client that dials the host itself.
+    pub fn only(&self, name: &str, host: &str) -> RouteConfiguration {
+        self.first_of(name, &[host])
+    }
+
+    fn first_of(&self, name: &str, domains: &[&str]) -> RouteConfiguration {
+        let found = domains.iter().find_map(|domain| self.by_domain.get(*domain));
         let found = found.and_then(|at| self.hosts.get(*at)).cloned().map(|mut host| {
             host.domains = vec!["*".into()];
             host
