@@ -1,4 +1,4 @@
-//! Giving memory back once a proxy has started.
+//! Giving memory back: once a proxy has started, and after what was large in a control plane.
 #![allow(
     unsafe_code,
     reason = "malloc_trim, mallinfo2 and madvise have no safe wrapper; each call says why it is sound"
@@ -32,19 +32,21 @@ pub fn give_back() {
 }
 
 /// Freed heap of a control plane may grow by so much before it is given back, and is looked at so often.
-const FREED: usize = 16 << 20;
+const FREED: usize = 4 << 20;
 const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Gives back what large changes leave: reading 13,500 applied objects takes 250 MB for a second, of which the allocator
-/// would keep all. Does not return.
+/// Gives back what the start and large changes leave: reading 13,500 applied objects takes 250 MB for a second, of which
+/// the allocator would keep all. Does not return.
 pub fn stay_small() {
+    std::thread::sleep(AGAIN_AFTER);
+    settle();
     // Pieces between what is used stay counted when their pages were given back: only growth tells of new ones.
     let mut before = to_hand();
     loop {
         std::thread::sleep(LOOK);
         let now = to_hand();
         if now > before.saturating_add(FREED) {
-            give_back();
+            settle();
             before = to_hand();
         } else {
             before = before.min(now);
