@@ -6,7 +6,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`parse_documents`] | text in, objects and problems out |
+//! | `parse` | text in, objects and problems out: [`parse_documents`] |
 //! | [`object`] | one object: what it says, who it is, where each field was written |
 //! | [`problem`] | one finding, as printed and as JSON |
 //! | [`networking`], [`security`], [`telemetry`], [`extensions`] | Istio's kinds, as written |

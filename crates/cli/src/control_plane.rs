@@ -17,7 +17,7 @@ use crate::{mesh, state_dir};
 #[command(after_help = "Examples:
   filamesh control --config ./mesh --xds 127.0.0.1:15010 --http 127.0.0.1:15014")]
 pub struct Control {
-    /// Istio and Kubernetes YAML or JSON, watched
+    /// Istio and Kubernetes YAML or JSON, watched; of two objects of one identity that of the first DIR counts
     #[arg(long, required = true, value_name = "DIR")]
     config: Vec<PathBuf>,
     /// Serve though a directory that had objects before the restart has none now

@@ -7,6 +7,9 @@
 //! | `apply.rs`, `delete.rs`, `rollback.rs`, over `live.rs`; `get.rs`, `history.rs` | configuration |
 //! | `stat.rs`, `proxy_status.rs`, `proxy_config.rs`, `explain.rs` | what is happening, and why |
 //! | `validate.rs`, `simulate.rs`, `xds_dump.rs` | without a running mesh |
+//! | `load.rs` | a steady load, for `demo` |
+//! | `follow.rs`, `lifeline.rs`, `memory.rs`, `signals.rs` | a process: its log, its parent, its memory, its end |
+//! | `bootstrap.rs`, `node.rs` | what a proxy starts with, and who it says it is |
 //! | `mesh.rs`, `state_dir.rs`, `target.rs`, `http_client.rs`, `output.rs`, `exit.rs` | shared by them |
 
 mod apply;

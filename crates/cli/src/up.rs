@@ -16,7 +16,7 @@ use crate::output::{Format, say};
   filamesh up --config ./mesh --xds 127.0.0.1:15010 --no-gateway
   filamesh run --service web --port 8000 -- python3 -m http.server 8000     (another terminal)")]
 pub struct Up {
-    /// Istio and Kubernetes YAML or JSON, watched; several override one another, the last wins
+    /// Istio and Kubernetes YAML or JSON, watched; of two objects of one identity that of the first DIR counts
     #[arg(long, value_name = "DIR", required = true)]
     config: Vec<PathBuf>,
     /// Keep the state here and leave it there at the end

@@ -21,10 +21,12 @@
 //! | [`route_table`], [`virtual_host`], [`route`], [`route_match`], [`string_match`] | host and request to route |
 //! | [`headers`], [`template`], [`rewrite`] | what a route does to a request and its response |
 //! | [`filter`] | the HTTP filters of a chain in their order, and what a route says to each |
-//! | [`retry`], [`fault`], [`cors`], [`upgrade`] | policies of a route and their decisions |
+//! | [`retry`], [`fault`], [`cors`], [`upgrade`], `mirror` | policies of a route and their decisions |
 //! | [`cluster`], [`endpoints`], [`lb`] | where a request goes: cluster, hosts, the one host picked |
 //! | [`health_check`] | what a host is asked to know whether it is well, and what its answers make of it |
 //! | [`upstream_protocol`] | which HTTP hosts are spoken to, and how |
+//! | `proto`, `protobuf` | reading well-known messages, and messages field by field |
+//! | `provenance` | which configuration object a compiled thing comes from |
 //! | [`simulate`] | a whole call decided without a socket, by the same code |
 
 #[macro_use]

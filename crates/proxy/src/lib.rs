@@ -32,6 +32,8 @@
 //! | `table` | tables whose keys are never used for another entry |
 //! | `snapshot` | the configuration as a worker holds it |
 //! | [`clock`] | time, injected |
+//! | `machine` | a worker as tests drive it |
+//! | `unheeded` | what is asked for and not done, said once |
 //! | `exchange_id` | the number of a request under way |
 
 pub mod admin;

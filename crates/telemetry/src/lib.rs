@@ -16,6 +16,7 @@
 //! | [`flags`] | response flags, short and long names |
 //! | [`access_log`] | Envoy format strings and JSON formats, compiled once, rendered without allocating |
 //! | [`log_sink`] | the per-worker line buffer that drops and counts rather than blocks |
+//! | `decimal` | numbers as text |
 //! | [`scrape`] | parsing a scrape, histogram quantiles, traffic between two scrapes |
 
 pub mod access_log;

@@ -1,1 +1,1 @@
-//! Test helpers: free ports, waiting by condition, echo upstreams (dev only).
+//! Nothing but the tests of the house: who may use whom, how long files and functions may be, what documents say.

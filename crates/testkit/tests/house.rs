@@ -301,6 +301,78 @@ fn other_crates_import_downwards_only() {
     }
 }
 
+/// The modules that a file's table names in its first column, if it has a table.
+fn mapped(source: &str) -> Option<BTreeSet<String>> {
+    let mut rows = source.lines().filter_map(|line| line.strip_prefix("//! |"));
+    let head = rows.next()?.split('|').next()?.trim().to_owned();
+    if head != "module" && head != "files" {
+        return None;
+    }
+    let first = rows.skip(1).filter_map(|row| row.split('|').next());
+    let names = first.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    Some(names.map(|name| name.trim_end_matches("()").trim_end_matches(".rs").to_owned()).collect())
+}
+
+/// The modules a file declares, but those for tests.
+fn declared(source: &str) -> BTreeSet<String> {
+    let of = |line: &str| {
+        let line = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
+        let name = line.strip_prefix("mod ")?.trim_end_matches(" {").strip_suffix(';').or_else(|| {
+            line.ends_with('{').then(|| line.trim_start_matches("mod ").trim_end_matches(" {"))
+        })?;
+        (!["tests", "fuzzing", "macros"].contains(&name)).then(|| name.to_owned())
+    };
+    source.lines().filter_map(of).collect()
+}
+
+/// Who opens the first file of a room finds every module in its table, and none that is not there.
+#[test]
+fn tables_of_modules_name_what_is_there() {
+    let mut tables = 0;
+    for file in std::fs::read_dir(root().join("crates")).unwrap().flatten() {
+        for path in sources(&format!("crates/{}/src", file.file_name().display())) {
+            let source = std::fs::read_to_string(&path).unwrap();
+            let Some(mapped) = mapped(&source) else { continue };
+            tables += 1;
+            assert_eq!(mapped, declared(&source), "{}: its table beside its modules", path.display());
+        }
+    }
+    assert!(tables > 20, "tables are found: {tables}");
+    let source = "//! | module | what |\n//! |---|---|\n//! | [`a`], `b.rs` | x `y` |\npub mod a;\nmod b;\nmod tests;\npub mod c {\n";
+    assert_eq!(mapped(source).unwrap().into_iter().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(declared(source).into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+/// What lies beside the crates: each is named in a document or read by a tool.
+#[test]
+fn nothing_lies_in_the_root_that_nobody_put_there() {
+    let known = [
+        ".ci",
+        ".git",
+        ".gitignore",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "bench",
+        "crates",
+        "deny.toml",
+        "dist",
+        "rust-toolchain.toml",
+        "rustfmt.toml",
+        "samples",
+        "soak",
+        "target",
+        "test",
+    ];
+    let found = std::fs::read_dir(root()).unwrap().flatten();
+    let strangers: Vec<_> =
+        found.map(|entry| entry.file_name()).filter(|name| !known.iter().any(|k| name == *k)).collect();
+    assert!(strangers.is_empty(), "{strangers:?}");
+}
+
 /// The crates a request's bytes pass through.
 const DATA_PATH: &[&str] =
     &["crates/wire/src", "crates/model/src", "crates/telemetry/src", "crates/proxy/src"];

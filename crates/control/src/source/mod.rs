@@ -17,6 +17,7 @@
 //! | `events` | which files the kernel's events are about, and whether they are complete |
 //! | `watches` | the kernel's watches |
 //! | `watch` | the thread that notices changes |
+//! | `memory` | a source that lives in a process, for tests |
 //! | [`manifest`] | what `apply` and `delete` are given, one text for each object |
 //! | [`applied`] | objects that were applied, with every revision of them |
 

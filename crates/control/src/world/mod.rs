@@ -6,7 +6,8 @@
 //! | `reads`, `view` | what was asked, and the accessors that note it |
 //! | `service`, `services` | what services say of themselves, whichever registry they come from; all of them, indexed |
 //! | `endpoints` | where they are served |
-//! | `kubernetes`, `service_entry` | make both; `addresses` gives automatic addresses |
+//! | `kubernetes`, `service_entry` | make both |
+//! | `addresses` | automatic addresses of services that have none |
 //! | `instances` | what selectors choose from: Pods, WorkloadEntries, registered workloads |
 //! | `served` | which services something changed behind |
 //! | `targets` | which services a workload stands behind |

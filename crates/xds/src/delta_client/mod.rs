@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`session`] | the protocol without I/O: responses in, requests out |
 //! | `types` | the types asked for |
+//! | `run` | the task: one stream at a time |
 //! | [`cache`] | the last good configuration on disk |
 //! | [`backoff`] | when to try again |
 //! | [`status`] | what the admin port tells |
