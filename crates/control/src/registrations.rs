@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,6 +31,8 @@ pub type StreamId = u64;
 #[derive(Debug)]
 pub struct Registrations {
     known: BTreeMap<WorkloadKey, Registration>,
+    /// Those whose address another workload says is its own, while their streams are open.
+    shadowed: BTreeMap<WorkloadKey, Registration>,
     /// Workloads that came, changed or went since somebody last asked.
     changed: BTreeSet<WorkloadKey>,
     file: PathBuf,
@@ -95,17 +98,21 @@ impl Registrations {
             Err(error) => return Err(error),
         }
         let changed = known.keys().cloned().collect();
-        Ok(Self { known, changed, file, writer: None, dirty: false })
+        Ok(Self { known, shadowed: BTreeMap::new(), changed, file, writer: None, dirty: false })
     }
 
     /// A stream registers its workload. Whether anything that others see has changed.
     pub fn connect(&mut self, stream: StreamId, workload: Workload) -> bool {
         let key = workload.key();
-        // An address is one workload's: whoever had it before is gone.
+        self.shadowed.remove(&key);
+        // An address is one workload's, the newest's. Whoever had it before is gone, or is there still (its stream is open) and
+        // has the address again when the newest gives it up: anybody can say that an address is theirs.
         let taken = |other: &WorkloadKey| other.2 == key.2 && *other != key;
         let ousted: Vec<WorkloadKey> = self.known.keys().filter(|k| taken(k)).cloned().collect();
         for other in &ousted {
-            self.known.remove(other);
+            if let Some(registration) = self.known.remove(other).filter(|r| r.stream.is_some()) {
+                self.shadowed.insert(other.clone(), registration);
+            }
         }
         let known = self.known.get(&key);
         let changed = known.is_none_or(|k| *k.workload != workload) || !ousted.is_empty();
@@ -125,6 +132,7 @@ impl Registrations {
 
     /// A stream is gone without goodbye: its workload stays for a grace.
     pub fn disconnect(&mut self, stream: StreamId, now: Instant) {
+        self.shadowed.retain(|_, r| r.stream != Some(stream));
         for registration in self.known.values_mut().filter(|r| r.stream == Some(stream)) {
             registration.stream = None;
             registration.until = Some(now + LOST);
@@ -133,12 +141,15 @@ impl Registrations {
 
     /// A workload says goodbye. Whether there was one.
     pub fn leave(&mut self, stream: StreamId) -> bool {
+        self.shadowed.retain(|_, r| r.stream != Some(stream));
         self.remove_where(|r| r.stream == Some(stream)) > 0
     }
 
     /// Removes by name. How many there were.
     pub fn remove(&mut self, namespace: &str, name: &str) -> usize {
-        self.remove_where(|r| r.workload.namespace == namespace && r.workload.name == name)
+        let meant = |r: &Registration| r.workload.namespace == namespace && r.workload.name == name;
+        self.shadowed.retain(|_, r| !meant(r));
+        self.remove_where(meant)
     }
 
     /// Forgets what nobody came back for. Whether anything went.
@@ -205,18 +216,25 @@ impl Registrations {
     }
 
     fn remove_where(&mut self, gone: impl Fn(&Registration) -> bool) -> usize {
-        let before = self.known.len();
-        let changed = &mut self.changed;
-        self.known.retain(|key, registration| {
-            let gone = gone(registration);
-            if gone {
-                changed.insert(key.clone());
-            }
-            !gone
-        });
-        let removed = before - self.known.len();
-        self.dirty |= removed > 0;
-        removed
+        let removed: Vec<WorkloadKey> =
+            self.known.extract_if(.., |_, registration| gone(registration)).map(|(key, _)| key).collect();
+        for key in &removed {
+            self.give_back(key.2);
+        }
+        self.dirty |= !removed.is_empty();
+        let count = removed.len();
+        self.changed.extend(removed);
+        count
+    }
+
+    /// An address is free: of those who had it and are still there, the newest has it again.
+    fn give_back(&mut self, address: IpAddr) {
+        let theirs = self.shadowed.iter().filter(|(key, _)| key.2 == address);
+        let Some(key) = theirs.max_by_key(|(_, r)| r.stream).map(|(key, _)| key.clone()) else { return };
+        if let Some(registration) = self.shadowed.remove(&key) {
+            self.known.insert(key.clone(), registration);
+            self.changed.insert(key);
+        }
     }
 }
 
@@ -329,6 +347,31 @@ mod tests {
         all.connect(1, workload("a", "10.0.0.1"));
         assert!(all.connect(2, workload("b", "10.0.0.1")));
         assert_eq!(names(&all), ["b"]);
+    }
+
+    /// Review A10: whoever says that an address is theirs takes it for as long as they are there, not for good.
+    #[test]
+    fn an_address_goes_back_to_whoever_is_still_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Instant::now();
+        let mut all = Registrations::open(dir.path(), now, |_| {}).unwrap();
+        all.connect(1, workload("a", "10.0.0.1"));
+        all.connect(2, workload("forger", "10.0.0.1"));
+        all.take_changes();
+        all.disconnect(2, now);
+        assert!(all.expire(now + LOST));
+        assert_eq!(names(&all), ["a"]);
+        assert_eq!(all.take_changes().len(), 2, "one came back and one went");
+        // Of several the newest; whoever has gone meanwhile is gone.
+        all.connect(3, workload("b", "10.0.0.1"));
+        all.connect(4, workload("c", "10.0.0.1"));
+        all.disconnect(3, now);
+        assert!(all.leave(4));
+        assert_eq!(names(&all), ["a"]);
+        all.connect(5, workload("d", "10.0.0.1"));
+        all.leave(1);
+        assert!(all.leave(5));
+        assert!(names(&all).is_empty());
     }
 
     #[test]

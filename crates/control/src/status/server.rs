@@ -41,6 +41,18 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, applied: Arc<Applied
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
+/// Makes a page where that holds up no stream of a proxy: some decode everything that every proxy holds.
+async fn beside(
+    page: &str,
+    query: Query,
+    shared: &Arc<Shared>,
+    make: fn(&str, &Query, &Shared) -> Answer,
+) -> Answer {
+    let (page, shared) = (page.to_owned(), shared.clone());
+    let made = tokio::task::spawn_blocking(move || make(&page, &query, &shared)).await;
+    made.unwrap_or_else(|error| failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
+}
+
 pub(super) async fn answer(
     request: Request<Incoming>,
     shared: &Arc<Shared>,
@@ -84,8 +96,8 @@ pub(super) async fn answer(
         "/version" => json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
         other => match (other.strip_prefix("/filamesh/v1/"), other.strip_prefix("/debug/")) {
             (Some("objects"), _) => objects::get(query, shared, applied).await,
-            (Some(rest), _) => mesh::get(rest, &query, shared),
-            (_, Some(rest)) => debug::get(rest, &query, shared),
+            (Some(rest), _) => beside(rest, query, shared, mesh::get).await,
+            (_, Some(rest)) => beside(rest, query, shared, debug::get).await,
             _ => failure(StatusCode::NOT_FOUND, "no such page: see /debug/ and /filamesh/v1/"),
         },
     }

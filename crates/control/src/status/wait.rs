@@ -44,6 +44,7 @@ pub(super) async fn answer(query: &Query, shared: &Arc<Shared>) -> Answer {
     let mut progress = shared.watch_progress();
     loop {
         progress.borrow_and_update();
+        let looked = tokio::time::Instant::now();
         let published = shared.published.load_full();
         let settled = published.readings != readings || start.elapsed() >= READ;
         let (live, done) = match known(&wanted, &published, settled) {
@@ -56,13 +57,15 @@ pub(super) async fn answer(query: &Query, shared: &Arc<Shared>) -> Answer {
             }
         };
         if done {
-            return json(&live);
+            return answered(live, shared);
         }
         let until = if settled { deadline } else { deadline.min(start + READ) };
+        // Every stream is looked at, and every acknowledgement is progress: looking takes a third of the time at most.
+        tokio::time::sleep_until(until.min(tokio::time::Instant::now() + 2 * looked.elapsed())).await;
         // The sender lives as long as what is shared.
         let _ = tokio::time::timeout_at(until, progress.changed()).await;
         if tokio::time::Instant::now() >= deadline {
-            let mut answer = json(&live);
+            let mut answer = answered(live, shared);
             *answer.status_mut() = StatusCode::GATEWAY_TIMEOUT;
             return answer;
         }
@@ -100,6 +103,11 @@ fn known(wanted: &Wanted<'_>, published: &Published, settled: bool) -> Known {
     }
 }
 
+/// With what is refused, which is asked of every stream once.
+fn answered(live: Live, shared: &Shared) -> Answer {
+    json(&Live { refused: shared.peers().iter().flat_map(|p| p.refused()).collect(), ..live })
+}
+
 fn live(shared: &Shared, published: &Published, wanted: &Wanted<'_>, generation: u64) -> Live {
     let peers = shared.peers();
     let newest = shared.generation();
@@ -114,7 +122,7 @@ fn live(shared: &Shared, published: &Published, wanted: &Wanted<'_>, generation:
         live: peers.len() - pending.len(),
         of: peers.len(),
         pending,
-        refused: peers.iter().flat_map(|p| p.refused()).collect(),
+        refused: Vec::new(),
         problems: problems.into_iter().map(ToString::to_string).collect(),
     }
 }
