@@ -192,21 +192,24 @@ struct Place {
     hop: bool,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn place() -> impl Strategy<Value = Place> {
     let of = |all: &'static [&'static str]| proptest::sample::select(all);
     let place =
         (1u8..5, of(&["a", "b", ""]), of(&["v1", "v2", ""]), proptest::bool::weighted(0.3), any::<bool>());
-    let place = place.prop_map(|(last, app, version, names_service, hop)| Place {
+    place.prop_map(|(last, app, version, names_service, hop)| Place {
         last,
         app,
         version,
         names_service,
         hop,
-    });
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (0..OBJECTS.len(), 0usize..4, any::<bool>()).prop_map(|(at, version, old)| Step::Object { at, version, old }),
         3 => (0..OBJECTS.len()).prop_map(|at| Step::Gone { at }),
-        4 => place.prop_map(Step::Workload),
+        4 => place().prop_map(Step::Workload),
         1 => (1u8..5).prop_map(|last| Step::Left { last }),
         1 => any::<bool>().prop_map(|root| Step::Mesh { root }),
         2 => (0..PROXIES).prop_map(|proxy| Step::Joins { proxy }),
@@ -324,6 +327,9 @@ proptest! {
 
     #[test]
     fn after_any_changes_as_if_started_fresh(
+        // Most of what means something to something else is there from the beginning.
+        there in proptest::collection::vec(proptest::option::weighted(0.7, 0usize..4), OBJECTS.len()),
+        places in proptest::collection::vec(place(), 0..5),
         rounds in proptest::collection::vec(proptest::collection::vec(step(), 1..4), 1..14),
         identity in any::<bool>(),
         assign_addresses in any::<bool>(),
@@ -331,7 +337,14 @@ proptest! {
     ) {
         let options = Options { profile, identity, ..Default::default() };
         let settings = Settings { assign_addresses, ..Default::default() };
-        let mut known = Known { proxies: (0..PROXIES).collect(), ..Default::default() };
+        let there = there.iter().enumerate();
+        let known_objects = there.filter_map(|(at, version)| Some((at, object(at, (*version)?, false))));
+        let mut known = Known {
+            objects: known_objects.collect(),
+            workloads: places.iter().map(|place| (place.last, workload(place))).collect(),
+            proxies: (0..PROXIES).collect(),
+            mesh: None,
+        };
         let mut classes = known.fresh(&options, &settings);
         for steps in &rounds {
             let mut delta = Delta::default();
