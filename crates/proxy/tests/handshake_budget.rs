@@ -44,8 +44,9 @@ impl Driven {
             json!([{ "match": { "prefix": "/" }, "direct_response": { "status": 204 } }]),
         ));
         let url = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+        let context = json!({ "tls_certificate_sds_secret_configs": [{ "name": "default" }] });
         listener["filter_chains"][0]["transport_socket"] =
-            json!({ "name": "tls", "typed_config": typed(url, json!({ "common_tls_context": {} })) });
+            json!({ "name": "tls", "typed_config": typed(url, json!({ "common_tls_context": context })) });
         let mut config = model::bootstrap::from_bootstrap(&bootstrap(&listener, &[])).unwrap().config;
         let network = Box::new(Kernel::new(poll.registry().try_clone().unwrap()));
         let worker = Worker::new(0, network, commands, shared, config.snapshot());
