@@ -8,7 +8,9 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::Backlog;
 use tokio::runtime::Runtime;
+use xds::limits::ACCEPT_QUEUE;
 
 use crate::mesh_file::MeshFile;
 use crate::options::{ControlOptions, Listen, ServeError};
@@ -159,7 +161,7 @@ impl Drop for Running {
 }
 
 fn listen(listen: Listen, role: &'static str) -> Result<TcpListener, ServeError> {
-    match listen {
+    let socket = match listen {
         Listen::Socket(socket) => Ok(socket),
         // The standard library sets SO_REUSEADDR, so that a control plane comes back on its port at once.
         Listen::Address(address) => TcpListener::bind(address).map_err(|error| match error.kind() {
@@ -167,6 +169,12 @@ fn listen(listen: Listen, role: &'static str) -> Result<TcpListener, ServeError>
             io::ErrorKind::PermissionDenied => ServeError::PortDenied { role, address },
             _ => ServeError::Listen { role, address, error },
         }),
+    }?;
+    // The standard library lets 128 wait.
+    let queue = Backlog::new(ACCEPT_QUEUE).and_then(|queue| nix::sys::socket::listen(&socket, queue));
+    match queue {
+        Ok(()) => Ok(socket),
+        Err(error) => Err(ServeError::Listen { role, address: address(&socket, role)?, error: error.into() }),
     }
 }
 
@@ -187,4 +195,27 @@ fn adopt(
 ) -> Result<tokio::net::TcpListener, ServeError> {
     let adopted = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
     adopted.map_err(|error| ServeError::Listen { role, address, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// More proxies than the standard library's queue holds connect before one of them is taken.
+    #[test]
+    fn a_crowd_that_comes_at_once_waits_and_is_not_reset() {
+        let crowd = 400;
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        assert!(allowed.trim().parse::<usize>().unwrap() >= crowd, "net.core.somaxconn is {allowed}");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = listen(Listen::Address(any), "xDS").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(2)).unwrap();
+        let proxies: Vec<TcpStream> = (0..crowd).map(connect).collect();
+        for _ in &proxies {
+            listener.accept().unwrap();
+        }
+    }
 }

@@ -56,6 +56,10 @@ pub const LARGE_REQUESTS: usize = 10;
 /// come again.
 pub const REQUEST_BYTES_IN_ALL: usize = 256 << 20;
 
+/// Connections that wait to be taken, if the kernel (net.core.somaxconn) lets as many: after a restart thousands of proxies
+/// come at once, and one that finds the queue full is reset after it believes to be connected.
+pub const ACCEPT_QUEUE: i32 = 4096;
+
 /// Requests that wait for the first set of resources.
 pub const BACKLOG: usize = 64;
 
