@@ -1,6 +1,8 @@
 //! A control plane over temporary directories, and proxies that only keep what they are given.
 #![allow(dead_code)]
 
+pub mod python;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -6,12 +6,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::time::Duration;
 
+use common::python::Python;
 use common::*;
 use serde_json::{Value, json};
 
@@ -22,25 +21,8 @@ const PLAIN: &str = "loadBalancer: {simple: ROUND_ROBIN}";
 /// The servers are at `.1` and `.2` of it.
 const SERVERS: &str = "127.77.8";
 
-struct Peer {
-    child: Child,
-    says: ChildStdin,
-    heard: Receiver<Value>,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A Python with grpcio, if there is one.
-fn python() -> Option<PathBuf> {
-    let python = PathBuf::from(std::env::var_os("FILAMESH_PEERS_PYTHON")?);
-    let has = Command::new(&python).args(["-c", "import grpc"]).stderr(Stdio::null()).status();
-    has.is_ok_and(|status| status.success()).then_some(python)
-}
+/// The client, its servers and their calls.
+struct Peer(Python);
 
 impl Peer {
     fn start(python: PathBuf, plane: &Plane) -> Self {
@@ -54,28 +36,15 @@ impl Peer {
         });
         let file = plane.dir.path().join("bootstrap.json");
         std::fs::write(&file, bootstrap.to_string()).unwrap();
-        let mut child = Command::new(python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proxyless/peer.py"))
-            .env("GRPC_XDS_BOOTSTRAP", file)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (says, out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let (sender, heard) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let _ = sender.send(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Self { child, says, heard }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proxyless/peer.py");
+        Self(Python::start(Command::new(python).arg(script).env("GRPC_XDS_BOOTSTRAP", file)))
     }
 
     fn ask(&mut self, command: &str) -> Value {
-        writeln!(self.says, "{command}").unwrap();
+        self.0.say(command);
         // A call has the deadline to itself.
         let patience = DEADLINE + Duration::from_secs(5);
-        self.heard.recv_timeout(patience).unwrap_or_else(|_| panic!("no answer to `{command}`"))
+        self.0.heard.recv_timeout(patience).unwrap_or_else(|_| panic!("no answer to `{command}`"))
     }
 
     /// Waits until only this version answers, often enough; no call may ever fail.
@@ -158,7 +127,7 @@ fn refused(plane: &Plane) -> Option<Value> {
 
 #[test]
 fn a_client_without_a_proxy_follows_every_change_and_no_call_fails() {
-    let Some(python) = python() else {
+    let Some(python) = Python::with("grpc") else {
         println!("SKIPPED: gRPC clients without a proxy (FILAMESH_PEERS_PYTHON, grpcio)");
         return;
     };

@@ -7,64 +7,29 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 
+use common::python::Python;
 use common::*;
 use serde_json::{Value, json};
 
-struct Peer {
-    child: Child,
-    says: ChildStdin,
-    heard: Receiver<Value>,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+struct Peer(Python);
 
 impl Peer {
     /// `None`: there is no such Python.
     fn start(plane: &Plane) -> Option<Self> {
-        let python = std::env::var_os("FILAMESH_PEERS_PYTHON")?;
-        let has = Command::new(&python)
-            .args(["-c", "import grpc, envoy_data_plane"])
-            .stderr(Stdio::null())
-            .status();
-        if !has.is_ok_and(|status| status.success()) {
-            return None;
-        }
+        let python = Python::with("grpc, envoy_data_plane")?;
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/state_of_the_world/peer.py");
-        let mut child = Command::new(python)
-            .args([
-                script,
-                &plane.xds.to_string(),
-                "sidecar~127.77.9.99~python.default~default.svc.cluster.local",
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (says, out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let (sender, heard) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let _ = sender.send(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Some(Self { child, says, heard })
+        let node = "sidecar~127.77.9.99~python.default~default.svc.cluster.local";
+        Some(Self(Python::start(Command::new(python).args([script, &plane.xds.to_string(), node]))))
     }
 
     fn say(&mut self, command: &str) {
-        writeln!(self.says, "{command}").unwrap();
+        self.0.say(command);
     }
 
     fn hears(&mut self, kind: &str) -> Vec<String> {
-        let heard = self.heard.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no {kind}"));
+        let heard = self.0.heard.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no {kind}"));
         assert_eq!(heard["type"], kind, "{heard}");
         serde_json::from_value(heard["names"].clone()).unwrap()
     }
@@ -132,13 +97,13 @@ fn a_client_of_the_state_of_the_world_is_brought_up_to_date_and_comes_back() {
 
     // The cluster goes though a route is refused: the one it has does not lead there.
     plane.remove("more.yaml");
-    let held = peer.heard.recv_timeout(DEADLINE).unwrap();
+    let held = peer.0.heard.recv_timeout(DEADLINE).unwrap();
     assert_eq!((&held["type"], held["names"].as_array().unwrap().len()), (&json!("CDS"), clusters.len()));
     peer.say("ack CDS");
     synced(&plane);
     plane.restart();
     until("the workload", || (plane.get("/filamesh/v1/proxies").as_array()?.len() == 1).then_some(()));
-    peer.heard.try_iter().for_each(drop);
+    peer.0.heard.try_iter().for_each(drop);
     peer.say("again");
     for command in ["ask CDS", &format!("ask EDS {web}"), "ask LDS", "ask RDS 80"] {
         peer.say(command);
@@ -146,7 +111,7 @@ fn a_client_of_the_state_of_the_world_is_brought_up_to_date_and_comes_back() {
     // Its own answers follow what comes, also what the workload's return changes.
     let mut held = BTreeMap::new();
     until("in step", || {
-        for heard in peer.heard.try_iter().collect::<Vec<_>>() {
+        for heard in peer.0.heard.try_iter().collect::<Vec<_>>() {
             let Some(kind) = heard["type"].as_str() else { continue };
             peer.say(&format!("ack {kind}"));
             held.insert(kind.to_owned(), heard["names"].clone());
