@@ -9,7 +9,7 @@ use xds::core;
 use xds::delta_server::Capabilities;
 use xds::limits::NODE_ID_BYTES;
 
-use crate::translate::{Options, Profile, Proxy, ProxyKind};
+use crate::translate::{Profile, Proxy, ProxyKind};
 use crate::workload::{Workload, WorkloadPort};
 
 /// What the node message of a stream's first request says.
@@ -97,11 +97,6 @@ impl Node {
         let (name, id) = (pod.to_owned(), node.id.clone());
         let able = Capabilities::of_user_agent(&node.user_agent_name);
         Ok(Self { id, name, proxy, profile, able, version: version(node), workload, leaving })
-    }
-
-    /// How its resources are to be made.
-    pub fn options(&self, base: &Options) -> Options {
-        Options { profile: self.profile, ..base.clone() }
     }
 }
 

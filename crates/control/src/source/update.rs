@@ -68,13 +68,6 @@ impl Loaded {
     pub fn place(&self) -> impl fmt::Display + '_ {
         Place(self)
     }
-
-    /// Whether both say the same, wherever it is written.
-    pub fn says_the_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.object, &other.object)
-            || (self.object.identity() == other.object.identity()
-                && self.object.content_hash() == other.object.content_hash())
-    }
 }
 
 struct Place<'l>(&'l Loaded);

@@ -92,19 +92,6 @@ impl Reason {
     }
 }
 
-impl Outcome {
-    pub const ALL: [Self; 3] = [Self::NotActedOn, Self::Conflicted, Self::Waiting];
-
-    /// As labels of metrics and conditions have it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotActedOn => "NotActedOn",
-            Self::Conflicted => "Conflicted",
-            Self::Waiting => "Waiting",
-        }
-    }
-}
-
 impl fmt::Display for Reason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
