@@ -1,19 +1,14 @@
-//! What every proxy is to hold after any sequence of changes is, byte for byte, what a control plane started fresh would give
-//! it; and who is told that something changed for it are exactly those for whom something did.
+//! What histories are made of: objects that mean something to each other, workloads, proxies.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::{MeshConfig, Object, parse_documents};
-use control::classes::Classes;
-use control::translate::{Options, Profile, Proxy};
+use api::{Object, parse_documents};
+use control::translate::Proxy;
 use control::workload::{Workload, WorkloadPort};
-use control::world::{Delta, Settings, World};
-use proptest::prelude::*;
 
 /// Objects that mean something to each other, several versions of each: a change puts one in the place of another, or takes
 /// it away. The first line of each names it.
-const OBJECTS: &[(&str, &[&str])] = &[
+pub const OBJECTS: &[(&str, &[&str])] = &[
     (
         "Service default/a",
         &[
@@ -157,7 +152,7 @@ fn api_version(kind: &str) -> &'static str {
 }
 
 /// A version of an object; its age is told or not, so that both orders are met.
-fn object(at: usize, version: usize, old: bool) -> Arc<Object> {
+pub fn object(at: usize, version: usize, old: bool) -> Arc<Object> {
     let (id, versions) = OBJECTS[at];
     let (kind, rest) = id.split_once(' ').expect("kind and name");
     let (namespace, name) = rest.split_once('/').expect("namespace and name");
@@ -175,52 +170,16 @@ fn object(at: usize, version: usize, old: bool) -> Arc<Object> {
     parsed.objects[0].clone()
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    Object { at: usize, version: usize, old: bool },
-    Gone { at: usize },
-    Workload(Place),
-    Left { last: u8 },
-    Mesh { root: bool },
-    Joins { proxy: usize },
-    Leaves { proxy: usize },
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    pub last: u8,
+    pub app: &'static str,
+    pub version: &'static str,
+    pub names_service: bool,
+    pub hop: bool,
 }
 
-#[derive(Debug, Clone)]
-struct Place {
-    last: u8,
-    app: &'static str,
-    version: &'static str,
-    names_service: bool,
-    hop: bool,
-}
-
-fn place() -> impl Strategy<Value = Place> {
-    let of = |all: &'static [&'static str]| proptest::sample::select(all);
-    let place =
-        (1u8..5, of(&["a", "b", ""]), of(&["v1", "v2", ""]), proptest::bool::weighted(0.3), any::<bool>());
-    place.prop_map(|(last, app, version, names_service, hop)| Place {
-        last,
-        app,
-        version,
-        names_service,
-        hop,
-    })
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        12 => (0..OBJECTS.len(), 0usize..8, any::<bool>()).prop_map(|(at, version, old)| Step::Object { at, version, old }),
-        3 => (0..OBJECTS.len()).prop_map(|at| Step::Gone { at }),
-        4 => place().prop_map(Step::Workload),
-        1 => (1u8..5).prop_map(|last| Step::Left { last }),
-        1 => any::<bool>().prop_map(|root| Step::Mesh { root }),
-        2 => (0..PROXIES).prop_map(|proxy| Step::Joins { proxy }),
-        1 => (0..PROXIES).prop_map(|proxy| Step::Leaves { proxy }),
-    ]
-}
-
-fn workload(place: &Place) -> Workload {
+pub fn workload(place: &Place) -> Workload {
     let labels = [("app", place.app), ("version", place.version)];
     let labels = labels.iter().filter(|(_, value)| !value.is_empty());
     Workload {
@@ -241,16 +200,9 @@ fn workload(place: &Place) -> Workload {
     }
 }
 
-const PROXIES: usize = 9;
+pub const PROXIES: usize = 9;
 
-#[test]
-fn every_version_is_valid() {
-    for (at, (_, versions)) in OBJECTS.iter().enumerate() {
-        (0..versions.len()).for_each(|version| drop(object(at, version, false)));
-    }
-}
-
-fn proxy(at: usize) -> Proxy {
+pub fn proxy(at: usize) -> Proxy {
     let (kind, last, namespace, labels, more) = match at {
         0..=3 => ("sidecar", at + 1, "default", r#"{"app": "x"}"#, r#""FILAMESH_HOP": "h2""#),
         4 => ("sidecar", 5, "default", r#"{"app": "a", "version": "v1"}"#, r#""HTTP10": "1""#),
@@ -267,137 +219,9 @@ fn proxy(at: usize) -> Proxy {
     .expect("a proxy")
 }
 
-#[derive(Default)]
-struct Known {
-    objects: BTreeMap<usize, Arc<Object>>,
-    workloads: BTreeMap<u8, Workload>,
-    mesh: Option<MeshConfig>,
-    proxies: BTreeSet<usize>,
-}
-
-impl Known {
-    fn fresh(&self, options: &Options, settings: &Settings) -> Classes {
-        let objects = self.objects.values().cloned().collect();
-        let workloads = self.workloads.values().cloned().collect();
-        let mesh = self.mesh.clone().unwrap_or_else(MeshConfig::istio_default);
-        let mut classes =
-            Classes::new(World::build(objects, workloads, mesh, settings.clone()), options.clone());
-        self.proxies.iter().for_each(|at| classes.join(*at as u64, Arc::new(proxy(*at)), options.profile));
-        classes
-    }
-
-    /// Takes a step; what it changes goes into the delta, who comes and goes at once into the classes.
-    fn take(&mut self, step: &Step, delta: &mut Delta, classes: &mut Classes, profile: Profile) {
-        match step {
-            Step::Object { at, version, old } => {
-                let object = object(*at, *version, *old);
-                delta.objects.push((object.identity().clone(), Some(object.clone())));
-                self.objects.insert(*at, object);
-            }
-            Step::Gone { at } => {
-                delta.objects.extend(self.objects.remove(at).map(|gone| (gone.identity().clone(), None)));
-            }
-            Step::Workload(place) => {
-                let workload = workload(place);
-                delta.workloads.push((workload.key(), Some(workload.clone())));
-                self.workloads.insert(place.last, workload);
-            }
-            Step::Left { last } => {
-                delta.workloads.extend(self.workloads.remove(last).map(|gone| (gone.key(), None)));
-            }
-            Step::Mesh { root } => {
-                let mut mesh = MeshConfig::istio_default();
-                mesh.root_namespace = if *root { "istio-system" } else { "default" }.into();
-                self.mesh = Some(mesh.clone());
-                delta.mesh = Some(mesh);
-            }
-            Step::Joins { proxy: at } => {
-                if self.proxies.insert(*at) {
-                    classes.join(*at as u64, Arc::new(proxy(*at)), profile);
-                }
-            }
-            Step::Leaves { proxy: at } => {
-                if self.proxies.remove(at) {
-                    classes.leave(*at as u64);
-                }
-            }
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..Default::default() })]
-
-    #[test]
-    fn after_any_changes_as_if_started_fresh(
-        // Most of what means something to something else is there from the beginning.
-        there in proptest::collection::vec(proptest::option::weighted(0.7, 0usize..8), OBJECTS.len()),
-        places in proptest::collection::vec(place(), 0..5),
-        rounds in proptest::collection::vec(proptest::collection::vec(step(), 1..4), 1..14),
-        identity in any::<bool>(),
-        assign_addresses in any::<bool>(),
-        profile in proptest::sample::select(vec![Profile::Mesh, Profile::Istio, Profile::Grpc]),
-    ) {
-        let options = Options { profile, identity, ..Default::default() };
-        let settings = Settings { assign_addresses, ..Default::default() };
-        let there = there.iter().enumerate();
-        let known_objects = there.filter_map(|(at, version)| Some((at, object(at, (*version)?, false))));
-        let mut known = Known {
-            objects: known_objects.collect(),
-            workloads: places.iter().map(|place| (place.last, workload(place))).collect(),
-            proxies: (0..PROXIES).collect(),
-            mesh: None,
-        };
-        let mut classes = known.fresh(&options, &settings);
-        for steps in &rounds {
-            let mut delta = Delta::default();
-            let before: BTreeMap<u64, _> =
-                (0..PROXIES as u64).filter_map(|id| Some((id, classes.layers(id)?))).collect();
-            for step in steps {
-                known.take(step, &mut delta, &mut classes, profile);
-            }
-            let concerned = classes.change(delta);
-            classes.assert_same(&known.fresh(&options, &settings));
-            for (id, before) in before {
-                let Some(now) = classes.layers(id) else { continue };
-                let sides = [(&before.outbound, &now.outbound), (&before.inbound, &now.inbound)];
-                let differs = sides.iter().any(|(before, now)| {
-                    before.types().iter().zip(now.types()).any(|(a, b)| !a.changed_names(b).is_empty())
-                });
-                prop_assert_eq!(differs, concerned.contains(&id), "proxy {} is told", id);
-            }
-        }
-    }
-}
-
-/// A proxy that answers what is asked as another does shares with it, whatever else it says of itself.
 #[test]
-fn what_nobody_asks_makes_no_class() {
-    let mut known = Known::default();
-    let options = Options { profile: Profile::Mesh, ..Default::default() };
-    for (at, version) in [(0, 0), (9, 0), (11, 0), (13, 0)] {
-        known.objects.insert(at, object(at, version, false));
+fn every_version_is_valid() {
+    for (at, (_, versions)) in OBJECTS.iter().enumerate() {
+        (0..versions.len()).for_each(|version| drop(object(at, version, false)));
     }
-    let mut classes = known.fresh(&options, &Settings::default());
-    let with = |key: &str, value: &str| {
-        let mut proxy = proxy(4);
-        proxy.id = String::new();
-        proxy.ip = "127.77.1.1".into();
-        proxy.labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        Arc::new(proxy)
-    };
-    classes.join(100, with("nobody-asks", "x"), Profile::Mesh);
-    classes.join(101, with("nobody-asks", "y"), Profile::Mesh);
-    // A VirtualService and a Sidecar ask for it.
-    classes.join(102, with("version", "v1"), Profile::Mesh);
-    let outbound = |classes: &Classes, id| classes.layers(id).expect("it has joined").outbound;
-    assert!(Arc::ptr_eq(&outbound(&classes, 100), &outbound(&classes, 101)));
-    assert!(!outbound(&classes, 102).is(&outbound(&classes, 100)));
-    // Somebody begins to ask: who answers otherwise gets something else.
-    let text = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: x, namespace: default}\n\
-                spec: {workloadSelector: {labels: {nobody-asks: x}}, egress: [{hosts: ['~/*']}]}\n";
-    let sidecar = parse_documents("test", text, &Default::default()).objects[0].clone();
-    let delta = Delta { objects: vec![(sidecar.identity().clone(), Some(sidecar))], ..Default::default() };
-    assert_eq!(classes.change(delta).into_iter().collect::<Vec<_>>(), [100]);
-    assert!(!outbound(&classes, 100).is(&outbound(&classes, 101)));
 }
