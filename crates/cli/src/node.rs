@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
+use xds::node::Feature;
 use xds::value::Kind;
 
 /// A proxy's identity.
@@ -41,6 +42,7 @@ impl Identity {
             "INSTANCE_IPS": self.ip.to_string(), "LABELS": self.labels, "CLUSTER_ID": "Kubernetes",
             "MESH_ID": "cluster.local", "INTERCEPTION_MODE": "REDIRECT",
             (xds::node::HOP): xds::node::HOP_H2,
+            (xds::node::FEATURES): features(),
         });
         if let Value::Object(map) = &mut all {
             if !self.service_account.is_empty() {
@@ -64,6 +66,10 @@ impl Identity {
             ..Default::default()
         }
     }
+}
+
+fn features() -> String {
+    model::FEATURES.map(Feature::name).join(" ")
 }
 
 fn structure(value: &Value) -> xds::Struct {

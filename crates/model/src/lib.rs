@@ -13,6 +13,7 @@
 //! | [`config`] | resources by name, applied and refused one by one; warming; `snapshot()` |
 //! | [`snapshot`] | what workers read; listener by original destination |
 //! | [`bootstrap`] | a static bootstrap file into a `Config` |
+//! | [`features`] | what may be asked of a proxy and this one does |
 //! | [`fields`] | which fields of which message are honoured, harmless or refused |
 //! | [`refusal`] | why something was refused, with the field's path |
 //! | [`view`] | what a decision may ask about a connection and a request |
@@ -39,6 +40,7 @@ pub mod config;
 pub mod cors;
 pub mod endpoints;
 pub mod fault;
+pub mod features;
 pub mod fields;
 pub mod filter;
 pub mod filter_chain;
@@ -77,6 +79,7 @@ pub use proto::Fraction;
 pub use cluster::{Cluster, ClusterId, ClusterRef};
 pub use config::{Config, Resource, Subscriptions};
 pub use endpoints::{Endpoints, Host};
+pub use features::FEATURES;
 pub use filter_chain::FilterChain;
 pub use http_connection::HttpConnection;
 pub use http2::Http2Settings;

@@ -18,3 +18,55 @@ pub const HOP_KEY: &str = "hop";
 
 /// Metadata: `true` in a goodbye, after which the workload's endpoints are gone at once.
 pub const LEAVING: &str = "FILAMESH_LEAVING";
+
+/// Metadata: which [`Feature`]s a proxy of ours has, their names parted by spaces. An object that asks for one it does not
+/// name is said to be not acted on there.
+pub const FEATURES: &str = "FILAMESH_FEATURES";
+
+/// What configuration may ask of a proxy, and an older proxy of ours does not do. Any Envoy does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    ConsistentHash,
+    /// Sending little to a new endpoint at first.
+    WarmUp,
+    /// Picking the endpoint of a TCP connection by where it comes from.
+    ConnectionHash,
+    Tunnel,
+    /// Conditions on claims of tokens.
+    Claims,
+    UpstreamTls,
+    ProxyProtocol,
+    /// Names that are resolved when they are called.
+    DynamicDns,
+    /// TLS that a Sidecar's ingress listener terminates.
+    IngressTls,
+}
+
+impl Feature {
+    pub const ALL: [Self; 9] = [
+        Self::ConsistentHash,
+        Self::WarmUp,
+        Self::ConnectionHash,
+        Self::Tunnel,
+        Self::Claims,
+        Self::UpstreamTls,
+        Self::ProxyProtocol,
+        Self::DynamicDns,
+        Self::IngressTls,
+    ];
+
+    /// As it stands in the metadata.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConsistentHash => "consistent-hash",
+            Self::WarmUp => "warm-up",
+            Self::ConnectionHash => "connection-hash",
+            Self::Tunnel => "tunnel",
+            Self::Claims => "claims",
+            Self::UpstreamTls => "upstream-tls",
+            Self::ProxyProtocol => "proxy-protocol",
+            Self::DynamicDns => "dynamic-dns",
+            Self::IngressTls => "ingress-tls",
+        }
+    }
+}

@@ -12,6 +12,7 @@ use super::{Options, Profile, ProxyKind, names};
 use crate::scope::{self, Scope, Unmatched};
 use crate::world::service::Service;
 use crate::world::{Connections, DestinationRule, Hashing, Note, View};
+use xds::node::Feature;
 
 pub struct Context<'a> {
     /// The world; what is read of it is noted.
@@ -83,9 +84,16 @@ impl<'a> Context<'a> {
         matches!(self.options.profile, Profile::Istio | Profile::Mesh)
     }
 
-    /// Whether this is for filamesh's own proxy, which does not do all of it yet.
-    pub fn is_live(&self) -> bool {
-        self.options.profile == Profile::Mesh && !self.options.identity
+    /// Whether whoever this is for does it. A proxy of ours names what it does in its node; Envoys do all of it.
+    pub fn does(&self, feature: Feature) -> bool {
+        match self.options.profile {
+            Profile::Vanilla | Profile::Istio => true,
+            Profile::Grpc => !matches!(feature, Feature::UpstreamTls | Feature::ProxyProtocol),
+            Profile::Mesh => {
+                let told = self.facts.metadata(xds::node::FEATURES).unwrap_or_default();
+                told.split_ascii_whitespace().any(|name| name == feature.name())
+            }
+        }
     }
 
     /// Whether this is for a gRPC client without a proxy.

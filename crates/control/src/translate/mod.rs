@@ -12,7 +12,6 @@
 //! | `cluster` | services and DestinationRules as clusters and endpoints |
 //! | `chain`, `connection_manager`, `network`, `tls`, `access_log` | the pieces of listeners |
 //! | `grpc` | the same for gRPC clients without a proxy |
-//! | `live` | what our own proxy does not do yet |
 //! | `name_table` | what the mesh's DNS answers |
 //! | `names`, `values` | Istio's names, small messages |
 
@@ -24,7 +23,6 @@ mod context;
 mod facts;
 mod gateway;
 pub(crate) mod grpc;
-mod live;
 mod name_table;
 mod names;
 mod network;

@@ -2,6 +2,7 @@
 
 use api::networking::{RouteDestination, TunnelSettings};
 use xds::listener::Filter;
+use xds::node::Feature;
 use xds::tcp_proxy::TcpProxy;
 use xds::tcp_proxy::tcp_proxy::weighted_cluster::ClusterWeight;
 use xds::tcp_proxy::tcp_proxy::{ClusterSpecifier, TunnelingConfig, WeightedCluster};
@@ -108,14 +109,15 @@ fn apply_rule(context: &Context<'_>, proxy: &mut TcpProxy, rule: Option<&Connect
     proxy.max_downstream_connection_duration = rule.max_duration.map(duration);
     let way = rule.to_subset(subset);
     // Of all keys a connection has only its source.
-    if way.by_source && super::live::hashes_connections(context) {
+    if way.by_source && context.does(Feature::ConnectionHash) {
         proxy.hash_policy = vec![HashPolicy {
             policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})),
         }];
     }
     if let Some(tunnel) = &way.tunnel {
-        proxy.tunneling_config = Some(tunneling(tunnel));
-        if let (true, Some(object)) = (context.is_live(), &rule.tunnel_object) {
+        if context.does(Feature::Tunnel) {
+            proxy.tunneling_config = Some(tunneling(tunnel));
+        } else if let Some(object) = &rule.tunnel_object {
             context.note(Note::on(object, "spec.trafficPolicy.tunnel", Reason::NotDone(NotDone::Tunnel)));
         }
     }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `policy` | the settings that count for one service, port and subset |
 //! | `pool`, `balancing`, `outlier` | those settings in Envoy's words |
+//! | `features` | what a proxy of ours does not do, left out |
 //! | `endpoints`, `locality` | the addresses, and in which order of locality they are used |
 //! | `inbound` | the clusters of a sidecar's own application |
 
 mod balancing;
 pub mod endpoints;
+mod features;
 pub mod inbound;
 mod locality;
 mod outlier;
@@ -28,6 +30,7 @@ use xds::cluster::cluster::{
 use xds::cluster::{Cluster, UpstreamConnectionOptions};
 use xds::core::{Metadata, TransportSocket, transport_socket};
 use xds::endpoint::ClusterLoadAssignment;
+use xds::node::Feature;
 use xds::upstream_http::HttpProtocolOptions;
 use xds::upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
 use xds::upstream_http::http_protocol_options::{
@@ -36,7 +39,7 @@ use xds::upstream_http::http_protocol_options::{
 
 use super::context::Context;
 use super::values::{ads, config_path, list, struct_value, structure, text};
-use super::{ProxyKind, grpc, live, names, tls};
+use super::{ProxyKind, grpc, names, tls};
 use crate::scope::Scope;
 use crate::world::service::{Port, Resolution, Service};
 use crate::world::{DestinationRule, NotDone, Note, Reason};
@@ -227,7 +230,7 @@ impl Maker<'_> {
         if self.mode == Mode::Default {
             self.secure(&mut cluster, &policy, subset_name);
         }
-        live::limit_cluster(self.context, self.rule, &mut cluster);
+        features::leave_out_missing(self.context, self.rule, &mut cluster);
         self.note_policy(&policy);
         if !self.context.is_grpc() || self.limit_for_grpc(&policy, &mut cluster) {
             all.clusters.push(cluster);
@@ -387,16 +390,15 @@ impl Maker<'_> {
 
     fn note_policy(&self, policy: &Policy<'_>) {
         let Some(object) = self.rule.and_then(|rule| rule.objects.get(rule.policy_object)) else { return };
-        if !self.context.is_live() && !self.context.is_grpc() {
-            return;
-        }
         let note = |path: &str, what: NotDone| {
             self.context.note(Note::on(object, format!("spec.trafficPolicy.{path}"), Reason::NotDone(what)));
         };
-        if policy.tls.is_some_and(|tls| tls.mode != ClientTlsMode::Disable) {
+        if policy.tls.is_some_and(|tls| tls.mode != ClientTlsMode::Disable)
+            && !self.context.does(Feature::UpstreamTls)
+        {
             note("tls", NotDone::UpstreamTls);
         }
-        if policy.proxy_protocol.is_some() {
+        if policy.proxy_protocol.is_some() && !self.context.does(Feature::ProxyProtocol) {
             note("proxyProtocol", NotDone::UpstreamProxyProtocol);
         }
     }

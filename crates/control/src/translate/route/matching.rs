@@ -7,6 +7,7 @@ use xds::matcher::metadata_matcher::{PathSegment, path_segment};
 use xds::matcher::{
     MetadataMatcher, RegexMatcher, StringMatcher, ValueMatcher, string_matcher, value_matcher,
 };
+use xds::node::Feature;
 use xds::route::header_matcher::HeaderMatchSpecifier;
 use xds::route::query_parameter_matcher::QueryParameterMatchSpecifier;
 use xds::route::route_match::PathSpecifier;
@@ -66,7 +67,7 @@ fn header_conditions(
 ) {
     for (name, condition) in conditions {
         if let Some(matcher) = claim(name, condition, without) {
-            if context.is_live() {
+            if !context.does(Feature::Claims) {
                 context.note(Note::on(
                     &rule.object,
                     "spec.http",

@@ -8,6 +8,7 @@ use api::protocol::Protocol;
 use api::security::MutualTlsMode;
 use xds::core::TrafficDirection;
 use xds::listener::{Filter, FilterChain, FilterChainMatch, Listener};
+use xds::node::Feature;
 use xds::route::{RouteConfiguration, VirtualHost};
 
 use super::{inspection, outbound};
@@ -255,7 +256,7 @@ fn ingress_port(
     let bind = if listener.bind.is_empty() { context.facts.address() } else { listener.bind.clone() };
     let path = format!("spec.ingress[{at}]");
     let enabled = context.options.flag("ENABLE_TLS_ON_SIDECAR_INGRESS") && context.options.identity;
-    if listener.tls.is_some() && context.is_live() {
+    if listener.tls.is_some() && !context.does(Feature::IngressTls) {
         context.note(Note::on(sidecar, format!("{path}.tls"), Reason::NotDone(NotDone::SidecarTls)));
     }
     Some(ServedPort {

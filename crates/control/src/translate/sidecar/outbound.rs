@@ -13,6 +13,7 @@ use api::networking::CaptureMode;
 use api::protocol::Protocol;
 use xds::core::TrafficDirection;
 use xds::listener::{FilterChain, FilterChainMatch, Listener};
+use xds::node::Feature;
 use xds::route::RouteConfiguration;
 
 use super::tcp_routes::{self, ConnectionRules, Listened};
@@ -515,7 +516,7 @@ fn virtual_outbound(context: &Context<'_>, scope: &Scope) -> Listener {
 }
 
 fn dynamic_http(context: &Context<'_>) -> FilterChain {
-    if context.is_live() {
+    if !context.does(Feature::DynamicDns) {
         context.note(Note::on_mesh("outboundTrafficPolicy.mode", Reason::NotDone(NotDone::DynamicDnsOfMesh)));
     }
     let host = virtual_hosts::everything("allow_any_dynamic_dns", Some(names::DYNAMIC_DNS.to_owned()));

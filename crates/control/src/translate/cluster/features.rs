@@ -1,16 +1,14 @@
-//! What filamesh's own proxy does not do yet, taken out of what it is sent and said by name: it would refuse the whole
-//! cluster otherwise, and with it every request to the service. The one place to change when it does more.
+//! What a proxy of ours does not do is taken out of its clusters and said by name: it would refuse the whole cluster
+//! otherwise, and with it every request to the service.
 
 use xds::cluster::Cluster;
 use xds::cluster::cluster::{LbConfig, LbPolicy};
+use xds::node::Feature;
 
-use super::context::Context;
+use crate::translate::context::Context;
 use crate::world::{DestinationRule, NotDone, Note, Reason};
 
-pub fn limit_cluster(context: &Context<'_>, rule: Option<&DestinationRule>, cluster: &mut Cluster) {
-    if !context.is_live() {
-        return;
-    }
+pub fn leave_out_missing(context: &Context<'_>, rule: Option<&DestinationRule>, cluster: &mut Cluster) {
     let note = |path: &str, what: NotDone| {
         if let Some(object) = rule.and_then(|rule| rule.objects.get(rule.policy_object)) {
             context.note(Note::on(
@@ -21,7 +19,7 @@ pub fn limit_cluster(context: &Context<'_>, rule: Option<&DestinationRule>, clus
         }
     };
     let hashed = [LbPolicy::RingHash as i32, LbPolicy::Maglev as i32].contains(&cluster.lb_policy);
-    if hashed {
+    if hashed && !context.does(Feature::ConsistentHash) {
         cluster.lb_policy = LbPolicy::LeastRequest as i32;
         cluster.lb_config = None;
         note("consistentHash", NotDone::ConsistentHash);
@@ -31,13 +29,8 @@ pub fn limit_cluster(context: &Context<'_>, rule: Option<&DestinationRule>, clus
         Some(LbConfig::LeastRequestLbConfig(config)) => config.slow_start_config.is_some(),
         _ => false,
     };
-    if warms_up {
+    if warms_up && !context.does(Feature::WarmUp) {
         cluster.lb_config = None;
         note("warmup", NotDone::WarmUp);
     }
-}
-
-/// Connections by their source: said where the cluster's policy is.
-pub fn hashes_connections(context: &Context<'_>) -> bool {
-    !context.is_live()
 }
