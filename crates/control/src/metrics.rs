@@ -11,6 +11,7 @@ use xds::delta_server::Kind;
 use crate::lock::lock;
 use crate::push::published::Published;
 use crate::shapes::ObjectState;
+use crate::store::{Held, ObjectStore};
 
 /// Upper bounds in seconds. istiod's begin at 0.1; ours is done by then.
 const BOUNDS: [f64; 14] =
@@ -77,12 +78,19 @@ impl Metrics {
     }
 
     /// Prometheus' text format. `connected` is the number of streams.
-    pub(crate) fn text(&self, connected: usize, published: &Published, waits: &Waits) -> String {
-        let Published { objects, verdicts, .. } = published;
-        let count = |of: fn(&Spec) -> bool| objects.iter().filter(|l| of(&l.object.spec)).count() as u64;
+    pub(crate) fn text(
+        &self,
+        connected: usize,
+        published: &Published,
+        store: &ObjectStore,
+        waits: &Waits,
+    ) -> String {
+        let verdicts = &published.verdicts;
+        let count =
+            |of: fn(&Spec) -> bool| store.iter().filter(|held| of(&held.loaded.object.spec)).count() as u64;
         let services = count(|s| matches!(s, Spec::Service(_) | Spec::ServiceEntry(_)));
         let virtual_services = count(|s| matches!(s, Spec::VirtualService(_)));
-        let rejected = objects.iter().filter(|loaded| loaded.stale).count() as u64;
+        let rejected = store.stale().count() as u64;
         let mut out = String::new();
         gauge(&mut out, "pilot_xds", "Streams of proxies.", connected as u64);
         gauge(&mut out, "pilot_services", "Services and service entries known.", services);
@@ -99,7 +107,8 @@ impl Metrics {
         for state in ObjectState::ALL {
             let count = match state {
                 ObjectState::Live => {
-                    objects.iter().filter(|l| verdicts.of(l.object.identity()).is_empty()).count()
+                    let live = |held: &Held<'_>| verdicts.of(held.loaded.object.identity()).is_empty();
+                    store.iter().filter(live).count()
                 }
                 _ => verdicts.count(state),
             };

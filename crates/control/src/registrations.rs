@@ -39,6 +39,8 @@ pub struct Registrations {
     /// Started with the first change.
     writer: Option<NewestFile>,
     dirty: bool,
+    /// What was last shown, until something of it is another.
+    status: Option<Arc<Vec<WorkloadStatus>>>,
 }
 
 #[derive(Debug)]
@@ -98,12 +100,13 @@ impl Registrations {
             Err(error) => return Err(error),
         }
         let changed = known.keys().cloned().collect();
-        Ok(Self { known, shadowed: BTreeMap::new(), changed, file, writer: None, dirty: false })
+        Ok(Self { known, shadowed: BTreeMap::new(), changed, file, writer: None, dirty: false, status: None })
     }
 
     /// A stream registers its workload. Whether anything that others see has changed.
     pub fn connect(&mut self, stream: StreamId, workload: Workload) -> bool {
         let key = workload.key();
+        self.status = None;
         self.shadowed.remove(&key);
         // An address is one workload's, the newest's. Whoever had it before is gone, or is there still (its stream is open) and
         // has the address again when the newest gives it up: anybody can say that an address is theirs.
@@ -136,6 +139,7 @@ impl Registrations {
         for registration in self.known.values_mut().filter(|r| r.stream == Some(stream)) {
             registration.stream = None;
             registration.until = Some(now + LOST);
+            self.status = None;
         }
     }
 
@@ -175,13 +179,14 @@ impl Registrations {
         self.known.values().map(|r| (*r.workload).clone()).collect()
     }
 
-    pub fn status(&self) -> Vec<WorkloadStatus> {
-        let status = |r: &Registration| WorkloadStatus {
+    pub fn status(&mut self) -> Arc<Vec<WorkloadStatus>> {
+        let of = |r: &Registration| WorkloadStatus {
             workload: (*r.workload).clone(),
             connected: r.stream.is_some(),
             registered_at: r.registered_at,
         };
-        self.known.values().map(status).collect()
+        let made = || Arc::new(self.known.values().map(of).collect());
+        self.status.get_or_insert_with(made).clone()
     }
 
     /// Has what is registered written, if it has changed: by a thread of its own, so that nothing waits for the disk.
@@ -221,7 +226,9 @@ impl Registrations {
         for key in &removed {
             self.give_back(key.2);
         }
-        self.dirty |= !removed.is_empty();
+        if !removed.is_empty() {
+            (self.dirty, self.status) = (true, None);
+        }
         let count = removed.len();
         self.changed.extend(removed);
         count

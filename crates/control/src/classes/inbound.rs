@@ -7,7 +7,6 @@ use xds::delta_server::{Layer, TypeSet};
 use super::encode::Interner;
 use super::part::{Maker, Part};
 use crate::translate;
-use crate::world::Changes;
 
 pub(super) struct Inbound(pub Part<Arc<Layer>>);
 
@@ -20,11 +19,8 @@ impl Inbound {
         }))
     }
 
-    /// Whether what the class gets is other than before.
-    pub fn update(&mut self, maker: Maker<'_>, changes: &Changes, interner: &mut Interner) -> bool {
-        if !self.0.is_stale(changes) {
-            return false;
-        }
+    /// Makes it again. Whether what the class gets is other than before.
+    pub fn update(&mut self, maker: Maker<'_>, interner: &mut Interner) -> bool {
         let made = Self::make(maker, interner);
         let layer = made.0.value.reusing(&self.0.value);
         let differs = !layer.is(&self.0.value);

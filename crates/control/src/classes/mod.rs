@@ -6,12 +6,14 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `dependents` | who was made from which read |
 //! | `part` | a thing that is made, with what it was made from |
 //! | `outbound`, `inbound` | the two sides of a proxy, in parts |
 //! | `index` | the class of a proxy, by its answers |
 //! | `encode` | resources as shared bytes, equal ones once |
 //! | `references` | what rules name that is not there |
 
+mod dependents;
 mod encode;
 mod inbound;
 mod index;
@@ -25,7 +27,8 @@ use std::sync::Arc;
 use xds::delta_server::Layer;
 
 use crate::translate::{Answers, Facts, Options, Profile, Proxy, ProxyKind};
-use crate::world::{Changes, Delta, Note, Read, Reads, World};
+use crate::world::{Changes, Delta, Note, Reads, World};
+use dependents::{Dependent, Dependents, KeptReads, Who};
 use encode::Interner;
 use inbound::Inbound;
 use index::Index;
@@ -55,6 +58,7 @@ pub struct Classes {
     classes: HashMap<ClassId, Class>,
     index: Index,
     references: References,
+    dependents: Dependents,
     next: ClassId,
     notes_changed: bool,
 }
@@ -62,17 +66,18 @@ pub struct Classes {
 struct Member {
     proxy: Arc<Proxy>,
     profile: Profile,
-    outbound: Place,
-    inbound: Place,
+    /// Both are there once it has joined.
+    outbound: Option<Place>,
+    inbound: Option<Place>,
     /// What it was last said to hold.
     holds: Option<Layers>,
 }
 
 /// The class of one side of a proxy, and what its answers depend on.
-#[derive(Default)]
 struct Place {
     class: ClassId,
-    reads: Box<[Read]>,
+    /// Kept for what its drop does.
+    _reads: KeptReads,
 }
 
 /// What all members of a class have in common before anything is asked.
@@ -132,6 +137,7 @@ impl Classes {
             classes: HashMap::new(),
             index: Index::default(),
             references: References::default(),
+            dependents: Dependents::default(),
             next: 1,
             notes_changed: true,
         }
@@ -152,14 +158,16 @@ impl Classes {
     /// What a proxy is to hold: what its classes have made.
     pub fn layers(&self, id: MemberId) -> Option<Layers> {
         let member = self.members.get(&id)?;
-        let layer = |place: &Place| self.classes.get(&place.class).map(|class| class.made.layer().clone());
+        let layer = |place: &Option<Place>| {
+            let class = self.classes.get(&place.as_ref()?.class)?;
+            Some(class.made.layer().clone())
+        };
         Some(Layers { outbound: layer(&member.outbound)?, inbound: layer(&member.inbound)? })
     }
 
     /// A proxy has connected.
     pub fn join(&mut self, id: MemberId, proxy: Arc<Proxy>, profile: Profile) {
-        let member =
-            Member { proxy, profile, outbound: Place::default(), inbound: Place::default(), holds: None };
+        let member = Member { proxy, profile, outbound: None, inbound: None, holds: None };
         self.members.insert(id, member);
         for side in [Side::Outbound, Side::Inbound] {
             self.place(id, side);
@@ -185,7 +193,7 @@ impl Classes {
     /// A proxy is gone.
     pub fn leave(&mut self, id: MemberId) {
         if let Some(member) = self.members.remove(&id) {
-            for place in [member.outbound, member.inbound] {
+            for place in [member.outbound, member.inbound].into_iter().flatten() {
                 self.leave_class(id, place.class);
             }
         }
@@ -201,20 +209,18 @@ impl Classes {
         if changes.is_everything() {
             concerned = self.make_all_anew();
         } else if !changes.is_empty() {
-            let moved: Vec<(MemberId, Side)> = self
-                .members
-                .iter()
-                .flat_map(|(id, member)| {
-                    [(*id, Side::Outbound, &member.outbound), (*id, Side::Inbound, &member.inbound)]
-                })
-                .filter(|(_, _, place)| changes.concern(&place.reads))
-                .map(|(id, side, _)| (id, side))
-                .collect();
+            let dependents = self.dependents.concerned(&changes);
             // First all who may be of another class now leave theirs, so that whoever stands for a class is of it.
-            for (id, side) in moved {
-                self.move_member(id, side, &mut concerned);
+            for dependent in &dependents {
+                if let Who::Member(id, side) = dependent.who() {
+                    self.move_member(id, side, &mut concerned);
+                }
             }
-            self.update_classes(&changes, &mut concerned);
+            for dependent in &dependents {
+                if let Who::Class(id) = dependent.who() {
+                    self.update_class(id, &changes, &mut concerned);
+                }
+            }
         }
         concerned.retain(|id| self.hold(*id));
         self.interner.sweep();
@@ -234,34 +240,34 @@ impl Classes {
     }
 
     fn move_member(&mut self, id: MemberId, side: Side, concerned: &mut BTreeSet<MemberId>) {
-        let before = self.members.get(&id).map_or(0, |member| member.place(side).class);
-        self.leave_class(id, before);
+        let place = self.members.get(&id).and_then(|member| member.place(side).as_ref());
+        if let Some(before) = place.map(|place| place.class) {
+            self.leave_class(id, before);
+        }
         self.place(id, side);
         concerned.insert(id);
     }
 
-    fn update_classes(&mut self, changes: &Changes, concerned: &mut BTreeSet<MemberId>) {
-        let mut all: Vec<ClassId> = self.classes.keys().copied().collect();
-        all.sort_unstable();
-        for class_id in all {
-            let Some(class) = self.classes.get_mut(&class_id) else { continue };
-            let Some(member) = class.members.first().and_then(|id| self.members.get(id)) else { continue };
-            let reads = Reads::default();
-            let facts = Facts::new(&member.proxy, self.world.view(&reads));
-            let options = Options { profile: member.profile, ..self.options.clone() };
-            let maker = Maker { world: &self.world, facts: &facts, options: &options };
-            let differs = match &mut class.made {
-                Made::Outbound(made) => made.update(maker, changes, &mut self.interner),
-                Made::Inbound(made) => made.update(maker, changes, &mut self.interner),
-            };
-            if differs {
-                concerned.extend(class.members.iter().copied());
-            }
-            let asked = facts.noted();
-            let more = asked.keys().any(|question| !class.answers.contains_key(question));
-            if more {
-                self.split(class_id, asked, concerned);
-            }
+    /// Makes again what of a class was made from what changed, if it is still there.
+    fn update_class(&mut self, class_id: ClassId, changes: &Changes, concerned: &mut BTreeSet<MemberId>) {
+        let Some(class) = self.classes.get_mut(&class_id) else { return };
+        let Some(member) = class.members.first().and_then(|id| self.members.get(id)) else { return };
+        let reads = Reads::default();
+        let facts = Facts::new(&member.proxy, self.world.view(&reads));
+        let options = Options { profile: member.profile, ..self.options.clone() };
+        let keeping = (&self.dependents, Dependent::class(class_id));
+        let maker = Maker { world: &self.world, facts: &facts, options: &options, keeping };
+        let differs = match &mut class.made {
+            Made::Outbound(made) => made.update(maker, changes, &mut self.interner),
+            Made::Inbound(made) => made.update(maker, &mut self.interner),
+        };
+        if differs {
+            concerned.extend(class.members.iter().copied());
+        }
+        let asked = facts.noted();
+        let more = asked.keys().any(|question| !class.answers.contains_key(question));
+        if more {
+            self.split(class_id, asked, concerned);
         }
     }
 
@@ -293,9 +299,9 @@ impl Classes {
             class.answers.iter().all(|(question, answer)| facts.ask(question.clone()) == *answer)
         });
         if stays {
-            let reads = reads.into_sorted();
+            let reads = self.dependents.keep(Dependent::member(id, side), reads.into_sorted());
             if let Some(member) = self.members.get_mut(&id) {
-                member.place_mut(side).reads = reads;
+                *member.place_mut(side) = Some(Place { class: class_id, _reads: reads });
             }
         } else {
             self.move_member(id, side, concerned);
@@ -327,27 +333,28 @@ impl Classes {
                 // What is asked to find a class is more than what is asked to make one.
                 let facts = Facts::new(proxy, self.world.view(&reads));
                 let options = Options { profile, ..self.options.clone() };
-                let maker = Maker { world: &self.world, facts: &facts, options: &options };
+                let class_id = self.next;
+                self.next += 1;
+                let keeping = (&self.dependents, Dependent::class(class_id));
+                let maker = Maker { world: &self.world, facts: &facts, options: &options, keeping };
                 let mut made = match side {
                     Side::Outbound => Made::Outbound(Box::new(Outbound::make(maker, &mut self.interner))),
                     Side::Inbound => Made::Inbound(Inbound::make(maker, &mut self.interner)),
                 };
                 member.holds.iter().for_each(|held| made.reuse(held));
                 let answers = facts.noted();
-                let class_id = self.next;
-                self.next += 1;
                 self.index.insert(&group, &answers, class_id);
                 self.classes.insert(class_id, Class { group, answers, members: BTreeSet::new(), made });
                 self.notes_changed = true;
                 class_id
             }
         };
-        let reads = reads.into_sorted();
+        let reads = self.dependents.keep(Dependent::member(id, side), reads.into_sorted());
         if let Some(class) = self.classes.get_mut(&class_id) {
             class.members.insert(id);
         }
         if let Some(member) = self.members.get_mut(&id) {
-            *member.place_mut(side) = Place { class: class_id, reads };
+            *member.place_mut(side) = Some(Place { class: class_id, _reads: reads });
         }
     }
 
@@ -383,14 +390,14 @@ impl Classes {
 }
 
 impl Member {
-    fn place(&self, side: Side) -> &Place {
+    fn place(&self, side: Side) -> &Option<Place> {
         match side {
             Side::Outbound => &self.outbound,
             Side::Inbound => &self.inbound,
         }
     }
 
-    fn place_mut(&mut self, side: Side) -> &mut Place {
+    fn place_mut(&mut self, side: Side) -> &mut Option<Place> {
         match side {
             Side::Outbound => &mut self.outbound,
             Side::Inbound => &mut self.inbound,

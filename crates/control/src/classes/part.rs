@@ -1,14 +1,15 @@
 //! One thing that is made of the world for a class, and what it was made from.
 
+use super::dependents::{Dependent, Dependents, KeptReads};
 use crate::translate::{Context, Facts, Options};
-use crate::world::{Changes, Note, Read, Reads, World};
+use crate::world::{Changes, Note, Reads, World};
 
 /// A value, with whatever was read of the world to make it.
 #[derive(Debug)]
 pub(super) struct Part<T> {
     pub value: T,
     pub notes: Vec<Note>,
-    reads: Box<[Read]>,
+    reads: KeptReads,
 }
 
 impl<T> Part<T> {
@@ -28,6 +29,8 @@ pub(super) struct Maker<'a> {
     pub world: &'a World,
     pub facts: &'a Facts<'a>,
     pub options: &'a Options,
+    /// Where it is noted what depends on what was read.
+    pub keeping: (&'a Dependents, Dependent),
 }
 
 impl Maker<'_> {
@@ -36,6 +39,7 @@ impl Maker<'_> {
         let context = Context::new(self.world.view(&reads), self.facts, self.options);
         let value = make(&context);
         let notes = context.take_notes();
-        Part { value, notes, reads: reads.into_sorted() }
+        let (dependents, of) = self.keeping;
+        Part { value, notes, reads: dependents.keep(of, reads.into_sorted()) }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use api::{MeshConfig, Problem, Severity, Spec};
@@ -166,7 +166,7 @@ impl Engine {
             said
         {
             if mesh {
-                let mesh = self.store().mesh_config().cloned();
+                let mesh = self.shared.objects().mesh_config().cloned();
                 delta.mesh = Some(mesh.unwrap_or_else(MeshConfig::istio_default));
             }
             if !changed.is_empty() || mesh {
@@ -196,7 +196,7 @@ impl Engine {
 
     /// Whether what was waited for is there.
     fn look_for_sources(&mut self) -> bool {
-        let waiting = self.store().waiting().next().is_some();
+        let waiting = self.shared.objects().waiting().next().is_some();
         let back = std::mem::replace(&mut self.waiting, waiting) && !waiting;
         if back {
             (self.shared.log)("every directory that was read before is there again: serving");
@@ -232,16 +232,8 @@ impl Engine {
         if let Some(notes) = notes {
             self.notes = notes;
         }
-        if shown {
-            let store = self.store();
-            let (objects, dates): (Vec<_>, Vec<_>) =
-                store.iter().map(|held| (held.loaded.clone(), held.since)).unzip();
-            drop(store);
-            self.published.objects = Arc::new(objects);
-            self.published.dates = Arc::new(dates);
-        }
         if shown || noted {
-            let store = self.store();
+            let store = self.shared.objects();
             let noted: Vec<Problem> = self.notes.iter().filter_map(|note| problem(note, &store)).collect();
             let mut problems = store.problems();
             let verdicts = Verdicts::new(&store, &self.notes, &problems);
@@ -257,11 +249,6 @@ impl Engine {
         self.published.workloads = self.registrations.status();
         self.shared.published.store(Arc::new(self.published.clone()));
         self.shared.progressed();
-    }
-
-    /// Read for as long as is needed: whoever asks for pages waits for this thread, never this thread for a page that is written.
-    fn store(&self) -> RwLockReadGuard<'_, ObjectStore> {
-        self.shared.store.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn store_mut(&self) -> RwLockWriteGuard<'_, ObjectStore> {

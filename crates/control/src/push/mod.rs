@@ -19,7 +19,7 @@ pub(crate) mod published;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -138,6 +138,11 @@ impl Shared {
     pub(crate) fn remove(&self, namespace: &str, name: &str, answer: tokio::sync::oneshot::Sender<usize>) {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         self.send(Event::Remove { namespace, name, answer, since: Instant::now() });
+    }
+
+    /// The objects of now, which may be newer than what is published. The engine waits for whoever keeps this.
+    pub(crate) fn objects(&self) -> RwLockReadGuard<'_, ObjectStore> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stop(&self) {

@@ -54,8 +54,9 @@ fn sync(peer: &Peer, newest: u64) -> Value {
 /// Services as written, and the workloads that registered.
 fn registry(shared: &Shared) -> Value {
     let published = shared.published.load();
-    let services = published.objects.iter().filter_map(|loaded| {
-        let object = &loaded.object;
+    let store = shared.objects();
+    let services = store.iter().filter_map(|held| {
+        let object = &held.loaded.object;
         let hosts = match &object.spec {
             Spec::Service(_) => vec![format!("{}.{}.svc.cluster.local", object.name(), object.namespace())],
             Spec::ServiceEntry(entry) => entry.hosts.clone(),
@@ -66,7 +67,7 @@ fn registry(shared: &Shared) -> Value {
             "source": object.source.to_string(),
         }))
     });
-    json!({ "services": services.collect::<Vec<_>>(), "workloads": published.workloads })
+    json!({ "services": services.collect::<Vec<_>>(), "workloads": *published.workloads })
 }
 
 /// Of all streams together, by cluster.
@@ -87,7 +88,7 @@ fn endpoints(shared: &Shared) -> Value {
 
 fn configuration(shared: &Shared) -> Value {
     let published = shared.published.load();
-    let objects: Vec<_> = published.objects.iter().map(|loaded| published.status(loaded)).collect();
+    let objects: Vec<_> = shared.objects().iter().map(|held| published.status(&held)).collect();
     json!({ "generation": published.generation, "objects": objects, "problems": *published.problems })
 }
 

@@ -7,18 +7,18 @@ use http_body_util::Full;
 
 use super::answer::{Answer, Query, decoded, failure, json};
 use crate::push::Shared;
-use crate::push::published::Published;
+use crate::shapes::Place;
 
 pub(super) fn get(path: &str, query: &Query, shared: &Shared) -> Answer {
     let published = shared.published.load();
     match path {
-        "workloads" => json(&published.workloads),
+        "workloads" => json(&*published.workloads),
         "proxies" => {
             let newest = shared.generation();
             json(&shared.peers().iter().map(|peer| peer.status(newest)).collect::<Vec<_>>())
         }
         "problems" => json(&*published.problems),
-        "resolve" => resolve(query, &published),
+        "resolve" => resolve(query, shared),
         _ => failure(
             StatusCode::NOT_FOUND,
             "no such request; workloads, proxies, objects, problems, resolve, wait",
@@ -48,12 +48,16 @@ pub(super) async fn delete(path: &str, shared: &Arc<Shared>) -> Answer {
     }
 }
 
-fn resolve(query: &Query, published: &Published) -> Answer {
+fn resolve(query: &Query, shared: &Shared) -> Answer {
     let Some(object) = query.text("object") else {
         return failure(StatusCode::BAD_REQUEST, "expected object=KIND/NAMESPACE/NAME and path=spec.…");
     };
-    match published.place(object, query.text("path").unwrap_or_default()) {
-        Some(place) => json(&place),
+    match shared.objects().meant(object) {
+        Some(held) => {
+            let object = &held.loaded.object;
+            let at = object.position(query.text("path").unwrap_or_default());
+            json(&Place { file: object.source.file.to_string(), line: at.line, column: at.column })
+        }
         None => failure(StatusCode::NOT_FOUND, &format!("no object {object}")),
     }
 }

@@ -8,7 +8,6 @@ use http::StatusCode;
 
 use super::answer::{Answer, Query, failure, json};
 use crate::push::Shared;
-use crate::push::published::Published;
 use crate::shapes::ObjectStatus;
 use crate::source::Loaded;
 use crate::source::applied::source::AppliedSource;
@@ -17,31 +16,30 @@ use crate::verdict::Verdict;
 
 /// Reads files and the store for manifests, so it runs where waiting for a disk holds up nobody.
 pub(super) async fn get(query: Query, shared: &Arc<Shared>, applied: &Arc<AppliedSource>) -> Answer {
-    let (published, applied) = (shared.published.load_full(), applied.clone());
-    let answer = tokio::task::spawn_blocking(move || json(&list(&query, &published, &applied)));
+    let (shared, applied) = (shared.clone(), applied.clone());
+    let answer = tokio::task::spawn_blocking(move || json(&list(&query, &shared, &applied)));
     answer.await.unwrap_or_else(|error| failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
 }
 
-fn list(query: &Query, published: &Published, applied: &AppliedSource) -> Vec<ObjectStatus> {
+fn list(query: &Query, shared: &Shared, applied: &AppliedSource) -> Vec<ObjectStatus> {
+    let published = shared.published.load();
     let (kind, namespace, name) = (query.text("kind"), query.text("namespace"), query.text("name"));
     let wanted = |group: &str, of_kind: &str, in_namespace: &str, named: &str| {
         kind.is_none_or(|k| api::kinds::is_named(group, of_kind, k))
             && namespace.is_none_or(|n| in_namespace == n || in_namespace.is_empty())
             && name.is_none_or(|n| named == n)
     };
-    let loaded: Vec<&Loaded> = published
-        .objects
-        .iter()
-        .filter(|l| {
-            let id = l.object.identity();
+    // Files and the store of what was applied are read after the objects were let go: the engine waits for those.
+    let (loaded, mut statuses): (Vec<Loaded>, Vec<ObjectStatus>) = {
+        let store = shared.objects();
+        let held = store.iter().filter(|held| {
+            let id = held.loaded.object.identity();
             wanted(&id.group, &id.kind, &id.namespace, &id.name)
-        })
-        .collect();
-    let mut statuses: Vec<ObjectStatus> = Vec::with_capacity(loaded.len());
-    for one in &loaded {
-        let mut status = published.status(one);
+        });
+        held.map(|held| (held.loaded.clone(), published.status(&held))).unzip()
+    };
+    for (status, one) in statuses.iter_mut().zip(&loaded) {
         status.revision = applied.revision_of(one.object.identity());
-        statuses.push(status);
     }
     if name.is_some() || query.text("manifest") == Some("true") {
         add_manifests(&mut statuses, &loaded, applied);
@@ -99,7 +97,7 @@ fn status_of(id: &Named<'_>, verdict: &Verdict) -> ObjectStatus {
 }
 
 /// Every file is read once, however many objects it holds.
-fn add_manifests(statuses: &mut [ObjectStatus], loaded: &[&Loaded], applied: &AppliedSource) {
+fn add_manifests(statuses: &mut [ObjectStatus], loaded: &[Loaded], applied: &AppliedSource) {
     let mut by_file: HashMap<&str, Vec<usize>> = HashMap::new();
     for (at, (status, one)) in statuses.iter_mut().zip(loaded).enumerate() {
         match status.revision {

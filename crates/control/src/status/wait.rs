@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Object;
 use http::StatusCode;
 
 use super::answer::{Answer, Query, failure, json};
@@ -47,7 +48,7 @@ pub(super) async fn answer(query: &Query, shared: &Arc<Shared>) -> Answer {
         let looked = tokio::time::Instant::now();
         let published = shared.published.load_full();
         let settled = published.readings != readings || start.elapsed() >= READ;
-        let (live, done) = match known(&wanted, &published, settled) {
+        let (live, done) = match known(&wanted, shared, &published, settled) {
             Known::NotYet => (live(shared, &published, &wanted, published.generation), false),
             Known::Refused(generation) => (live(shared, &published, &wanted, generation), true),
             Known::Since(generation) => {
@@ -83,24 +84,31 @@ fn wanted(query: &Query) -> Result<Wanted<'_>, &'static str> {
     }
 }
 
-fn known(wanted: &Wanted<'_>, published: &Published, settled: bool) -> Known {
+fn known(wanted: &Wanted<'_>, shared: &Shared, published: &Published, settled: bool) -> Known {
     match wanted {
         Wanted::Generation(generation) if *generation <= published.generation => Known::Since(*generation),
         Wanted::Generation(_) => Known::NotYet,
-        Wanted::Content { object, hash } => match published.find(object) {
-            Some(loaded) if !loaded.stale && format!("{:016x}", loaded.object.content_hash()) == *hash => {
-                Known::Since(published.generation_of(&loaded.object))
+        Wanted::Content { object, hash } => match shared.objects().meant(object) {
+            Some(held) if !held.loaded.stale && hash_text(&held.loaded.object) == *hash => {
+                Known::Since(held.since)
             }
             _ if settled && published.problems_of(object).iter().any(|p| p.is_error()) => {
                 Known::Refused(published.generation)
             }
             _ => Known::NotYet,
         },
-        Wanted::Absent { object } => match published.find(object) {
-            None => Known::Since(published.generation),
-            Some(_) => Known::NotYet,
-        },
+        Wanted::Absent { object } => {
+            let store = shared.objects();
+            // It may have gone by a change that is not published yet.
+            let since = store.generation().max(published.generation);
+            if store.meant(object).is_none() { Known::Since(since) } else { Known::NotYet }
+        }
     }
+}
+
+/// As `objects` shows it.
+fn hash_text(object: &Object) -> String {
+    format!("{:016x}", object.content_hash())
 }
 
 /// With what is refused, which is asked of every stream once.

@@ -45,7 +45,11 @@ impl ObjectStore {
 
     /// The same for several, as one change. `None`: there are none.
     pub fn apply_all(&mut self, updates: impl IntoIterator<Item = Update>, generation: u64) -> Option<Delta> {
-        Delta::all(updates.into_iter().map(|update| self.apply(update, generation)))
+        let delta = Delta::all(updates.into_iter().map(|update| self.apply(update, generation)))?;
+        if !delta.changed.is_empty() {
+            self.generation = generation;
+        }
+        Some(delta)
     }
 
     /// Takes out every object of a source.

@@ -76,6 +76,8 @@ pub struct ObjectStore {
     mesh: BTreeSet<Arc<ObjectId>>,
     /// By API version and kind: the winners of kinds nothing acts on.
     unsupported: BTreeMap<(String, String), BTreeSet<Arc<ObjectId>>>,
+    /// Of the newest change of any of them.
+    generation: u64,
 }
 
 /// One identity: all objects that have it.

@@ -83,12 +83,12 @@ impl ObjectStore {
     }
 
     /// The winners that people mean by a kind in any case, a namespace and a name: one for each group that has the kind.
-    pub fn named<'s>(
+    pub fn named<'s, 'n>(
         &'s self,
-        kind: &'s str,
-        namespace: &'s str,
-        name: &'s str,
-    ) -> impl Iterator<Item = Held<'s>> {
+        kind: &'n str,
+        namespace: &'n str,
+        name: &'n str,
+    ) -> impl Iterator<Item = Held<'s>> + use<'s, 'n> {
         let kinds = self.kinds().filter(move |(_, known)| known.eq_ignore_ascii_case(kind));
         kinds.filter_map(move |(group, kind)| {
             self.get(&ObjectId {
@@ -98,6 +98,20 @@ impl ObjectStore {
                 name: name.to_owned(),
             })
         })
+    }
+
+    /// The object `KIND/NAMESPACE/NAME`; the kind in any case. Istio's wins over others of the kind.
+    pub fn meant(&self, id: &str) -> Option<Held<'_>> {
+        let (kind, rest) = id.split_once('/')?;
+        let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
+        let mut found = self.named(kind, namespace, name).peekable();
+        let first = found.peek().copied();
+        found.find(|held| held.loaded.object.meta.api_version.contains("istio.io")).or(first)
+    }
+
+    /// The generation of the newest change of any object.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The groups and kinds of which there are objects, in order.

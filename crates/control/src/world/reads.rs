@@ -16,7 +16,7 @@ pub struct Read(u64);
 
 /// What questions are about; the subject follows.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Topic {
+pub(crate) enum Topic {
     /// Which services a namespace owns, and what they say of themselves.
     ServicesOf,
     /// The same of all namespaces.
@@ -53,7 +53,7 @@ pub(super) enum Topic {
 }
 
 impl Read {
-    pub(super) fn of(topic: Topic, subject: &[&str]) -> Self {
+    pub(crate) fn of(topic: Topic, subject: &[&str]) -> Self {
         let mut hash = Xxh3::new();
         hash.update(&[topic as u8]);
         for part in subject {
@@ -116,7 +116,7 @@ impl Changes {
         self.everything = true;
     }
 
-    pub(super) fn of(&mut self, topic: Topic, subject: &[&str]) {
+    pub(crate) fn of(&mut self, topic: Topic, subject: &[&str]) {
         self.structure |= !matches!(
             topic,
             Topic::Endpoints | Topic::At | Topic::Headless | Topic::NotHttp | Topic::Registered | Topic::Pod
@@ -135,6 +135,11 @@ impl Changes {
 
     pub fn is_empty(&self) -> bool {
         !self.everything && self.reads.is_empty()
+    }
+
+    /// Those that answer differently, unless everything does.
+    pub fn reads(&self) -> impl Iterator<Item = Read> {
+        self.reads.iter().copied()
     }
 
     /// Whether what was made from these reads (in order) has to be made again.
