@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -18,7 +19,7 @@ pub struct Node {
     pub id: String,
     /// The Pod's name, or the one the workload was given.
     pub name: String,
-    pub proxy: Proxy,
+    pub proxy: Arc<Proxy>,
     pub profile: Profile,
     /// What it is able to as a client of ADS.
     pub able: Capabilities,
@@ -93,7 +94,7 @@ impl Node {
             metadata: BTreeMap::new(),
         };
         let leaving = metadata.get(xds::node::LEAVING) == Some(&Json::Bool(true));
-        let proxy = Proxy { metadata: settings(metadata), ..proxy };
+        let proxy = Arc::new(Proxy { metadata: settings(metadata), ..proxy });
         let (name, id) = (pod.to_owned(), node.id.clone());
         let able = Capabilities::of_user_agent(&node.user_agent_name);
         Ok(Self { id, name, proxy, profile, able, version: version(node), workload, leaving })

@@ -28,7 +28,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("filamesh-xds", &[]),
     ("filamesh-model", &["filamesh-xds", "filamesh-telemetry"]),
     ("filamesh-proxy", &["filamesh-wire", "filamesh-telemetry", "filamesh-xds", "filamesh-model"]),
-    ("filamesh-control", &["filamesh-api", "filamesh-xds", "filamesh-telemetry", "filamesh-model"]),
+    (
+        "filamesh-control",
+        &["filamesh-wire", "filamesh-api", "filamesh-xds", "filamesh-telemetry", "filamesh-model"],
+    ),
     ("filamesh-testkit", &[]),
     ("filamesh-bench", &[]),
     ("bookinfo", &[]),

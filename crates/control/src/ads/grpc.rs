@@ -1,6 +1,7 @@
 //! gRPC's answers, written by hand.
 
-use http::{HeaderMap, HeaderValue};
+/// Fields of every response that is no error by itself.
+pub(super) const HEAD: &str = "content-type: application/grpc\r\n";
 
 /// gRPC's codes.
 pub(super) mod code {
@@ -11,13 +12,14 @@ pub(super) mod code {
     pub(in crate::ads) const UNIMPLEMENTED: u16 = 12;
 }
 
-pub(super) fn status(code: u16, message: &str) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from(code));
-    if let Ok(message) = HeaderValue::from_str(&percent_encoded(message)) {
-        trailers.insert("grpc-message", message);
-    }
-    trailers
+/// The fields that end a stream.
+pub(super) fn status(code: u16, message: &str) -> String {
+    format!("grpc-status: {code}\r\ngrpc-message: {}\r\n", percent_encoded(message))
+}
+
+/// The fields of a response that is its own end.
+pub(super) fn ended(code: u16, message: &str) -> String {
+    format!("{HEAD}{}", status(code, message))
 }
 
 /// As gRPC wants messages: printable ASCII but `%`.
@@ -39,8 +41,7 @@ mod tests {
     /// gRPC over HTTP/2, "Responses": percent-encoding of `grpc-message`.
     #[test]
     fn messages_are_percent_encoded() {
-        let trailers = status(code::INVALID_ARGUMENT, "50 % of é\n");
-        assert_eq!(trailers["grpc-status"], "3");
-        assert_eq!(trailers["grpc-message"], "50 %25 of %C3%A9%0A");
+        let fields = status(code::INVALID_ARGUMENT, "50 % of é\n");
+        assert_eq!(fields, "grpc-status: 3\r\ngrpc-message: 50 %25 of %C3%A9%0A\r\n");
     }
 }

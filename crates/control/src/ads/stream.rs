@@ -1,44 +1,46 @@
 //! One stream: the requests it reads, the responses it writes.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming};
-use tokio::time::Sleep;
 use xds::core;
 use xds::delta_server::{Capabilities, Connection};
 use xds::limits::BACKLOG;
 
+use super::Server;
 use super::connections::Reserved;
-use super::grpc::{code, status};
+use super::grpc::code;
 use super::lines::told;
 use super::protocol::{Protocol, Request};
-use super::{Server, Streams};
 use crate::lock::lock;
 use crate::node::{Node, NodeError};
 use crate::push::peer::Peer;
 use crate::translate::Profile;
 use crate::translate::grpc::SERVER_LISTENER;
 
-/// A stream as hyper polls it.
+/// A stream, polled by its connection.
 pub(super) struct AdsStream {
     server: Arc<Server>,
-    streams: Arc<Streams>,
-    incoming: Incoming,
     protocol: Protocol,
     /// Room for a large request that has come in part.
     reserved: Option<Reserved>,
     state: State,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// The client has said all it had to say.
+    closed: bool,
+    /// When something becomes due though nothing comes.
+    due: Option<Instant>,
     /// It has been said that a gRPC server asks for its own listener.
     said_server: bool,
+}
+
+/// What is to be sent.
+pub(super) enum Output {
+    Response(Bytes),
+    /// gRPC's code and message: the last there is.
+    End(u16, String),
 }
 
 enum State {
@@ -54,32 +56,49 @@ enum State {
 }
 
 impl AdsStream {
-    pub(super) fn new(
-        server: Arc<Server>,
-        streams: Arc<Streams>,
-        protocol: Protocol,
-        incoming: Incoming,
-    ) -> Self {
-        streams.open.fetch_add(1, Ordering::Relaxed);
-        streams.ever.fetch_add(1, Ordering::Relaxed);
-        let timer = Some(Box::pin(tokio::time::sleep(server.connections.limits().first_word)));
-        Self {
-            server,
-            streams,
-            incoming,
-            protocol,
-            reserved: None,
-            state: State::New,
-            timer,
-            said_server: false,
+    pub(super) fn new(server: Arc<Server>, protocol: Protocol) -> Self {
+        let due = Some(Instant::now() + server.connections.limits().first_word);
+        Self { server, protocol, reserved: None, state: State::New, closed: false, due, said_server: false }
+    }
+
+    /// Bytes of requests have come.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if matches!(self.state, State::New | State::Open { .. }) {
+            self.protocol.push(bytes);
         }
     }
 
-    /// One that is answered by its headers alone.
-    pub(super) fn ended(server: Arc<Server>, streams: Arc<Streams>, incoming: Incoming) -> Self {
-        let mut stream = Self::new(server, streams, Protocol::delta(), incoming);
-        stream.state = State::Ended;
-        stream
+    /// No more will come.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether more may come than has come: requests that wait for the first set are counted.
+    pub(super) fn takes_more(&self) -> bool {
+        !self.is_full()
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Takes in what has come, and says the next thing there is to say now. `None`: the task is woken when there is one.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Option<Output> {
+        self.read();
+        if let Some(bytes) = self.write(cx) {
+            return Some(Output::Response(bytes));
+        }
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Ending(code, reason) => Some(Output::End(code, reason)),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(&self.state, State::Open { backlog, .. } if backlog.len() >= BACKLOG)
     }
 
     fn end(&mut self, code: u16, reason: impl Into<String>) {
@@ -97,37 +116,22 @@ impl AdsStream {
         self.server.lines.write(line, Instant::now());
     }
 
-    /// Takes in whatever has come.
-    fn read(&mut self, cx: &mut Context<'_>) {
-        while matches!(self.state, State::New | State::Open { .. }) {
-            if matches!(&self.state, State::Open { backlog, .. } if backlog.len() >= BACKLOG) {
-                return;
-            }
+    /// Takes in the requests that have come whole.
+    fn read(&mut self) {
+        while matches!(self.state, State::New | State::Open { .. }) && !self.is_full() {
             match self.protocol.take() {
                 Ok(Some(request)) => {
                     self.reserved = None;
                     self.request(request);
-                    continue;
                 }
-                Ok(None) => {}
-                Err(error) => return self.end(code::INVALID_ARGUMENT, error.to_string()),
-            }
-            if !self.may_take_more() {
-                return;
-            }
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.protocol.push(&data);
+                Ok(None) => {
+                    if self.may_take_more() && self.closed {
+                        // Nothing will be asked or acknowledged any more.
+                        self.end(code::OK, "");
                     }
-                }
-                // Nothing will be asked or acknowledged any more.
-                Poll::Ready(None) => return self.end(code::OK, ""),
-                Poll::Ready(Some(Err(_))) => {
-                    self.disconnect();
                     return;
                 }
+                Err(error) => return self.end(code::INVALID_ARGUMENT, error.to_string()),
             }
         }
     }
@@ -195,7 +199,7 @@ impl AdsStream {
             }
             self.protocol.accept();
             self.say_server(&node, &request);
-            self.timer = None;
+            self.due = None;
             let peer = self.server.shared.connect(node);
             self.state = State::Open { peer, backlog: VecDeque::from([request]) };
             return;
@@ -226,10 +230,9 @@ impl AdsStream {
     }
 
     /// What is to be sent now.
-    fn write(&mut self, cx: &mut Context<'_>) -> Option<Bytes> {
+    fn write(&mut self, cx: &Context<'_>) -> Option<Bytes> {
         if matches!(self.state, State::New) {
-            let due = self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-            if due {
+            if self.due.is_some_and(|due| due <= Instant::now()) {
                 self.end(code::DEADLINE_EXCEEDED, "the stream's first request did not come");
             }
             return None;
@@ -260,24 +263,12 @@ impl AdsStream {
         if moved {
             self.server.shared.progressed();
         }
-        let Some(written) = written else {
-            self.wait(deadline, cx);
-            return None;
-        };
+        self.due = deadline;
+        let written = written?;
         if let Some((kind, resources)) = written.kind {
             self.server.shared.metrics.pushed(kind, resources, written.bytes.len());
         }
         Some(written.bytes)
-    }
-
-    /// Has the task woken when something becomes due.
-    fn wait(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) {
-        self.timer = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
-        if let Some(timer) = &mut self.timer
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            cx.waker().wake_by_ref();
-        }
     }
 }
 
@@ -324,37 +315,8 @@ fn hear(
     Ok(())
 }
 
-impl Body for AdsStream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let stream = self.get_mut();
-        stream.read(cx);
-        if let Some(bytes) = stream.write(cx) {
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-        }
-        match std::mem::replace(&mut stream.state, State::Ended) {
-            State::Ending(code, reason) => Poll::Ready(Some(Ok(Frame::trailers(status(code, &reason))))),
-            State::Ended => Poll::Ready(None),
-            open => {
-                stream.state = open;
-                Poll::Pending
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Ended)
-    }
-}
-
 impl Drop for AdsStream {
     fn drop(&mut self) {
         self.disconnect();
-        self.streams.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

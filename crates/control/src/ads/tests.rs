@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use xds::discovery::DeltaDiscoveryRequest;
@@ -291,7 +293,7 @@ async fn header_fields_are_limited() {
     drop(Call::open(&mut sender, DELTA).await);
     let (_requests, received) = mpsc::unbounded_channel();
     let request = Request::post(format!("http://control{DELTA}"))
-        .header("x-large", "x".repeat(HEADER_BYTES as usize))
+        .header("x-large", "x".repeat(limits::HEADER_BYTES))
         .body(StreamBody::new(Frames(received)))
         .unwrap();
     let answered = tokio::time::timeout(DEADLINE, sender.send_request(request)).await.expect("an answer");

@@ -210,7 +210,7 @@ impl Engine {
         let start = Instant::now();
         let new = if back { self.shared.peers() } else { new };
         for peer in new {
-            self.classes.join(peer.id, Arc::new(peer.node.proxy.clone()), peer.node.profile);
+            self.classes.join(peer.id, peer.node.proxy.clone(), peer.node.profile);
             concerned.insert(peer.id);
         }
         for id in concerned {
