@@ -10,7 +10,7 @@ use super::{
     Breakers, Cluster, ClusterKind, Dns, DnsFamily, FailurePercentage, Keepalive, LbPolicy, OriginalDst,
     OutlierDetection, RetryBudget, ServiceLabels, SuccessRate, TransportMatch, UpstreamProtocol,
 };
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Naming};
 use crate::health_check::HealthCheck;
 use crate::proto::{self, Place};
 use crate::refusal::{At, Compiled};
@@ -40,7 +40,13 @@ impl Cluster {
         let assignment = match &message.load_assignment {
             None => None,
             Some(_) if kind == ClusterKind::Eds => return refuse!("not with type EDS").at("load_assignment"),
-            Some(assignment) => Some(Arc::new(Endpoints::compile(assignment).at("load_assignment")?)),
+            Some(assignment) => {
+                let naming = match kind {
+                    ClusterKind::StrictDns | ClusterKind::LogicalDns => Naming::Names,
+                    ClusterKind::Static | ClusterKind::Eds | ClusterKind::OriginalDst => Naming::Addresses,
+                };
+                Some(Arc::new(Endpoints::compile(assignment, naming).at("load_assignment")?))
+            }
         };
         Ok(Cluster {
             name: message.name.as_str().into(),
