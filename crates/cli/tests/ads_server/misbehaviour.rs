@@ -125,6 +125,8 @@ fn a_time_to_live_ends_unless_heartbeats_come() {
         server.end("close");
         assert_eq!(server.asked("CDS", mark)["initial"], json!({ "a": "1" }));
         // Endpoints and routes in use stay, as when they are removed.
+        server.put("EDS", &[endpoints("a", "2", v2.address)]);
+        server.put("RDS", &[table("table", "3", "a")]);
         let nonce = server.send("RDS", &[living(table("table", "3", "a"))], &[]);
         assert_eq!(server.answer(&nonce), None);
         server.sends("EDS", &[living(endpoints("a", "2", v2.address))], &[]);

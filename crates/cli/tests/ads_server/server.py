@@ -1,7 +1,8 @@
-"""A delta ADS server: grpcio for the wire, envoy-data-plane for the messages.
+"""Delta ADS servers: grpcio for the wire, envoy-data-plane for the messages, whose import takes a second: it is done once,
+and each connection to the socket that stdin names gets a server in a process of its own (fork).
 
-Answers every subscription out of what it holds. What it holds, and whatever else it is to do, it reads from stdin, one JSON
-object a line:
+A server answers every subscription out of what it holds. What it holds, and whatever else it is to do, it reads from its
+connection, one JSON object a line:
 
   {"do": "listen", "port": 0}                         takes connections; says {"listening": PORT}
   {"do": "put", "type": "CDS", "resources": [...]}    holds these from now on
@@ -16,12 +17,16 @@ object a line:
 A resource is {"name", "version", "body"}: the body in protobuf's JSON mapping, or hexadecimal "bytes"; "ttl" and "aliases" as
 in Resource, and "type" where it is another than that of the response.
 
-Prints one JSON object a line: {"request": ...} for each request as it came, {"sent": ...} for each response,
-{"opened": N} and {"ended": N} for streams.
+Says one JSON object a line: {"pid": N} first, {"request": ...} for each request as it came, {"sent": ...} for each response,
+{"opened": N} and {"ended": N} for streams. It ends with its connection, all end with the stdin of the first process.
 """
 
 import json
+import os
 import queue
+import selectors
+import signal
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +62,9 @@ def url(short):
 
 
 def say(**what):
-    print(json.dumps(what), flush=True)
+    with speaking:
+        out.write(json.dumps(what) + "\n")
+        out.flush()
 
 
 def resource(short, given):
@@ -221,13 +228,35 @@ class Plane:
             self.stream.responses.put(None if command["how"] == "close" else "as it was told to")
 
 
-plane = Plane()
-for line in sys.stdin:
-    command = json.loads(line)
-    if command["do"] == "leave":
-        # Without the lock, which streams take to end.
-        plane.server.stop(None).wait()
-        say(left=True)
-        continue
-    with plane.lock:
-        plane.do(command)
+def serve(lines):
+    plane = Plane()
+    say(pid=os.getpid())
+    for line in lines:
+        command = json.loads(line)
+        if command["do"] == "leave":
+            # Without the lock, which streams take to end.
+            plane.server.stop(None).wait()
+            say(left=True)
+            continue
+        with plane.lock:
+            plane.do(command)
+
+
+speaking, out = threading.Lock(), sys.stdout
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+place = socket.socket(socket.AF_UNIX)
+place.bind(sys.stdin.readline().strip())
+place.listen()
+say(ready=True)
+waiting = selectors.DefaultSelector()
+for end in (place, sys.stdin):
+    waiting.register(end, selectors.EVENT_READ)
+while all(key.fileobj is place for key, _ in waiting.select()):
+    connection, _ = place.accept()
+    if os.fork() == 0:
+        out = connection.makefile("w")
+        try:
+            serve(connection.makefile("r"))
+        finally:
+            os._exit(0)
+    connection.close()

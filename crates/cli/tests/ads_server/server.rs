@@ -1,20 +1,60 @@
 //! The control plane, told step by step.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::python::Python;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The process that makes servers: it ends with this one, as its stdin does.
+struct Nursery {
+    directory: tempfile::TempDir,
+    _python: Mutex<Python>,
+}
+
+impl Nursery {
+    /// `None`: there is no such Python.
+    fn get() -> Option<&'static Nursery> {
+        static NURSERY: OnceLock<Option<Nursery>> = OnceLock::new();
+        let start = || {
+            let python = Python::with("grpc, envoy_data_plane")?;
+            let directory = tempfile::tempdir().unwrap();
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ads_server/server.py");
+            let mut python = Python::start(Command::new(python).arg(script));
+            python.say(directory.path().join("place").to_str().unwrap());
+            python.heard.recv_timeout(PATIENCE).unwrap();
+            // Nobody drops what is static, and nothing is left of it but a directory.
+            Some(Nursery { directory, _python: Mutex::new(python) })
+        };
+        NURSERY.get_or_init(start).as_ref()
+    }
+}
+
 /// A delta ADS server in a process of its own.
 pub struct Server {
-    python: Python,
+    connection: UnixStream,
+    heard: Receiver<Value>,
+    pid: Pid,
     pub port: u16,
     /// Everything it has said.
     said: Vec<Value>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the control plane said:\n{}", self.since(0));
+        }
+    }
 }
 
 impl Server {
@@ -31,17 +71,31 @@ impl Server {
 
     /// At this port; 0: at any.
     pub fn on(port: u16) -> Option<Server> {
-        let python = Python::with("grpc, envoy_data_plane")?;
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ads_server/server.py");
-        let python = Python::start(Command::new(python).arg(script));
-        let mut server = Server { python, port, said: vec![] };
+        let connection = UnixStream::connect(Nursery::get()?.directory.path().join("place")).unwrap();
+        let lines = BufReader::new(connection.try_clone().unwrap()).lines();
+        let (sender, heard) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = sender.send(serde_json::from_str(&line).unwrap());
+            }
+        });
+        let pid: Value = heard.recv_timeout(PATIENCE).unwrap();
+        let pid = Pid::from_raw(i32::try_from(pid["pid"].as_i64().unwrap()).unwrap());
+        let mut server = Server { connection, heard, pid, port, said: vec![] };
         server.listen();
         Some(server)
     }
 
+    /// Is gone at once, as after SIGKILL.
+    pub fn dies(self) {
+        kill(self.pid, Signal::SIGKILL).unwrap();
+        // Its end of the connection ends with it.
+        while self.heard.recv().is_ok() {}
+    }
+
     fn tell(&mut self, word: &str, mut more: Value) {
         more["do"] = word.into();
-        self.python.say(&more.to_string());
+        writeln!(self.connection, "{more}").unwrap();
     }
 
     /// Holds these from now on, also in place of others of their names.
@@ -103,7 +157,7 @@ impl Server {
 
     /// A place in what is said, to look behind.
     pub fn mark(&mut self) -> usize {
-        self.said.extend(self.python.heard.try_iter());
+        self.said.extend(self.heard.try_iter());
         self.said.len()
     }
 
@@ -116,7 +170,7 @@ impl Server {
                 return found;
             }
             at = self.said.len();
-            match self.python.heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self.heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(said) => self.said.push(said),
                 Err(_) => panic!("{what} is not heard in:\n{}", self.since(mark)),
             }

@@ -1,6 +1,6 @@
 //! Who is configured: our proxy, the program itself, or an Envoy beside it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::common::envoy::{Envoy, ask};
 use crate::common::{Host, eventually};
-use crate::program::client::get;
+use crate::program::client::{Load, get};
 use crate::program::program;
 use crate::server::Server;
 
@@ -30,6 +30,9 @@ struct Ours {
 
 impl Drop for Ours {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("our proxy said:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -97,10 +100,12 @@ impl Subject {
         matches!(self.process, Process::Ours(_))
     }
 
-    /// Where a listener takes connections.
+    /// Where a listener takes connections. Envoy names those too that still wait for something.
     pub fn listening(&self, name: &str) -> Option<SocketAddr> {
         let text = ask(self.admin, "/listeners")?;
-        text.lines().find_map(|line| line.strip_prefix(&format!("{name}::"))?.trim().parse().ok())
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}::")))?;
+        let address = line.trim().parse().ok()?;
+        TcpStream::connect(address).is_ok().then_some(address)
     }
 
     /// Waits for it.
@@ -149,6 +154,13 @@ pub fn answered_with(url: &str, status: u16) {
     eventually(&format!("{status} is the answer"), || get(url, &[]).0 == status);
 }
 
+/// Ends the load, once enough of it was sent: none of it may have failed.
+pub fn no_call_failed(load: Load) {
+    eventually("there is a load", || load.sent() > 100);
+    let (sent, failures) = load.end();
+    assert!(failures.is_empty(), "of {sent}: {failures:?}");
+}
+
 /// Two hosts, `v1` and `v2`.
 pub fn hosts() -> (Host, Host) {
     (Host::saying("v1"), Host::saying("v2"))
@@ -157,8 +169,10 @@ pub fn hosts() -> (Host, Host) {
 impl Ours {
     fn start(state: &std::path::Path, port: u16) -> Ours {
         let log = state.join("log");
+        // Its address follows from its name, and tests run at the same time.
+        let name = format!("gateway-{port}");
         let child = Command::new(program())
-            .args(["proxy", "--gateway", "gateway", "--namespace", "ads", "--concurrency", "1", "-o", "json"])
+            .args(["proxy", "--gateway", &name, "--namespace", "ads", "--concurrency", "1", "-o", "json"])
             .args(["--xds", &format!("127.0.0.1:{port}"), "--state-dir"])
             .arg(state.join("kept"))
             .env("XDG_STATE_HOME", state)

@@ -18,9 +18,6 @@ use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 /// answer with headers.
 const TAKEN_AFTER: Duration = Duration::from_millis(500);
 
-/// How long endpoints may keep the first listeners waiting: Envoy's `initial_fetch_timeout`.
-const WARMING: Duration = Duration::from_secs(15);
-
 /// Connections from the wish to have a stream to having lost it. Dropping it ends the stream without goodbye.
 #[derive(Debug)]
 pub struct Client {
@@ -142,7 +139,8 @@ impl<C: Consumer> Task<C> {
             let (reason, held) = match Stream::open(&self.address).await {
                 Ok(stream) => {
                     // Before waiting: some servers answer only when they have been asked something.
-                    stream.send(self.session.open(&self.consumer));
+                    let first = self.session.open(&self.consumer, Instant::now());
+                    self.send(&stream, first);
                     let opened = Instant::now();
                     match self.serve(stream).await {
                         Ended::Stop => return,
@@ -161,7 +159,6 @@ impl<C: Consumer> Task<C> {
 
     async fn serve(&mut self, mut stream: Stream) -> Ended {
         let (mut taken, taken_at) = (false, tokio::time::Instant::now() + TAKEN_AFTER);
-        let warm_at = tokio::time::Instant::now() + WARMING;
         loop {
             tokio::select! {
                 event = stream.next() => match event {
@@ -171,20 +168,28 @@ impl<C: Consumer> Task<C> {
                         taken = true;
                         self.connected();
                     }
-                    Event::Response(response) => stream.send(self.response(*response)),
+                    Event::Response(response) => {
+                        let requests = self.response(*response);
+                        self.send(&stream, requests);
+                    }
                 },
                 () = tokio::time::sleep_until(taken_at), if !taken => {
                     taken = true;
                     self.connected();
                 }
-                () = tokio::time::sleep_until(warm_at), if self.session.is_warming() => {
-                    stream.send(self.session.give_up_warming(&self.consumer));
+                () = due(self.session.warm_by()) => {
+                    let requests = self.session.give_up_warming(&self.consumer);
+                    self.send(&stream, requests);
                 }
-                () = due(self.session.next_end()) => stream.send(self.end_due()),
+                () = due(self.session.next_end()) => {
+                    let requests = self.end_due();
+                    self.send(&stream, requests);
+                }
                 command = self.commands.recv() => match command {
                     None => return Ended::Stop,
                     Some(Command::Wanted) => {
-                        stream.send(self.session.subscriptions(&self.consumer, &mut self.changes));
+                        let requests = self.session.subscriptions(&self.consumer, &mut self.changes);
+                        self.send(&stream, requests);
                     }
                     Some(Command::Goodbye(done)) => {
                         stream.end(self.session.goodbye()).await;
@@ -211,9 +216,6 @@ impl<C: Consumer> Task<C> {
         }
         let identifier = response.control_plane.as_ref().map(|c| c.identifier.clone());
         let requests = self.session.response(response, &mut self.consumer, &mut self.changes, Instant::now());
-        for request in &requests {
-            self.log_nack(request);
-        }
         self.updated(identifier);
         requests
     }
@@ -287,11 +289,14 @@ impl<C: Consumer> Task<C> {
         }
     }
 
-    fn log_nack(&self, request: &DeltaDiscoveryRequest) {
-        if let Some(error) = &request.error_detail {
-            let kind = request.type_url.rsplit('.').next().unwrap_or_default();
-            (self.log)(&format!("refused {kind} {}", error.message));
+    fn send(&self, stream: &Stream, requests: Vec<DeltaDiscoveryRequest>) {
+        for request in &requests {
+            if let Some(error) = &request.error_detail {
+                let kind = request.type_url.rsplit('.').next().unwrap_or_default();
+                (self.log)(&format!("refused {kind} {}", error.message));
+            }
         }
+        stream.send(requests);
     }
 }
 

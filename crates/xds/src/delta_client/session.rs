@@ -1,7 +1,7 @@
 //! The protocol without I/O: a response in, what to apply and what to send out.
 
 use std::collections::HashSet;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::cache::Changes;
 use super::held::Held;
@@ -17,12 +17,19 @@ pub struct Session {
     types: Vec<Held>,
     /// Listeners were asked for once. From then on a stream asks for all types as it opens.
     introduced: bool,
+    /// Answers to clusters some of which wait for their endpoints.
+    withheld: Vec<DeltaDiscoveryRequest>,
+    /// Until when endpoints are waited for.
+    warm_by: Option<Instant>,
 }
+
+/// How long endpoints are waited for: Envoy's `initial_fetch_timeout`.
+const WARMING: Duration = Duration::from_secs(15);
 
 impl Session {
     pub fn new(node: core::Node) -> Self {
         let types = TYPES.iter().map(|&(type_url, asking)| Held::new(type_url, asking)).collect();
-        Self { node, types, introduced: false }
+        Self { node, types, introduced: false, withheld: Vec::new(), warm_by: None }
     }
 
     /// Applies what was kept on disk. Refusals are left out, as if they had never come.
@@ -53,10 +60,12 @@ impl Session {
     }
 
     /// The first requests of a new stream: everything held is named with its version.
-    pub fn open(&mut self, consumer: &impl Consumer) -> Vec<DeltaDiscoveryRequest> {
+    pub fn open(&mut self, consumer: &impl Consumer, now: Instant) -> Vec<DeltaDiscoveryRequest> {
         self.types.iter_mut().for_each(Held::close);
+        self.withheld.clear();
+        self.warm_by = None;
         let mut requests = self.ask(consumer);
-        requests.extend(self.introduce(consumer));
+        requests.extend(self.settle(consumer, now));
         if let Some(first) = requests.first_mut() {
             first.node = Some(self.node.clone());
         }
@@ -77,8 +86,15 @@ impl Session {
         let Some(held) = self.types.iter_mut().find(|t| t.takes(&response.type_url)) else {
             return Vec::new();
         };
-        let mut requests = vec![held.apply(response, consumer, changes, now)];
+        let answer = held.apply(response, consumer, changes, now);
+        let mut requests = Vec::new();
+        if self.introduced && answer.type_url == type_url::CLUSTER {
+            self.withheld.push(answer);
+        } else {
+            requests.push(answer);
+        }
         requests.extend(self.subscriptions(consumer, changes));
+        requests.extend(self.settle(consumer, now));
         requests
     }
 
@@ -103,18 +119,26 @@ impl Session {
         for held in &mut self.types {
             held.end_due(consumer, now);
         }
-        self.subscriptions(consumer, changes)
+        let mut requests = self.subscriptions(consumer, changes);
+        requests.extend(self.settle(consumer, now));
+        requests
     }
 
-    /// Whether listeners wait to be asked for until the first clusters have their endpoints.
-    pub fn is_warming(&self) -> bool {
-        !self.introduced
+    /// Until when endpoints are waited for. `None`: none are.
+    pub fn warm_by(&self) -> Option<Instant> {
+        self.warm_by
     }
 
-    /// Asks for listeners though not all endpoints have come.
+    /// Goes on as if all endpoints had come.
     pub fn give_up_warming(&mut self, consumer: &impl Consumer) -> Vec<DeltaDiscoveryRequest> {
         self.introduced = true;
-        self.ask(consumer)
+        self.warm_by = None;
+        for held in &mut self.types {
+            held.unanswered.clear();
+        }
+        let mut requests = std::mem::take(&mut self.withheld);
+        requests.extend(self.ask(consumer));
+        requests
     }
 
     /// The first request of each type that is due and was not asked for on this stream.
@@ -125,16 +149,21 @@ impl Session {
         due.filter_map(|held| held.ask(consumer)).collect()
     }
 
-    /// On first contact listeners are asked for when every cluster that came has heard of its endpoints, as Envoy does:
-    /// a listener that is open leads to hosts.
-    fn introduce(&mut self, consumer: &impl Consumer) -> Vec<DeltaDiscoveryRequest> {
+    /// Goes on when every cluster that came has heard of its endpoints, as Envoy does: on first contact listeners are asked
+    /// for, so that one that is open leads to hosts; later, clusters are acknowledged, so that a route that follows the
+    /// ACK of its cluster leads to hosts.
+    fn settle(&mut self, consumer: &impl Consumer, now: Instant) -> Vec<DeltaDiscoveryRequest> {
+        if self.introduced && self.withheld.is_empty() {
+            return Vec::new();
+        }
         let of = |url| self.types.iter().find(|held| held.type_url == url);
         let have_clusters_come = of(type_url::CLUSTER).is_some_and(|held| held.last_update.is_some());
         let have_endpoints_come = of(type_url::ENDPOINT).is_some_and(|held| held.unanswered.is_empty());
-        match !self.introduced && have_clusters_come && have_endpoints_come {
-            true => self.give_up_warming(consumer),
-            false => Vec::new(),
+        if have_clusters_come && have_endpoints_come {
+            return self.give_up_warming(consumer);
         }
+        self.warm_by.get_or_insert(now + WARMING);
+        Vec::new()
     }
 
     /// What has to be asked for or given up by name, now that something was applied.
@@ -151,7 +180,6 @@ impl Session {
                 requests.extend(held.ask(consumer));
             }
         }
-        requests.extend(self.introduce(consumer));
         requests
     }
 

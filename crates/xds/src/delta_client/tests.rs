@@ -68,7 +68,7 @@ impl Stream {
     }
 
     fn opens(&mut self) -> Vec<DeltaDiscoveryRequest> {
-        self.session.open(&self.told)
+        self.session.open(&self.told, self.now)
     }
 
     fn takes(&mut self, response: DeltaDiscoveryResponse) -> Vec<DeltaDiscoveryRequest> {
@@ -130,10 +130,34 @@ fn whoever_waits_too_long_for_endpoints_asks_for_listeners_all_the_same() {
     stream.opens();
     stream.told.wanted.insert("a".into());
     stream.takes(response(type_url::CLUSTER, &["a"]));
-    assert!(stream.session.is_warming());
+    assert_eq!(stream.session.warm_by(), Some(stream.now + Duration::from_secs(15)));
     let late = stream.session.give_up_warming(&stream.told);
     assert_eq!(types(&late), [type_url::LISTENER, type_url::NAME_TABLE]);
-    assert!(!stream.session.is_warming());
+    assert_eq!(stream.session.warm_by(), None);
+}
+
+/// Envoy withholds the ACK of clusters until their endpoints come: whoever sends routes after it sends them to hosts.
+#[test]
+fn clusters_are_acknowledged_when_their_endpoints_are_there() {
+    let mut stream = Stream::introduced(Told::default());
+    let without = stream.takes(response(type_url::CLUSTER, &["fixed"]));
+    assert_eq!(types(&without), [type_url::CLUSTER], "nothing to wait for");
+    stream.told.wanted.insert("a".into());
+    let asked = stream.takes(response(type_url::CLUSTER, &["a"]));
+    assert_eq!((types(&asked), asked[0].response_nonce.as_str()), (vec![type_url::ENDPOINT], ""));
+    assert_eq!(types(&stream.takes(response(type_url::LISTENER, &[]))), [type_url::LISTENER]);
+    let came = stream.takes(response(type_url::ENDPOINT, &["a"]));
+    assert_eq!(types(&came), [type_url::ENDPOINT, type_url::CLUSTER]);
+    assert_eq!((came[1].response_nonce.as_str(), &came[1].error_detail), ("7", &None));
+    // Endpoints that never come are not waited for twice.
+    stream.told.wanted.insert("b".into());
+    stream.takes(response(type_url::CLUSTER, &["b"]));
+    assert_eq!(types(&stream.session.give_up_warming(&stream.told)), [type_url::CLUSTER]);
+    assert_eq!(types(&stream.takes(response(type_url::CLUSTER, &["b"]))), [type_url::CLUSTER]);
+    // An answer is for its stream.
+    stream.told.wanted.insert("c".into());
+    stream.takes(response(type_url::CLUSTER, &["c"]));
+    assert!(stream.opens().iter().all(|request| request.response_nonce.is_empty()));
 }
 
 #[test]

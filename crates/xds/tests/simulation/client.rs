@@ -85,12 +85,12 @@ impl Client {
         }
     }
 
-    pub fn open(&mut self) -> Vec<DeltaDiscoveryRequest> {
+    pub fn open(&mut self, now: Instant) -> Vec<DeltaDiscoveryRequest> {
         // The server is offered clusters that still warm.
         self.held().excused = self.held().cold.clone();
         match self {
             Self::Envoy(envoy) => envoy.open(),
-            Self::Ours { session, proxy } => session.open(proxy),
+            Self::Ours { session, proxy } => session.open(proxy, now),
         }
     }
 
@@ -124,7 +124,7 @@ impl Client {
     pub fn give_up_warming(&mut self) -> Vec<DeltaDiscoveryRequest> {
         match self {
             Self::Envoy(envoy) => envoy.give_up_warming(),
-            Self::Ours { session, proxy } if session.is_warming() => session.give_up_warming(proxy),
+            Self::Ours { session, proxy } if session.warm_by().is_some() => session.give_up_warming(proxy),
             Self::Ours { .. } => Vec::new(),
         }
     }

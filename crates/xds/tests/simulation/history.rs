@@ -107,7 +107,7 @@ impl History {
     }
 
     fn open(&mut self) {
-        let requests = self.client.open();
+        let requests = self.client.open(self.now);
         self.say(requests);
     }
 
