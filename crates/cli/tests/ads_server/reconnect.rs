@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use xds::delta_client::Cache;
 
 use crate::common::eventually;
 use crate::program::client::{Load, get};
@@ -41,7 +42,8 @@ fn whoever_comes_back_offers_what_it_holds_and_calls_go_on() {
         let load = Load::start(&url, 200.0);
 
         // The stream alone ends, in three ways. Nothing has changed: nothing is sent.
-        for how in ["close", "status", "reset"] {
+        let ways = subject.either(3, 1, "Envoy takes its time to come back, which the test does not have");
+        for how in ["close", "status", "reset"].into_iter().take(ways) {
             let mark = server.mark();
             server.end(how);
             offers(&mut server, mark, "1");
@@ -76,11 +78,12 @@ fn whoever_comes_back_offers_what_it_holds_and_calls_go_on() {
         }
 
         // The process is gone at once, and another comes, which knows nothing of versions either.
+        if !subject.is_ours() {
+            return no_call_failed(load);
+        }
         let port = server.port;
         server.dies();
-        if subject.is_ours() {
-            backs_off(port);
-        }
+        backs_off(port);
         let mut server = Server::on(port).unwrap();
         held(&mut server, v1.address, "new");
         answered_by(&url, "v1");
@@ -118,6 +121,11 @@ fn a_control_plane_that_says_nothing_is_one_and_without_it_what_was_kept_serves(
     let says = format!("connected to the control plane 127.0.0.1:{}", server.port);
     eventually("it says that it is connected", || subject.log().contains(&says));
     assert_eq!(server.responses(mark), [json!(null); 0]);
+    let node = server.asked("CDS", mark)["node"]["id"].as_str().unwrap().to_owned();
+    eventually("all five resources are on disk", || {
+        let kept = Cache::load(&state.path().join("kept/last-good.xds"), &node).unwrap();
+        kept.is_some_and(|kept| kept.len() == 5)
+    });
     let mark = server.mark();
     subject.leaves();
     server.hears("its goodbye", mark, |said| {
