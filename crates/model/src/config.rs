@@ -10,7 +10,7 @@ use xds::type_url;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::cluster::{Cluster, ClusterId, ClusterRef};
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Naming};
 use crate::fields;
 use crate::filter::FilterId;
 use crate::http_connection::RouteSource;
@@ -52,6 +52,8 @@ pub struct Config {
     /// What workers have of each listener: an older version while the newest waits for its routes.
     active_listeners: BTreeMap<Arc<str>, Arc<Listener>>,
     clusters: BTreeMap<Arc<str>, Entry<Cluster>>,
+    /// What workers have of a cluster whose newest version waits for its endpoints.
+    older_clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     endpoints: BTreeMap<Arc<str>, Entry<Endpoints>>,
     routes: BTreeMap<Arc<str>, Entry<RouteTable>>,
     hosts: Arc<HostNames>,
@@ -165,8 +167,8 @@ impl Config {
         }
     }
 
-    /// Everything the configuration refers to: what to be subscribed to. What a listener's older version
-    /// still serves from is part of it until the newer one is warm.
+    /// Everything the configuration refers to: what to be subscribed to. What an older version of a listener or a
+    /// cluster still serves from is part of it until the newer one is warm.
     pub fn subscriptions(&self) -> Subscriptions {
         let mut names = Subscriptions::default();
         let newest = self.listeners.values().map(|entry| &entry.compiled);
@@ -178,10 +180,11 @@ impl Config {
                 }
             }
         }
-        for entry in self.clusters.values() {
-            names.endpoints.extend(entry.compiled.eds_name.clone());
-            let transports = entry.compiled.transport_matches.iter().map(|m| &m.transport);
-            for transport in transports.chain([&entry.compiled.transport]) {
+        let newest = self.clusters.values().map(|entry| &entry.compiled);
+        for cluster in newest.chain(self.older_clusters.values()) {
+            names.endpoints.extend(cluster.eds_name.clone());
+            let transports = cluster.transport_matches.iter().map(|m| &m.transport);
+            for transport in transports.chain([&cluster.transport]) {
                 if let crate::transport::UpstreamTransport::Tls(tls) = transport {
                     names.secrets.extend(tls.common.secrets().cloned());
                 }
@@ -206,6 +209,7 @@ impl Config {
             return self.latest.clone();
         }
         self.activate_listeners();
+        self.drop_older_clusters();
         self.forget_released();
         if self.dirty.listeners {
             self.listener_index = Arc::new(Listeners::new(self.active_listeners.values().cloned().collect()));
@@ -215,19 +219,21 @@ impl Config {
         let mut checked = Vec::new();
         let empty: Arc<Endpoints> = Arc::default();
         for (name, entry) in &self.clusters {
-            let endpoints = match &entry.compiled.eds_name {
-                None => entry.compiled.assignment.clone().unwrap_or_else(|| empty.clone()),
-                Some(eds) => match self.endpoints.get(eds) {
-                    Some(found) => found.compiled.clone(),
-                    None => continue,
-                },
+            let versions = [Some(&entry.compiled), self.older_clusters.get(name)];
+            let warm = |cluster: &Arc<Cluster>| {
+                let endpoints = match &cluster.eds_name {
+                    None => cluster.assignment.clone().unwrap_or_else(|| empty.clone()),
+                    Some(eds) => self.endpoints.get(eds)?.compiled.clone(),
+                };
+                Some(ClusterEntry { cluster: cluster.clone(), endpoints })
             };
+            let Some(entry) = versions.into_iter().flatten().find_map(warm) else { continue };
             let id = self.names.clusters.get(name);
             if let Some((id, place)) = id.and_then(|id| Some((id, clusters.get_mut(id.index())?))) {
-                *place = Some(ClusterEntry { cluster: entry.compiled.clone(), endpoints });
-                if entry.compiled.health_check.is_some() {
+                if entry.cluster.health_check.is_some() {
                     checked.push(*id);
                 }
+                *place = Some(entry);
             }
         }
         let mut route_tables = vec![None; self.names.routes.len()];
@@ -273,6 +279,35 @@ impl Config {
         }
     }
 
+    /// Whether a cluster's endpoints are there.
+    fn is_warm(&self, cluster: &Cluster) -> bool {
+        cluster.eds_name.as_ref().is_none_or(|eds| self.endpoints.contains_key(eds))
+    }
+
+    /// A cluster has another version. One that still waits for its endpoints leaves its place to the version that was in
+    /// use, as Envoy's do.
+    fn replaced(&mut self, name: &str, before: Arc<Cluster>) {
+        let Some((name, entry)) = self.clusters.get_key_value(name) else { return };
+        if Arc::ptr_eq(&entry.compiled, &before) {
+            return;
+        }
+        if !self.is_warm(&entry.compiled) && self.is_warm(&before) {
+            self.older_clusters.insert(name.clone(), before);
+        } else {
+            self.released.endpoints.extend(before.eds_name.clone());
+        }
+    }
+
+    /// Older versions go when the newest is warm, and with their cluster.
+    fn drop_older_clusters(&mut self) {
+        let mut older = std::mem::take(&mut self.older_clusters);
+        let is_over = |name: &Arc<str>| self.clusters.get(name).is_none_or(|e| self.is_warm(&e.compiled));
+        let gone = older.extract_if(.., |name, _| is_over(name));
+        let released: Vec<Arc<str>> = gone.filter_map(|(_, cluster)| cluster.eds_name.clone()).collect();
+        self.released.endpoints.extend(released);
+        self.older_clusters = older;
+    }
+
     /// Drops route configurations and endpoints whose last listener or cluster went: they are no longer
     /// subscribed to, and would be stale if one came back.
     fn forget_released(&mut self) {
@@ -310,16 +345,14 @@ impl Config {
                 self.released.routes.extend(before);
             }
             type_url::CLUSTER => {
-                let before =
-                    self.clusters.get(resource.name.as_str()).and_then(|e| e.compiled.eds_name.clone());
+                let before = self.clusters.get(resource.name.as_str()).map(|e| e.compiled.clone());
                 put(&mut self.clusters, resource, fixed, |_| {
                     fields::check("envoy.config.cluster.v3.Cluster", bytes)?;
                     let message: xds::cluster::Cluster = decode(bytes)?;
                     Ok((message.name.clone(), Cluster::compile(&message)?))
                 })?;
-                let after = self.clusters.get(resource.name.as_str()).map(|e| &e.compiled.eds_name);
-                if after != Some(&before) {
-                    self.released.endpoints.extend(before);
+                if let Some(before) = before {
+                    self.replaced(&resource.name, before);
                 }
                 self.names.cluster(&resource.name);
             }
@@ -327,7 +360,7 @@ impl Config {
                 put(&mut self.endpoints, resource, fixed, |_| {
                     fields::check("envoy.config.endpoint.v3.ClusterLoadAssignment", bytes)?;
                     let message: xds::endpoint::ClusterLoadAssignment = decode(bytes)?;
-                    Ok((message.cluster_name.clone(), Endpoints::compile(&message)?))
+                    Ok((message.cluster_name.clone(), Endpoints::compile(&message, Naming::Addresses)?))
                 })?;
             }
             type_url::ROUTE => {

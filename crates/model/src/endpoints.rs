@@ -132,8 +132,20 @@ impl WorkloadLabels {
     }
 }
 
+/// How the hosts of a cluster may be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// By addresses: nobody looks up names for EDS and static clusters. Envoy refuses them too ("malformed IP address").
+    Addresses,
+    /// Also by names, which are looked up.
+    Names,
+}
+
 impl Endpoints {
-    pub(crate) fn compile(message: &xds::endpoint::ClusterLoadAssignment) -> Compiled<Endpoints> {
+    pub(crate) fn compile(
+        message: &xds::endpoint::ClusterLoadAssignment,
+        naming: Naming,
+    ) -> Compiled<Endpoints> {
         if !message.named_endpoints.is_empty() {
             return refuse!("is not supported").at("named_endpoints");
         }
@@ -150,7 +162,7 @@ impl Endpoints {
         groups.sort_by_key(|(_, group)| group.priority);
         let mut built = Endpoints { overprovisioning, ..Endpoints::default() };
         for (index, group) in groups {
-            built.add(group).at_index("endpoints", index)?;
+            built.add(group, naming).at_index("endpoints", index)?;
         }
         for drop in &policy.drop_overloads {
             let fraction =
@@ -201,7 +213,7 @@ impl Endpoints {
         }
     }
 
-    fn add(&mut self, group: &xds::endpoint::LocalityLbEndpoints) -> Compiled<()> {
+    fn add(&mut self, group: &xds::endpoint::LocalityLbEndpoints, naming: Naming) -> Compiled<()> {
         // Envoy: at most 128 priorities, and no gap is worth more memory than this.
         if group.priority > 128 {
             return refuse!("{} is above 128", group.priority).at("priority");
@@ -209,7 +221,7 @@ impl Endpoints {
         let locality = u32::try_from(self.localities.len()).unwrap_or(u32::MAX);
         let start = self.end()?;
         for (i, endpoint) in group.lb_endpoints.iter().enumerate() {
-            let host = host(endpoint, locality, group.priority).at_index("lb_endpoints", i)?;
+            let host = host(endpoint, locality, group.priority, naming).at_index("lb_endpoints", i)?;
             self.hosts.push(host);
         }
         let hosts = start..self.end()?;
@@ -239,7 +251,7 @@ impl Endpoints {
     }
 }
 
-fn host(message: &xds::endpoint::LbEndpoint, locality: u32, priority: u32) -> Compiled<Host> {
+fn host(message: &xds::endpoint::LbEndpoint, locality: u32, priority: u32, naming: Naming) -> Compiled<Host> {
     use xds::core::HealthStatus as H;
     let endpoint = match message.host_identifier.as_ref() {
         Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
@@ -263,6 +275,10 @@ fn host(message: &xds::endpoint::LbEndpoint, locality: u32, priority: u32) -> Co
     Ok(Host {
         address: match proto::place(endpoint.address.as_ref()).at("endpoint.address")? {
             Place::Ip(address) => HostAddress::Ip(address),
+            Place::Name(name, _) if naming == Naming::Addresses => {
+                return refuse!("{name:?} is no IP address, names need type STRICT_DNS or LOGICAL_DNS")
+                    .at("endpoint.address");
+            }
             Place::Name(name, port) => HostAddress::Name(name, port),
             Place::Pipe(path) => HostAddress::Pipe(path),
         },

@@ -85,6 +85,73 @@ fn clusters_and_listeners_warm_until_what_they_refer_to_is_there() {
     assert!(config.snapshot().listener("l").is_none());
 }
 
+/// Envoy warms a changed cluster too: whatever its newest version waits for, requests go where they went (measured with
+/// 1.40: another `service_name`, and STATIC turned into EDS).
+#[test]
+fn a_cluster_whose_newest_version_waits_for_endpoints_goes_on_with_the_one_before() {
+    let mut config = Config::new();
+    let hosts = |config: &mut Config| -> Option<Vec<String>> {
+        let snapshot = config.snapshot();
+        let entry = snapshot.cluster_id("c").and_then(|id| snapshot.cluster(id))?;
+        Some(entry.endpoints.hosts.iter().map(|host| format!("{:?}", host.address)).collect())
+    };
+    let at = |ip: &str| Some(vec![format!("Ip({ip}:80)")]);
+    let service = |name: &str| {
+        cluster("c", json!({"edsClusterConfig": {"edsConfig": {"ads": {}}, "serviceName": name}}))
+    };
+    let fixed = || {
+        let hosts = json!([{"lbEndpoints": [{"endpoint": {"address": address("10.0.0.9", 80)}}]}]);
+        let whole = json!({"name": "c", "type": "STATIC", "loadAssignment": {"clusterName": "c", "endpoints": hosts}});
+        resource("c", &message::<xds::cluster::Cluster>(whole))
+    };
+    let wanted = |config: &Config| -> Vec<String> {
+        config.subscriptions().endpoints.iter().map(ToString::to_string).collect()
+    };
+    config.apply(type_url::CLUSTER, &[service("one")], &[]);
+    assert_eq!(hosts(&mut config), None);
+    config.apply(type_url::ENDPOINT, &[assignment("one", &["10.0.0.1"])], &[]);
+    assert_eq!(hosts(&mut config), at("10.0.0.1"));
+    // What is in use is still subscribed to, and still follows its endpoints.
+    config.apply(type_url::CLUSTER, &[service("two")], &[]);
+    assert_eq!((hosts(&mut config), wanted(&config)), (at("10.0.0.1"), vec!["one".into(), "two".into()]));
+    config.apply(type_url::ENDPOINT, &[assignment("one", &["10.0.0.2"])], &[]);
+    assert_eq!(hosts(&mut config), at("10.0.0.2"));
+    // A third version comes before the second is warm.
+    config.apply(type_url::CLUSTER, &[service("three")], &[]);
+    assert_eq!((hosts(&mut config), wanted(&config)), (at("10.0.0.2"), vec!["one".into(), "three".into()]));
+    config.apply(type_url::ENDPOINT, &[assignment("three", &["10.0.0.3"])], &[]);
+    assert_eq!((hosts(&mut config), wanted(&config)), (at("10.0.0.3"), vec!["three".into()]));
+    config.apply(type_url::CLUSTER, &[fixed()], &[]);
+    assert_eq!((hosts(&mut config), wanted(&config).len()), (at("10.0.0.9"), 0));
+    config.apply(type_url::CLUSTER, &[service("three")], &[]);
+    assert_eq!(hosts(&mut config), at("10.0.0.9"), "endpoints of a name that was given up are stale");
+    // Removed, it is gone in all its versions.
+    config.apply(type_url::CLUSTER, &[], &["c".into()]);
+    assert_eq!((hosts(&mut config), wanted(&config).len()), (None, 0));
+    config.apply(type_url::CLUSTER, &[service("three")], &[]);
+    assert_eq!(hosts(&mut config), None);
+}
+
+/// Envoy: "malformed IP address". A host that nobody can reach must not take the place of those in use.
+#[test]
+fn hosts_of_eds_and_static_clusters_are_addresses() {
+    let mut config = Config::new();
+    let named = assignment("c", &["web.example"]);
+    let refused = config.apply(type_url::ENDPOINT, &[named], &[]);
+    assert_eq!(
+        refused[0].to_string(),
+        "c: endpoints[0].lb_endpoints[0].endpoint.address: \"web.example\" is no IP address, names need type \
+         STRICT_DNS or LOGICAL_DNS"
+    );
+    for (kind, is_refused) in [("STATIC", true), ("STRICT_DNS", false), ("LOGICAL_DNS", false)] {
+        let hosts = json!([{"lbEndpoints": [{"endpoint": {"address": address("web.example", 80)}}]}]);
+        let whole =
+            json!({"name": "c", "type": kind, "loadAssignment": {"clusterName": "c", "endpoints": hosts}});
+        let cluster = resource("c", &message::<xds::cluster::Cluster>(whole));
+        assert_eq!(!config.apply(type_url::CLUSTER, &[cluster], &[]).is_empty(), is_refused, "{kind}");
+    }
+}
+
 #[test]
 fn what_did_not_change_is_the_same_pointer_in_the_next_snapshot() {
     let mut config = Config::new();

@@ -10,7 +10,7 @@ use super::{
     Breakers, Cluster, ClusterKind, Dns, DnsFamily, FailurePercentage, Keepalive, LbPolicy, OriginalDst,
     OutlierDetection, RetryBudget, ServiceLabels, SuccessRate, TransportMatch, UpstreamProtocol,
 };
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Naming};
 use crate::health_check::HealthCheck;
 use crate::proto::{self, Place};
 use crate::refusal::{At, Compiled};
@@ -37,11 +37,7 @@ impl Cluster {
             return refuse!("must be above 0").at("connect_timeout");
         }
         let (transport, transport_matches) = transports(message, protocol)?;
-        let assignment = match &message.load_assignment {
-            None => None,
-            Some(_) if kind == ClusterKind::Eds => return refuse!("not with type EDS").at("load_assignment"),
-            Some(assignment) => Some(Arc::new(Endpoints::compile(assignment).at("load_assignment")?)),
-        };
+        let assignment = assignment(message, kind).at("load_assignment")?;
         Ok(Cluster {
             name: message.name.as_str().into(),
             kind,
@@ -120,6 +116,17 @@ fn unknown_filters(filters: &[xds::cluster::Filter]) -> Compiled<()> {
         }
     }
     Ok(())
+}
+
+/// The hosts that stand in the cluster itself.
+fn assignment(message: &xds::cluster::Cluster, kind: ClusterKind) -> Compiled<Option<Arc<Endpoints>>> {
+    let Some(assignment) = &message.load_assignment else { return Ok(None) };
+    let naming = match kind {
+        ClusterKind::Eds => return refuse!("not with type EDS"),
+        ClusterKind::StrictDns | ClusterKind::LogicalDns => Naming::Names,
+        ClusterKind::Static | ClusterKind::OriginalDst => Naming::Addresses,
+    };
+    Ok(Some(Arc::new(Endpoints::compile(assignment, naming)?)))
 }
 
 fn kind(message: &xds::cluster::Cluster) -> Compiled<ClusterKind> {

@@ -8,17 +8,23 @@
 //! | module | what |
 //! |---|---|
 //! | [`session`] | the protocol without I/O: responses in, requests out |
+//! | `held` | what is held of one type |
 //! | `types` | the types asked for |
 //! | `run` | the task: one stream at a time |
+//! | `stream` | one stream |
+//! | `keeping` | writing to disk beside the task |
 //! | [`cache`] | the last good configuration on disk |
 //! | [`backoff`] | when to try again |
 //! | [`status`] | what the admin port tells |
 
 mod backoff;
 pub mod cache;
+mod held;
+mod keeping;
 mod run;
 pub mod session;
 mod status;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -5,32 +5,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::{Channel, Endpoint};
 
 use super::backoff::Backoff;
-use super::cache::{Changes, Keeper, Kept};
+use super::cache::{Changes, Keeper};
+use super::keeping::Keeping;
 use super::session::Session;
+use super::stream::{Event, Stream};
 use super::{Address, Consumer, Options, Status};
-use crate::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A control plane that hangs is given up after these two.
-const PING_EVERY: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What one message may hold. Our control plane sends far smaller ones; istiod sends all clusters in one.
-const MAX_MESSAGE_BYTES: usize = 256 << 20;
-
-/// Writes to disk come this far apart, and never take more than a twentieth of the time.
-const KEEP_AT_MOST_EVERY: Duration = Duration::from_millis(500);
-const KEEP_SHARE: u32 = 20;
-/// After the first change, so that one write holds all types of a first configuration: half of one starts nobody.
-const KEEP_SOON: Duration = Duration::from_millis(100);
-/// After a failed write.
-const KEEP_RETRY: Duration = Duration::from_secs(10);
+/// A stream that lived this long without a word counts as taken: a control plane that has nothing to send need not even
+/// answer with headers.
+const TAKEN_AFTER: Duration = Duration::from_millis(500);
 
 /// Connections from the wish to have a stream to having lost it. Dropping it ends the stream without goodbye.
 #[derive(Debug)]
@@ -86,7 +72,8 @@ impl Client {
             session,
             consumer,
             changes,
-            keeping: Keeping { keeper, writing: None, due: None, failing: false },
+            keeping: Keeping::new(keeper),
+            dropped: None,
             status: status.clone(),
             commands: received,
             log,
@@ -133,6 +120,8 @@ struct Task<C> {
     keeping: Keeping,
     status: Arc<Mutex<Status>>,
     commands: mpsc::UnboundedReceiver<Command>,
+    /// The last type of a response that was not asked for: said once.
+    dropped: Option<String>,
     log: fn(&str),
 }
 
@@ -143,18 +132,15 @@ enum Ended {
     Stop,
 }
 
-struct Stream {
-    requests: mpsc::UnboundedSender<DeltaDiscoveryRequest>,
-    responses: tonic::Streaming<DeltaDiscoveryResponse>,
-}
-
 impl<C: Consumer> Task<C> {
     async fn run(mut self) {
         let mut backoff = Backoff::new(seed());
         loop {
-            let (reason, held) = match self.connect().await {
+            let (reason, held) = match Stream::open(&self.address).await {
                 Ok(stream) => {
-                    self.connected();
+                    // Before waiting: some servers answer only when they have been asked something.
+                    let first = self.session.open(&self.consumer, Instant::now());
+                    self.send(&stream, first);
                     let opened = Instant::now();
                     match self.serve(stream).await {
                         Ended::Stop => return,
@@ -171,50 +157,42 @@ impl<C: Consumer> Task<C> {
         }
     }
 
-    async fn connect(&mut self) -> Result<Stream, String> {
-        let channel = open_channel(&self.address).await?;
-        let mut client =
-            AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let (requests, outgoing) = mpsc::unbounded_channel();
-        // Before waiting: some servers answer only when they have been asked something.
-        for request in self.session.open(&self.consumer) {
-            let _ = requests.send(request);
-        }
-        let call = client.delta_aggregated_resources(UnboundedReceiverStream::new(outgoing));
-        let response = call.await.map_err(|status| status_text(&status))?;
-        Ok(Stream { requests, responses: response.into_inner() })
-    }
-
     async fn serve(&mut self, mut stream: Stream) -> Ended {
+        let (mut taken, taken_at) = (false, tokio::time::Instant::now() + TAKEN_AFTER);
         loop {
             tokio::select! {
-                message = stream.responses.message() => match message {
-                    Ok(Some(response)) => {
-                        let identifier = response.control_plane.as_ref().map(|c| c.identifier.clone());
-                        let requests = self.session.response(response, &mut self.consumer, &mut self.changes);
-                        for request in requests {
-                            self.log_nack(&request);
-                            if stream.requests.send(request).is_err() {
-                                return Ended::Lost("the stream was closed".into());
-                            }
-                        }
-                        self.updated(identifier);
+                event = stream.next() => match event {
+                    Event::Lost(reason) => return Ended::Lost(reason),
+                    Event::Taken if taken => {}
+                    Event::Taken => {
+                        taken = true;
+                        self.connected();
                     }
-                    Ok(None) => return Ended::Lost("the control plane closed the stream".into()),
-                    Err(status) => return Ended::Lost(status_text(&status)),
+                    Event::Response(response) => {
+                        let requests = self.response(*response);
+                        self.send(&stream, requests);
+                    }
                 },
+                () = tokio::time::sleep_until(taken_at), if !taken => {
+                    taken = true;
+                    self.connected();
+                }
+                () = due(self.session.warm_by()) => {
+                    let requests = self.session.give_up_warming(&self.consumer);
+                    self.send(&stream, requests);
+                }
+                () = due(self.session.next_end()) => {
+                    let requests = self.end_due();
+                    self.send(&stream, requests);
+                }
                 command = self.commands.recv() => match command {
                     None => return Ended::Stop,
                     Some(Command::Wanted) => {
-                        for request in self.session.subscriptions(&self.consumer, &mut self.changes) {
-                            let _ = stream.requests.send(request);
-                        }
+                        let requests = self.session.subscriptions(&self.consumer, &mut self.changes);
+                        self.send(&stream, requests);
                     }
                     Some(Command::Goodbye(done)) => {
-                        let _ = stream.requests.send(self.session.goodbye());
-                        drop(stream.requests);
-                        // The control plane ends its half once it has read ours.
-                        while let Ok(Some(_)) = stream.responses.message().await {}
+                        stream.end(self.session.goodbye()).await;
                         let _ = done.send(());
                         return Ended::Stop;
                     }
@@ -227,12 +205,36 @@ impl<C: Consumer> Task<C> {
         }
     }
 
+    /// What to answer.
+    fn response(&mut self, response: DeltaDiscoveryResponse) -> Vec<DeltaDiscoveryRequest> {
+        if !self.session.takes(&response.type_url) {
+            if self.dropped.as_ref() != Some(&response.type_url) {
+                (self.log)(&format!("the control plane sent {}, unasked: left out", response.type_url));
+                self.dropped = Some(response.type_url);
+            }
+            return Vec::new();
+        }
+        let identifier = response.control_plane.as_ref().map(|c| c.identifier.clone());
+        let requests = self.session.response(response, &mut self.consumer, &mut self.changes, Instant::now());
+        self.updated(identifier);
+        requests
+    }
+
+    /// Resources whose time is over.
+    fn end_due(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        let requests = self.session.end_due(&mut self.consumer, &mut self.changes, Instant::now());
+        lock(&self.status).types = self.session.status();
+        requests
+    }
+
     /// Waits before the next attempt; the disk is served meanwhile. `false`: the owner is gone.
     async fn pause(&mut self, wait: Duration) -> bool {
         let until = tokio::time::Instant::now() + wait;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return true,
+                // Asked for on the next stream what follows from it.
+                () = due(self.session.next_end()) => drop(self.end_due()),
                 command = self.commands.recv() => match command {
                     None => return false,
                     // Asked anyway on the next stream.
@@ -287,112 +289,23 @@ impl<C: Consumer> Task<C> {
         }
     }
 
-    fn log_nack(&self, request: &DeltaDiscoveryRequest) {
-        if let Some(error) = &request.error_detail {
-            let kind = request.type_url.rsplit('.').next().unwrap_or_default();
-            (self.log)(&format!("refused {kind} {}", error.message));
-        }
-    }
-}
-
-/// The disk's side: at most one write under way, off the task.
-struct Keeping {
-    keeper: Option<Keeper>,
-    writing: Option<JoinHandle<(Keeper, Kept, Duration)>>,
-    due: Option<tokio::time::Instant>,
-    failing: bool,
-}
-
-impl Keeping {
-    /// Completes when something has to be done about it: `true` if what is on disk was lost.
-    /// Cancel-safe: state changes only right before it returns.
-    async fn turn(&mut self, changes: &mut Changes, log: fn(&str)) -> bool {
-        if let Some(writing) = &mut self.writing {
-            let result = writing.await;
-            self.writing = None;
-            let Ok((keeper, kept, took)) = result else {
-                log("keeping the configuration on disk ended unexpectedly; it is no longer kept");
-                changes.enabled = false;
-                return false;
-            };
-            self.keeper = Some(keeper);
-            return self.written(kept, took, changes, log);
-        }
-        if self.keeper.is_none() || changes.is_empty() {
-            return std::future::pending().await;
-        }
-        // Kept over a cancellation: waiting goes on where it was.
-        let due = *self.due.get_or_insert_with(|| tokio::time::Instant::now() + KEEP_SOON);
-        tokio::time::sleep_until(due).await;
-        self.due = None;
-        let (Some(mut keeper), taken) = (self.keeper.take(), changes.take()) else { return false };
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            let start = Instant::now();
-            let kept = keeper.write(taken);
-            (keeper, kept, start.elapsed())
-        }));
-        false
-    }
-
-    fn written(&mut self, kept: Kept, took: Duration, changes: &mut Changes, log: fn(&str)) -> bool {
-        let now = tokio::time::Instant::now();
-        match kept {
-            Kept::Written => {
-                self.due = Some(now + KEEP_AT_MOST_EVERY.max(took * KEEP_SHARE));
-                if std::mem::take(&mut self.failing) {
-                    log("the configuration is kept on disk again");
-                }
-                false
-            }
-            Kept::Lost => {
-                self.due = None;
-                true
-            }
-            Kept::Failed(error, unwritten) => {
-                changes.restore(unwritten);
-                self.due = Some(now + KEEP_RETRY);
-                if !std::mem::replace(&mut self.failing, true) {
-                    log(&error.to_string());
-                }
-                false
+    fn send(&self, stream: &Stream, requests: Vec<DeltaDiscoveryRequest>) {
+        for request in &requests {
+            if let Some(error) = &request.error_detail {
+                let kind = request.type_url.rsplit('.').next().unwrap_or_default();
+                (self.log)(&format!("refused {kind} {}", error.message));
             }
         }
+        stream.send(requests);
     }
 }
 
-async fn open_channel(address: &Address) -> Result<Channel, String> {
-    let uri = match address {
-        Address::Tcp(address) => format!("http://{address}"),
-        Address::Unix(path) => format!("unix:{}", path.display()),
-    };
-    let endpoint = Endpoint::from_shared(uri).map_err(|e| e.to_string())?;
-    endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(|error| root_cause(&error))
-}
-
-fn status_text(status: &tonic::Status) -> String {
-    use std::error::Error;
-    match status.source() {
-        Some(source) => root_cause(source),
-        None if status.message().is_empty() => status.code().description().to_owned(),
-        None => status.message().to_owned(),
+/// Waits until then; for ever where there is no such time.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
-}
-
-/// The innermost error: `Connection refused (os error 111)`, not `transport error`.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 fn seed() -> u64 {

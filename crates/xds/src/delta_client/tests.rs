@@ -1,26 +1,34 @@
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use super::cache::{Changes, Keeper, Kept};
 use super::session::Session;
 use super::*;
-use crate::discovery::{self, DeltaDiscoveryResponse};
+use crate::discovery::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::type_url;
 
-/// Wants what it is told to, refuses what it is told to.
+/// Wants what it is told to, refuses what it is told to, and remembers what came.
 #[derive(Default)]
 struct Told {
     wanted: BTreeSet<String>,
     refused: Option<&'static str>,
+    came: Vec<String>,
+    /// Routes are wanted too, by the names of endpoints.
+    has_listeners: bool,
 }
 
 impl Consumer for Told {
     fn apply(&mut self, update: &Update) -> Vec<Refusal> {
+        self.has_listeners |= update.type_url == type_url::LISTENER && !update.resources.is_empty();
+        self.came.extend(update.resources.iter().map(|r| format!("+{}", r.name)));
+        self.came.extend(update.removed.iter().map(|name| format!("-{name}")));
         let bad = update.resources.iter().filter(|r| Some(r.name.as_str()) == self.refused);
         bad.map(|r| Refusal { name: r.name.clone(), reason: "field x: no".into() }).collect()
     }
 
     fn wanted(&self, url: &str) -> Vec<String> {
-        if url == type_url::ENDPOINT { self.wanted.iter().cloned().collect() } else { Vec::new() }
+        let is_wanted = url == type_url::ENDPOINT || self.has_listeners;
+        if is_wanted { self.wanted.iter().cloned().collect() } else { Vec::new() }
     }
 }
 
@@ -39,54 +47,206 @@ fn response(type_url: &str, names: &[&str]) -> DeltaDiscoveryResponse {
     }
 }
 
+/// A session that takes responses.
+struct Stream {
+    session: Session,
+    told: Told,
+    now: Instant,
+}
+
+impl Stream {
+    fn new(told: Told) -> Self {
+        Self { session: Session::new(node()), told, now: Instant::now() }
+    }
+
+    /// Clusters came, and with them all that is asked for.
+    fn introduced(told: Told) -> Self {
+        let mut stream = Self::new(told);
+        stream.opens();
+        stream.takes(response(type_url::CLUSTER, &[]));
+        stream
+    }
+
+    fn opens(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        self.session.open(&self.told, self.now)
+    }
+
+    fn takes(&mut self, response: DeltaDiscoveryResponse) -> Vec<DeltaDiscoveryRequest> {
+        self.session.response(response, &mut self.told, &mut Changes::default(), self.now)
+    }
+
+    /// The versions offered of a type by a stream that opens.
+    fn offers(&mut self, type_url: &str) -> Vec<String> {
+        let opening = self.opens();
+        let request = opening.iter().find(|r| r.type_url == type_url);
+        request.map_or(vec![], |r| r.initial_resource_versions.keys().cloned().collect())
+    }
+}
+
+fn types(requests: &[DeltaDiscoveryRequest]) -> Vec<&str> {
+    requests.iter().map(|r| r.type_url.as_str()).collect()
+}
+
+fn error(answers: &[DeltaDiscoveryRequest]) -> Option<&str> {
+    answers[0].error_detail.as_ref().map(|error| error.message.as_str())
+}
+
 fn node() -> core::Node {
     core::Node { id: "sidecar~10.0.0.1~a.b~b.svc.cluster.local".into(), ..Default::default() }
 }
 
+/// In the order of Envoy: a listener is not asked for, and so does not open, before there are hosts behind it.
 #[test]
-fn a_stream_opens_with_what_is_held_and_the_node_once() {
-    let (mut session, mut told) = (Session::new(node()), Told::default());
-    let first = session.open(&told);
-    let types: Vec<&str> = first.iter().map(|r| r.type_url.as_str()).collect();
-    assert_eq!(
-        types,
-        [type_url::CLUSTER, type_url::LISTENER, type_url::NAME_TABLE],
-        "nothing is wanted by name"
-    );
-    assert_eq!(first.iter().filter(|r| r.node.is_some()).count(), 1);
-
-    told.wanted.insert("a".into());
-    let answers = session.response(response(type_url::CLUSTER, &["a"]), &mut told, &mut Changes::default());
-    assert_eq!(answers.len(), 2, "an ACK and a subscription");
+fn listeners_are_asked_for_when_the_first_clusters_have_their_endpoints() {
+    let mut stream = Stream::new(Told::default());
+    let first = stream.opens();
+    assert_eq!(types(&first), [type_url::CLUSTER]);
+    assert!(first[0].node.is_some());
+    stream.told.wanted.extend(["a".into(), "gone".into()]);
+    let answers = stream.takes(response(type_url::CLUSTER, &["a"]));
+    assert_eq!(types(&answers), [type_url::CLUSTER, type_url::ENDPOINT], "an ACK and a subscription");
     assert_eq!((answers[0].response_nonce.as_str(), &answers[0].error_detail), ("7", &None));
-    assert_eq!(answers[1].resource_names_subscribe, ["a"]);
-    session.response(response(type_url::ENDPOINT, &["a"]), &mut told, &mut Changes::default());
+    assert_eq!(answers[1].resource_names_subscribe, ["a", "gone"]);
+    assert_eq!(types(&stream.takes(response(type_url::ENDPOINT, &["a"]))), [type_url::ENDPOINT]);
+    // That there are none is an answer too.
+    let mut absent = response(type_url::ENDPOINT, &[]);
+    absent.removed_resources = vec!["gone".into()];
+    assert_eq!(types(&stream.takes(absent)), [type_url::ENDPOINT, type_url::LISTENER, type_url::NAME_TABLE]);
+    // From then on a stream asks for all as it opens, and offers what it holds.
+    let again = stream.opens();
+    let all = [type_url::CLUSTER, type_url::ENDPOINT, type_url::LISTENER, type_url::NAME_TABLE];
+    assert_eq!(types(&again), all);
+    assert_eq!(again.iter().filter(|r| r.node.is_some()).count(), 1);
+    assert_eq!(again[1].initial_resource_versions["a"], "1");
+    stream.told.wanted.clear();
+    let given_up = stream.session.subscriptions(&stream.told, &mut Changes::default());
+    assert_eq!(given_up[0].resource_names_unsubscribe, ["a", "gone"]);
+    assert!(!types(&stream.opens()).contains(&type_url::ENDPOINT));
+}
 
-    let again = session.open(&told);
-    let endpoints = again.iter().find(|r| r.type_url == type_url::ENDPOINT).unwrap();
-    assert_eq!(endpoints.initial_resource_versions["a"], "1");
-    told.wanted.clear();
-    let given_up = session.subscriptions(&told, &mut Changes::default());
-    assert_eq!(given_up[0].resource_names_unsubscribe, ["a"]);
-    assert!(session.open(&told).iter().all(|r| r.type_url != type_url::ENDPOINT));
+#[test]
+fn whoever_waits_too_long_for_endpoints_asks_for_listeners_all_the_same() {
+    let mut stream = Stream::new(Told::default());
+    stream.opens();
+    stream.told.wanted.insert("a".into());
+    stream.takes(response(type_url::CLUSTER, &["a"]));
+    assert_eq!(stream.session.warm_by(), Some(stream.now + Duration::from_secs(15)));
+    let late = stream.session.give_up_warming(&stream.told);
+    assert_eq!(types(&late), [type_url::LISTENER, type_url::NAME_TABLE]);
+    assert_eq!(stream.session.warm_by(), None);
+}
+
+/// Envoy withholds the ACK of clusters until their endpoints come: whoever sends routes after it sends them to hosts.
+#[test]
+fn clusters_are_acknowledged_when_their_endpoints_are_there() {
+    let mut stream = Stream::introduced(Told::default());
+    let without = stream.takes(response(type_url::CLUSTER, &["fixed"]));
+    assert_eq!(types(&without), [type_url::CLUSTER], "nothing to wait for");
+    stream.told.wanted.insert("a".into());
+    let asked = stream.takes(response(type_url::CLUSTER, &["a"]));
+    assert_eq!((types(&asked), asked[0].response_nonce.as_str()), (vec![type_url::ENDPOINT], ""));
+    assert_eq!(types(&stream.takes(response(type_url::LISTENER, &[]))), [type_url::LISTENER]);
+    let came = stream.takes(response(type_url::ENDPOINT, &["a"]));
+    assert_eq!(types(&came), [type_url::ENDPOINT, type_url::CLUSTER]);
+    assert_eq!((came[1].response_nonce.as_str(), &came[1].error_detail), ("7", &None));
+    // Endpoints that never come are not waited for twice.
+    stream.told.wanted.insert("b".into());
+    stream.takes(response(type_url::CLUSTER, &["b"]));
+    assert_eq!(types(&stream.session.give_up_warming(&stream.told)), [type_url::CLUSTER]);
+    assert_eq!(types(&stream.takes(response(type_url::CLUSTER, &["b"]))), [type_url::CLUSTER]);
+    // An answer is for its stream.
+    stream.told.wanted.insert("c".into());
+    stream.takes(response(type_url::CLUSTER, &["c"]));
+    assert!(stream.opens().iter().all(|request| request.response_nonce.is_empty()));
 }
 
 #[test]
 fn a_nack_names_the_resource_and_the_reason_and_the_rest_is_held() {
-    let (mut session, mut told) = (Session::new(node()), Told { refused: Some("b"), ..Told::default() });
-    session.open(&told);
+    let mut stream = Stream::introduced(Told { refused: Some("b"), ..Told::default() });
     let mut bad = response(type_url::CLUSTER, &["a", "b", "empty", "other"]);
     bad.resources[2].resource = None;
     bad.resources[3].resource.as_mut().unwrap().type_url = "x".into();
-    let answers = session.response(bad, &mut told, &mut Changes::default());
-    let error = answers[0].error_detail.as_ref().unwrap();
+    let answers = stream.takes(bad);
     for part in ["b: field x: no", "empty: has no body", "other: is a x"] {
-        assert!(error.message.contains(part), "{}", error.message);
+        assert!(error(&answers).unwrap().contains(part), "{answers:?}");
     }
-    let again = session.open(&told);
-    assert_eq!(again[0].initial_resource_versions.keys().collect::<Vec<_>>(), ["a"]);
-    let unknown = session.response(response("type/unknown", &["a"]), &mut told, &mut Changes::default());
-    assert!(unknown[0].error_detail.is_some());
+    assert_eq!(stream.offers(type_url::CLUSTER), ["a"]);
+}
+
+/// Envoy: "Dropping received DeltaDiscoveryResponse for non-existent subscription". An answer would ask for everything.
+#[test]
+fn what_was_not_asked_for_is_not_answered() {
+    let mut stream = Stream::new(Told::default());
+    stream.opens();
+    for type_url in ["type/unknown", type_url::LISTENER, type_url::ROUTE] {
+        assert_eq!(stream.takes(response(type_url, &["a"])), [], "{type_url}");
+    }
+    assert_eq!(stream.told.came, [""; 0]);
+}
+
+/// A table that comes late, for a listener that is gone, would be stale if the listener came back. Endpoints may come
+/// early; they are not offered before something wants them.
+#[test]
+fn what_comes_for_a_name_that_nothing_refers_to_is_left_out() {
+    let mut stream = Stream::introduced(Told::default());
+    stream.told.wanted.insert("a".into());
+    let subscribed = stream.takes(response(type_url::LISTENER, &["l"]));
+    assert_eq!(types(&subscribed), [type_url::LISTENER, type_url::ENDPOINT, type_url::ROUTE]);
+    stream.told.came.clear();
+    for type_url in [type_url::ROUTE, type_url::ENDPOINT] {
+        assert_eq!(error(&stream.takes(response(type_url, &["a", "stranger"]))), None);
+    }
+    assert_eq!(stream.told.came, ["+a", "+a", "+stranger"]);
+    assert_eq!(stream.offers(type_url::ROUTE), ["a"]);
+    assert_eq!(stream.offers(type_url::ENDPOINT), ["a"]);
+}
+
+/// Envoy refuses the whole response: "duplicate name a found in the union of added+removed resources".
+#[test]
+fn what_is_added_and_removed_at_once_is_refused_and_stays_as_it_was() {
+    let mut stream = Stream::introduced(Told::default());
+    stream.takes(response(type_url::CLUSTER, &["held"]));
+    stream.told.came.clear();
+    let mut both = response(type_url::CLUSTER, &["held", "new", "good"]);
+    both.removed_resources = vec!["held".into(), "new".into()];
+    let answers = stream.takes(both);
+    let reason = "is added and removed in one response";
+    assert_eq!(error(&answers), Some(&*format!("held: {reason}; new: {reason}")));
+    assert_eq!(stream.told.came, ["+good"]);
+    assert_eq!(stream.offers(type_url::CLUSTER), ["good", "held"]);
+}
+
+/// xDS TTL (Envoy's `TtlManager`): each of these is what Envoy 1.40 did.
+#[test]
+fn a_time_to_live_ends_unless_a_heartbeat_comes() {
+    let mut stream = Stream::introduced(Told::default());
+    let lives = |seconds: i64| {
+        let mut response = response(type_url::CLUSTER, &["a", "b"]);
+        response.resources[0].ttl = Some(crate::Duration { seconds, nanos: 0 });
+        response
+    };
+    assert_eq!(stream.session.next_end(), None);
+    stream.takes(lives(10));
+    assert_eq!(stream.session.next_end(), Some(stream.now + Duration::from_secs(10)));
+    // A body-less repetition of the version is no refusal, and lengthens it.
+    stream.now += Duration::from_secs(8);
+    let mut beat = lives(10);
+    beat.resources.truncate(1);
+    beat.resources[0].resource = None;
+    assert_eq!(error(&stream.takes(beat.clone())), None);
+    assert_eq!(stream.session.next_end(), Some(stream.now + Duration::from_secs(10)));
+    // One of another version has no body to have.
+    beat.resources[0].version = "2".into();
+    assert_eq!(error(&stream.takes(beat)), Some("a: has no body"));
+    stream.now += Duration::from_secs(10);
+    stream.told.came.clear();
+    stream.session.end_due(&mut stream.told, &mut Changes::default(), stream.now);
+    assert_eq!((stream.told.came.as_slice(), stream.session.next_end()), (&["-a".to_owned()][..], None));
+    assert_eq!(stream.offers(type_url::CLUSTER), ["b"]);
+    // Without one again, it stays.
+    stream.takes(lives(10));
+    stream.takes(response(type_url::CLUSTER, &["a"]));
+    assert_eq!(stream.session.next_end(), None);
 }
 
 fn changes(name: &str) -> Changes {

@@ -1,6 +1,7 @@
 //! The other end: a model of Envoy, or the session of our own proxy.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use xds::delta_client::cache::Changes;
 use xds::delta_client::session::Session;
@@ -84,12 +85,12 @@ impl Client {
         }
     }
 
-    pub fn open(&mut self) -> Vec<DeltaDiscoveryRequest> {
+    pub fn open(&mut self, now: Instant) -> Vec<DeltaDiscoveryRequest> {
         // The server is offered clusters that still warm.
         self.held().excused = self.held().cold.clone();
         match self {
             Self::Envoy(envoy) => envoy.open(),
-            Self::Ours { session, proxy } => session.open(proxy),
+            Self::Ours { session, proxy } => session.open(proxy, now),
         }
     }
 
@@ -97,10 +98,11 @@ impl Client {
         &mut self,
         response: DeltaDiscoveryResponse,
         random: &mut Random,
+        now: Instant,
     ) -> Vec<DeltaDiscoveryRequest> {
         match self {
             Self::Envoy(envoy) => envoy.response(response, random),
-            Self::Ours { session, proxy } => session.response(response, proxy, &mut Changes::new(false)),
+            Self::Ours { session, proxy } => session.response(response, proxy, &mut Changes::new(false), now),
         }
     }
 
@@ -122,6 +124,7 @@ impl Client {
     pub fn give_up_warming(&mut self) -> Vec<DeltaDiscoveryRequest> {
         match self {
             Self::Envoy(envoy) => envoy.give_up_warming(),
+            Self::Ours { session, proxy } if session.warm_by().is_some() => session.give_up_warming(proxy),
             Self::Ours { .. } => Vec::new(),
         }
     }

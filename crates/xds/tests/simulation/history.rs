@@ -107,7 +107,7 @@ impl History {
     }
 
     fn open(&mut self) {
-        let requests = self.client.open();
+        let requests = self.client.open(self.now);
         self.say(requests);
     }
 
@@ -155,7 +155,7 @@ impl History {
     fn client_takes(&mut self) -> bool {
         let Some(response) = self.to_client.pop_front() else { return false };
         self.must.delivered(&response, self.client.held());
-        let requests = self.client.response(response, &mut self.random);
+        let requests = self.client.response(response, &mut self.random, self.now);
         self.say(requests);
         true
     }
