@@ -11,10 +11,8 @@
 //! | `types` | the types asked for |
 //! | `run` | the task: one stream at a time |
 //! | [`cache`] | the last good configuration on disk |
-//! | [`backoff`] | when to try again |
 //! | [`status`] | what the admin port tells |
 
-mod backoff;
 pub mod cache;
 mod run;
 pub mod session;

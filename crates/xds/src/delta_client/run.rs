@@ -6,23 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::{Channel, Endpoint};
 
-use super::backoff::Backoff;
 use super::cache::{Changes, Keeper, Kept};
 use super::session::Session;
 use super::{Address, Consumer, Options, Status};
+use crate::backoff::Backoff;
+use crate::channel::{MAX_MESSAGE_BYTES, open_channel, seed, status_text};
 use crate::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A control plane that hangs is given up after these two.
-const PING_EVERY: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What one message may hold. Our control plane sends far smaller ones; istiod sends all clusters in one.
-const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
 /// Writes to disk come this far apart, and never take more than a twentieth of the time.
 const KEEP_AT_MOST_EVERY: Duration = Duration::from_millis(500);
@@ -358,46 +349,6 @@ impl Keeping {
             }
         }
     }
-}
-
-async fn open_channel(address: &Address) -> Result<Channel, String> {
-    let uri = match address {
-        Address::Tcp(address) => format!("http://{address}"),
-        Address::Unix(path) => format!("unix:{}", path.display()),
-    };
-    let endpoint = Endpoint::from_shared(uri).map_err(|e| e.to_string())?;
-    endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(|error| root_cause(&error))
-}
-
-fn status_text(status: &tonic::Status) -> String {
-    use std::error::Error;
-    match status.source() {
-        Some(source) => root_cause(source),
-        None if status.message().is_empty() => status.code().description().to_owned(),
-        None => status.message().to_owned(),
-    }
-}
-
-/// The innermost error: `Connection refused (os error 111)`, not `transport error`.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-fn seed() -> u64 {
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |d| d.subsec_nanos());
-    u64::from(nanos) << 32 | u64::from(std::process::id())
 }
 
 fn lock(status: &Mutex<Status>) -> std::sync::MutexGuard<'_, Status> {
