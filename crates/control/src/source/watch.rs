@@ -40,9 +40,16 @@ pub struct Watch {
 #[derive(Debug)]
 pub(crate) enum Message {
     Event(notify::Result<notify::Event>, Instant),
-    /// The directories that MeshConfig lists now; answered when their objects were told.
-    ConfigSources(Vec<(SourceId, PathBuf)>, Sender<()>),
+    Listed(Listed),
     Stop,
+}
+
+/// The directories that MeshConfig lists now.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    list: Vec<(SourceId, PathBuf)>,
+    /// Is answered when what they hold was told.
+    told: Sender<()>,
 }
 
 /// Tells the thread which directories MeshConfig lists.
@@ -52,10 +59,10 @@ pub(crate) struct Directories(Sender<Message>);
 impl Directories {
     /// Returns when what they hold was told, and nothing more will be of those that are not listed any more.
     pub(crate) fn set(&self, list: Vec<(SourceId, PathBuf)>) {
-        let (done, told) = channel();
+        let (told, done) = channel();
         // Both fail only when the control plane stops.
-        let _ = self.0.send(Message::ConfigSources(list, done));
-        let _ = told.recv();
+        let _ = self.0.send(Message::Listed(Listed { list, told }));
+        let _ = done.recv();
     }
 }
 
@@ -75,8 +82,8 @@ struct Watcher {
     took: Duration,
     catch_up: Option<Instant>,
     next_swaps: Instant,
-    /// Directories that MeshConfig lists, to be made the watched ones; who waits for that.
-    listed: Option<(Vec<(SourceId, PathBuf)>, Sender<()>)>,
+    /// To be made the watched ones beside those of flags.
+    listed: Option<Listed>,
     /// The scans after which the watches were set.
     watched_scans: u64,
 }
@@ -146,7 +153,7 @@ impl Drop for Watch {
 impl Watcher {
     fn run(mut self, mut changed: impl FnMut(Vec<Update>)) {
         while self.wait() {
-            if let Some((list, told)) = self.listed.take() {
+            if let Some(Listed { list, told }) = self.listed.take() {
                 let updates = self.set_config_sources(list);
                 if !updates.is_empty() {
                     changed(updates);
@@ -172,7 +179,7 @@ impl Watcher {
                 due.into_iter().flatten().min().map_or(SWAPS_EVERY, |due| due.saturating_duration_since(now));
             match self.messages.recv_timeout(wait) {
                 Ok(Message::Event(event, at)) => self.events.add(event, at),
-                Ok(Message::ConfigSources(list, told)) => self.listed = Some((list, told)),
+                Ok(Message::Listed(listed)) => self.listed = Some(listed),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => return true,
             }
@@ -180,7 +187,7 @@ impl Watcher {
             for message in self.messages.try_iter() {
                 match message {
                     Message::Event(event, at) => self.events.add(event, at),
-                    Message::ConfigSources(list, told) => self.listed = Some((list, told)),
+                    Message::Listed(listed) => self.listed = Some(listed),
                     Message::Stop => return false,
                 }
             }

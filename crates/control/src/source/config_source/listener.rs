@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -15,10 +15,13 @@ use xds::state_client::{self, Consumer, Options};
 
 use super::collections::{Collections, Taken};
 use super::{Tell, kept};
-use crate::disk::NewestFile;
+use crate::disk::{NewestFile, Pace};
 use crate::node::metadata_struct;
 use crate::source::file::whole_file;
 use crate::source::{SourceId, Standing, Update};
+
+/// All there is of a server is written anew for each change: ten thousand objects are some 5 MB.
+const PACE: Pace = Pace { apart: Duration::from_millis(500), share: 20 };
 
 /// A server that is listened to until this is dropped.
 pub(super) struct Listener {
@@ -84,7 +87,7 @@ impl Prepared {
         let Self { id, address, name, collections, file } = self;
         let shown = file.display().to_string();
         let of_file = name.clone();
-        let file = NewestFile::start(file, move |error| {
+        let file = NewestFile::start_paced(file, PACE, move |error| {
             log(&format!(
                 "cannot write {shown}: {error}; after a restart the config source {of_file} is unknown until it answers"
             ));

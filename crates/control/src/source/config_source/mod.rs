@@ -80,15 +80,18 @@ impl ConfigSources {
         let mut before: Vec<Option<Source>> =
             std::mem::take(&mut self.sources).into_iter().map(Some).collect();
         let watched = directories(before.iter().flatten());
-        // Given up before anything is read from disk: a listener writes its file to the end.
+        // Given up before anything is read from disk: a listener writes its file to the end. All of them are empty before
+        // any says something new, or an object that moves to another position would be in conflict with itself.
+        let mut updates = Vec::new();
         for (position, known) in before.iter_mut().enumerate() {
-            if known.as_ref().map(|source| &source.listed) != list.get(position) {
+            let listed = list.get(position);
+            if known.as_ref().map(|source| &source.listed) != listed {
                 *known = None;
+                let told_by_itself =
+                    listed.is_some_and(|listed| matches!(address::of(listed), Ok(Place::Directory(_))));
+                updates.extend((!told_by_itself).then(|| Update::all(SourceId::ConfigSource(position), now)));
             }
         }
-        let shortened = list.len()..before.len().max(list.len());
-        let mut updates: Vec<Update> =
-            shortened.map(|position| Update::all(SourceId::ConfigSource(position), now)).collect();
         for (position, listed) in list.into_iter().enumerate() {
             if let Some(known) = before.get_mut(position).and_then(Option::take) {
                 self.sources.push(known);

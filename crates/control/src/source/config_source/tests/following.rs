@@ -52,11 +52,13 @@ fn a_source_is_there_at_its_position_with_what_it_said_before() {
     );
     let same = vec![listed("xds://one:1"), listed("two:2"), listed("new:3")];
     assert!(sources.set(same, &mut unwatched, Instant::now()).is_empty(), "the same list is no news");
-    // The first is taken out: each position is another source's now, or nobody's.
+    // The first is taken out: each position is another source's now, or nobody's. All are empty before any is told.
     let updates = sources.set(vec![listed("two:2"), listed("new:3")], &mut unwatched, Instant::now());
     assert_eq!(
         say(&updates),
         [
+            (id(0), Standing::Synced, vec![], vec![]),
+            (id(1), Standing::Synced, vec![], vec![]),
             (id(2), Standing::Synced, vec![], vec![]),
             (id(0), Standing::Frozen, two, vec![]),
             (id(1), Standing::Unread, vec![], vec![]),
@@ -124,8 +126,8 @@ fn directories_are_watched_at_their_positions() {
         seen,
         [
             (Some(vec![at(0, "/a")]), vec![id(1)]),
-            (None, vec![id(1)]),
-            (Some(vec![at(1, "/b")]), vec![id(0)]),
+            (None, vec![id(1), id(1)]),
+            (Some(vec![at(1, "/b")]), vec![id(0), id(0)]),
             (Some(vec![]), vec![id(1)]),
         ]
     );
