@@ -1,8 +1,9 @@
 //! The collections that are asked for: each kind in each version that servers name it by.
 //!
-//! Istio names a collection by the version its own store uses, which has changed: `v1alpha3` and `v1beta1` until 1.23, `v1`
-//! since (istio/istio `pkg/config/schema/gvk`). A server knows one of them and answers the others with nothing, or not at
-//! all, so every version is asked for and all versions of a kind are one set of objects.
+//! Istio names a collection by the version that its own store uses, which has changed with its releases: `v1alpha3` of
+//! networking and `v1beta1` of security in older ones, `v1` in newer (istio/istio `pkg/config/schema/gvk`). A server knows one of
+//! them and answers the others with nothing, or not at all, so both are asked for and all versions of a kind are one set of
+//! objects.
 //!
 //! Not asked for, as nothing here acts on them: EnvoyFilter, ProxyConfig, WasmPlugin, TrafficExtension, the Gateway API's
 //! kinds and Kubernetes' own; and `MeshConfig`, which a control plane has of its own.
