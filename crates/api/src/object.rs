@@ -45,7 +45,7 @@ pub struct Meta {
     pub generation: i64,
 }
 
-/// The file an object was read from and where it starts in it.
+/// The file an object was read from and where it starts in it; line 0 if it was not written in lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRef {
     pub file: Arc<str>,
@@ -132,7 +132,10 @@ impl PartialEq for Object {
 
 impl fmt::Display for SourceRef {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:{}:{}", self.file, self.line, self.column)
+        match self.line {
+            0 => out.write_str(&self.file),
+            line => write!(out, "{}:{line}:{}", self.file, self.column),
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// One finding. Prints as `file:line:column: kind/namespace/name field.path: message`; warnings say so before the message.
+/// One finding. Prints as `file:line:column: kind/namespace/name field.path: message`, without a line if the whole file is meant;
+/// warnings say so before the message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     pub severity: Severity,
@@ -40,7 +41,10 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:{}:{}:", self.file, self.line, self.column)?;
+        match self.line {
+            0 => write!(out, "{}:", self.file)?,
+            line => write!(out, "{}:{line}:{}:", self.file, self.column)?,
+        }
         if let Some(object) = &self.object {
             write!(out, " {}", OneLine(object))?;
         }
@@ -103,6 +107,8 @@ mod tests {
             message: "odd".into(),
         };
         assert_eq!(problem.to_string(), "a.yaml:3:7: warning: odd");
+        let whole = Problem { line: 0, column: 0, ..problem.clone() };
+        assert_eq!(whole.to_string(), "a.yaml: warning: odd");
         let json = serde_json::to_string(&problem).expect("plain data");
         assert_eq!(json, r#"{"severity":"warning","file":"a.yaml","line":3,"column":7,"message":"odd"}"#);
     }

@@ -258,6 +258,7 @@ fn text(
     if let Some(rule) = rule {
         let place = &rule["place"];
         let file = match place["file"].as_str() {
+            Some(file) if place["line"] == 0 => format!("  {file}"),
             Some(file) => format!("  {file}:{}:{}", place["line"], place["column"]),
             None => String::new(),
         };

@@ -48,12 +48,24 @@ pub(crate) struct NewestFile {
 struct Slot {
     state: Mutex<State>,
     changed: Condvar,
+    pace: Pace,
+}
+
+/// How often a file is written while its content goes on changing.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Pace {
+    /// The next time comes so long after the last, at least.
+    pub(crate) apart: Duration,
+    /// Or so many times as long as the last took.
+    pub(crate) share: u32,
 }
 
 #[derive(Default)]
 struct State {
     newest: Option<Content>,
     busy: bool,
+    /// Nothing is written before, but at the end.
+    not_before: Option<Instant>,
     stopping: bool,
 }
 
@@ -66,15 +78,25 @@ impl std::fmt::Debug for Slot {
 impl NewestFile {
     /// `failed` is told each time writing begins to fail, not each time it fails.
     pub(crate) fn start(path: PathBuf, failed: impl Fn(&io::Error) + Send + 'static) -> io::Result<Self> {
+        Self::start_paced(path, Pace::default(), failed)
+    }
+
+    /// The same for a large content that changes often.
+    pub(crate) fn start_paced(
+        path: PathBuf,
+        pace: Pace,
+        failed: impl Fn(&io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
         let beside = path.with_extension("tmp");
-        Self::start_with(move |content| write_and_rename(&beside, &path, content), failed)
+        Self::start_with(move |content| write_and_rename(&beside, &path, content), pace, failed)
     }
 
     fn start_with(
         write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
+        pace: Pace,
         failed: impl Fn(&io::Error) + Send + 'static,
     ) -> io::Result<Self> {
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(Slot { pace, ..Slot::default() });
         let of_thread = slot.clone();
         let thread = std::thread::Builder::new()
             .name("state-writer".into())
@@ -127,6 +149,7 @@ impl Slot {
         let mut kept: Option<Vec<u8>> = None;
         let mut failing = false;
         while let Some(content) = self.next(&mut kept) {
+            let began = Instant::now();
             let content = match content {
                 Next::New(content) => content(),
                 Next::Again(content) => Ok(content),
@@ -140,7 +163,11 @@ impl Slot {
                     }
                 }
             }
-            lock(&self.state).busy = false;
+            let pause = self.pace.apart.max(began.elapsed() * self.pace.share);
+            let mut state = lock(&self.state);
+            state.busy = false;
+            state.not_before = Some(Instant::now() + pause);
+            drop(state);
             self.changed.notify_all();
         }
     }
@@ -150,6 +177,13 @@ impl Slot {
         let again_at = Instant::now() + AGAIN;
         let mut state = lock(&self.state);
         loop {
+            let now = Instant::now();
+            let pause =
+                state.not_before.filter(|_| !state.stopping).map(|at| at.saturating_duration_since(now));
+            if let Some(pause) = pause.filter(|pause| state.newest.is_some() && !pause.is_zero()) {
+                state = self.wait(state, pause);
+                continue;
+            }
             if let Some(content) = state.newest.take() {
                 state.busy = true;
                 *kept = None;
@@ -190,6 +224,7 @@ mod tests {
                 gone.recv().unwrap();
                 Ok(())
             },
+            Pace::default(),
             |_| {},
         )
         .unwrap();
@@ -220,6 +255,7 @@ mod tests {
                     Ok(())
                 }
             },
+            Pace::default(),
             move |error| told.send(error.kind()).unwrap(),
         )
         .unwrap();
@@ -232,5 +268,24 @@ mod tests {
         drop(file);
         assert_eq!(*results.lock().unwrap(), [b"last".to_vec()]);
         assert_eq!(said.try_iter().collect::<Vec<_>>(), [io::ErrorKind::StorageFull]);
+    }
+
+    #[test]
+    fn a_paced_file_is_written_at_once_then_not_before_its_time_and_at_the_end() {
+        let (wrote, written) = channel();
+        let pace = Pace { apart: Duration::from_secs(3600), share: 0 };
+        let write = move |content: &[u8]| {
+            wrote.send(content.to_vec()).unwrap();
+            Ok(())
+        };
+        let file = NewestFile::start_with(write, pace, |_| {}).unwrap();
+        file.put(|| Ok(b"0".to_vec()));
+        assert_eq!(written.recv().unwrap(), b"0");
+        for number in 1..=100u32 {
+            file.put(move || Ok(number.to_string().into_bytes()));
+        }
+        assert!(!file.settle(Duration::from_millis(20)), "its time is in an hour");
+        drop(file);
+        assert_eq!(written.try_iter().collect::<Vec<_>>(), [b"100".to_vec()]);
     }
 }

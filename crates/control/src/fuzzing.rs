@@ -1,11 +1,18 @@
 //! Targets for fuzzers; their corpora run as ordinary tests.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::{MeshConfig, Object, Options as Reading, parse_documents};
 
+use xds::Message;
+use xds::discovery::DiscoveryResponse;
+
 use crate::classes::Classes;
+use crate::source::SourceId;
+use crate::source::config_source::Collections;
 use crate::source::manifest::{Manifests, Purpose};
+use crate::store::ObjectStore;
 use crate::translate::{Options, Profile, Proxy, ProxyKind, resources};
 use crate::world::{Delta, Settings, World};
 
@@ -91,6 +98,41 @@ pub fn fuzz_manifests(data: &[u8]) {
         let given: Vec<Arc<api::Object>> = manifests.items.iter().map(|m| m.object.clone()).collect();
         assert_eq!(ids(&together), ids(&given));
     }
+}
+
+/// Whatever a config source sends, in one response after the other: an object has one winner or none, what is kept of it makes
+/// the same again, and every problem is one line.
+pub fn fuzz_config_source(data: &[u8]) {
+    let id = SourceId::ConfigSource(0);
+    let responses = |mut data: &[u8]| -> Vec<DiscoveryResponse> {
+        let next = |_| DiscoveryResponse::decode_length_delimited(&mut data).ok();
+        std::iter::repeat(()).map_while(next).take(100).collect()
+    };
+    let mut collections = Collections::new(id, "xds://fuzz:1".into());
+    let mut store = ObjectStore::default();
+    for response in responses(data) {
+        let asked = mcp::Collection::of(&response.type_url).is_some();
+        let taken = collections.take(response, Instant::now());
+        assert!(asked || taken.answer.is_err());
+        store.apply(taken.update, 1);
+        assert_eq!(store.len(), collections.len());
+        for problem in store.problems() {
+            assert!(!problem.to_string().contains('\n'), "{problem:?}");
+        }
+    }
+    let mut again = Collections::new(id, "xds://fuzz:1".into());
+    let mut stored = ObjectStore::default();
+    for (type_url, resources) in collections.last_good() {
+        let resources = resources.iter().map(|any| any.as_ref().clone()).collect();
+        let response = DiscoveryResponse { type_url: type_url.to_owned(), resources, ..Default::default() };
+        let taken = again.take(response, Instant::now());
+        assert_eq!(taken.answer, Ok(()));
+        stored.apply(taken.update, 1);
+    }
+    let content = |store: &ObjectStore| -> Vec<_> {
+        store.iter().map(|h| (h.loaded.object.identity().clone(), h.loaded.object.content_hash())).collect()
+    };
+    assert_eq!(content(&store), content(&stored));
 }
 
 fn proxies() -> Vec<Proxy> {

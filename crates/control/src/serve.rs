@@ -8,6 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use api::Spec;
 use nix::sys::socket::Backlog;
 use tokio::runtime::Runtime;
 use xds::limits::ACCEPT_QUEUE;
@@ -20,8 +21,10 @@ use crate::push::published::Published;
 use crate::registrations::Registrations;
 use crate::source::applied::source::AppliedSource;
 use crate::source::applied::store::Store;
-use crate::source::{Files, Records, Watch};
+use crate::source::config_source::{self, ConfigSources, Tell};
+use crate::source::{Files, Records, Update, Watch};
 use crate::state_lock::StateLock;
+use crate::store::ObjectStore;
 use crate::translate::Options;
 use crate::world::Settings;
 use crate::{ads, local_socket, status};
@@ -38,6 +41,8 @@ pub struct Running {
     shared: Arc<Shared>,
     watch: Option<Watch>,
     engine: Option<JoinHandle<()>>,
+    /// Ends after the engine.
+    config_sources: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
     /// Last: given back when everything that writes there has ended.
     _lock: StateLock,
@@ -73,15 +78,20 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
     if let Some(mesh_file) = mesh_file {
         files = files.with_mesh_file(mesh_file);
     }
-    let (begun, mut first) = Watch::begin(files, log);
+    let (mut begun, mut first) = Watch::begin(files, log);
     let applied = Arc::new(AppliedSource::new(applied, shared.store.clone(), {
         let shared = shared.clone();
         move |updates| shared.update(updates)
     }));
     first.push(applied.all(Instant::now()));
+    let mut config_sources = ConfigSources::new(state_dir.clone(), log);
+    let mut watched = |directories| begun.set_config_sources(directories);
+    first.extend(config_sources.set(config_sources_in(&first), &mut watched, Instant::now()));
+    let directories = begun.directories();
+    let (list, lists) = channel();
     // Kubernetes Services get automatic addresses: there is no API server here that would have given them any.
     let settings = Settings { assign_addresses: true, ..Settings::default() };
-    let inputs = Inputs { registrations, first, settings, options: Options::default() };
+    let inputs = Inputs { registrations, first, config_sources: list, settings, options: Options::default() };
     let engine = Engine::new(shared.clone(), inputs);
     let reader = shared.clone();
     let watch = begun
@@ -92,6 +102,14 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
     let engine = std::thread::Builder::new()
         .name("push".into())
         .spawn(move || engine.run(&received))
+        .map_err(ServeError::Threads)?;
+    let listener = shared.clone();
+    let tell: Tell = Arc::new(move |updates| {
+        listener.update(updates);
+    });
+    let config_sources = std::thread::Builder::new()
+        .name("config-sources".into())
+        .spawn(move || config_sources.follow(&lists, &directories, &tell))
         .map_err(ServeError::Threads)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -115,6 +133,7 @@ pub fn serve(options: ControlOptions) -> Result<Running, ServeError> {
         shared,
         watch: Some(watch),
         engine: Some(engine),
+        config_sources: Some(config_sources),
         runtime: Some(runtime),
         _lock: lock,
     })
@@ -146,9 +165,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.watch.take());
         self.shared.stop();
-        if let Some(engine) = self.engine.take() {
+        for thread in [self.engine.take(), self.config_sources.take()].into_iter().flatten() {
             // A panic in it was printed when it happened.
-            let _ = engine.join();
+            let _ = thread.join();
         }
         if let Some(runtime) = self.runtime.take() {
             if tokio::runtime::Handle::try_current().is_ok() {
@@ -158,6 +177,20 @@ impl Drop for Running {
             }
         }
     }
+}
+
+/// The config sources that the mesh configuration of a start lists, which is found by the rules of precedence. What they
+/// said before the restart is then part of the first configuration.
+fn config_sources_in(first: &[Update]) -> Vec<api::mesh_config::ConfigSource> {
+    let mut store = ObjectStore::default();
+    for update in first {
+        let mut mesh = Update::part(update.source, update.since);
+        let meshes =
+            update.upserts.iter().filter(|upsert| matches!(upsert.loaded.object.spec, Spec::MeshConfig(_)));
+        mesh.upserts = meshes.cloned().collect();
+        store.apply(mesh, 1);
+    }
+    config_source::listed(store.mesh_config())
 }
 
 fn listen(listen: Listen, role: &'static str) -> Result<TcpListener, ServeError> {

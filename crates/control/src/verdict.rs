@@ -161,7 +161,10 @@ fn place_of(object: &api::Object, path: &str) -> Place {
 impl fmt::Display for Verdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Place { file, line, column } = &self.place;
-        write!(out, "{file}:{line}:{column}: ")?;
+        match line {
+            0 => write!(out, "{file}: ")?,
+            _ => write!(out, "{file}:{line}:{column}: ")?,
+        }
         if !self.path.is_empty() {
             write!(out, "{}: ", self.path)?;
         }

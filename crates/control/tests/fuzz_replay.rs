@@ -1,6 +1,6 @@
 //! The fuzz targets over their corpora and over generated configurations.
 
-use control::fuzzing::{fuzz_manifests, fuzz_translate};
+use control::fuzzing::{fuzz_config_source, fuzz_manifests, fuzz_translate};
 use proptest::prelude::*;
 
 fn replay(corpus: &str, target: impl Fn(&[u8])) {
@@ -23,6 +23,18 @@ fn the_corpus_is_taken_apart_into_manifests() {
     replay("manifests", fuzz_manifests);
     // Whatever is translated may be applied, too.
     replay("translate", fuzz_manifests);
+}
+
+fn corpus(folder: &str) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let add = std::cell::RefCell::new(&mut all);
+    replay(folder, |data| add.borrow_mut().push(data.to_vec()));
+    all
+}
+
+#[test]
+fn the_corpus_is_what_config_sources_say() {
+    replay("config_source", fuzz_config_source);
 }
 
 /// Names few enough that objects meet each other.
@@ -184,5 +196,20 @@ proptest! {
             quoted(&text), quoted(&key), quoted(&text),
         );
         fuzz_manifests(list.as_bytes());
+    }
+
+    /// Responses one after the other, with some bytes others.
+    #[test]
+    fn whatever_config_sources_say_is_taken_or_refused(
+        order in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let corpus = corpus("config_source");
+        let mut data: Vec<u8> = order.iter().flat_map(|at| at.get(&corpus).clone()).collect();
+        for (at, byte) in damage {
+            let at = at.index(data.len());
+            data[at] = byte;
+        }
+        fuzz_config_source(&data);
     }
 }

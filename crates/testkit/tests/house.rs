@@ -26,11 +26,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("filamesh-api", &[]),
     ("filamesh-capture", &[]),
     ("filamesh-xds", &[]),
+    ("filamesh-mcp", &[]),
     ("filamesh-model", &["filamesh-xds", "filamesh-telemetry"]),
     ("filamesh-proxy", &["filamesh-wire", "filamesh-telemetry", "filamesh-xds", "filamesh-model"]),
     (
         "filamesh-control",
-        &["filamesh-wire", "filamesh-api", "filamesh-xds", "filamesh-telemetry", "filamesh-model"],
+        &[
+            "filamesh-wire",
+            "filamesh-api",
+            "filamesh-xds",
+            "filamesh-mcp",
+            "filamesh-telemetry",
+            "filamesh-model",
+        ],
     ),
     ("filamesh-testkit", &[]),
     ("filamesh-bench", &[]),
@@ -70,7 +78,7 @@ fn the_data_path_knows_no_istio_and_the_codecs_no_runtime() {
         let list = package["dependencies"].as_array().unwrap();
         list.iter().any(|d| d["name"] == dependency && d["kind"].is_null())
     };
-    for name in ["filamesh-wire", "filamesh-model", "filamesh-telemetry", "filamesh-api"] {
+    for name in ["filamesh-wire", "filamesh-model", "filamesh-telemetry", "filamesh-api", "filamesh-mcp"] {
         assert!(!uses(name, "tokio"), "{name} does no I/O");
     }
     assert!(!uses("filamesh-proxy", "filamesh-api"));

@@ -12,11 +12,15 @@
 //! | [`type_url`] | the type URLs of the resources we exchange |
 //! | [`node`] | the node metadata our two ends agree on |
 //! | [`delta_client`] | the client end, as our proxy uses it |
+//! | [`state_client`] | the client end of a state-of-the-world stream, as a control plane listens to another one |
+//! | `channel`, `backoff` | what both clients connect by, and when again |
 //! | [`delta_server`] | the server end of one delta stream, without I/O |
 //! | [`state_server`] | the same as a state-of-the-world stream |
 //! | [`limits`] | what a peer may ask of the server |
 
 pub mod any;
+mod backoff;
+mod channel;
 pub mod delta_client;
 pub mod delta_server;
 #[doc(hidden)]
@@ -24,6 +28,7 @@ pub mod fuzzing;
 pub mod json;
 pub mod limits;
 pub mod node;
+pub mod state_client;
 pub mod state_server;
 pub mod type_url;
 

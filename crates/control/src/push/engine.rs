@@ -1,10 +1,11 @@
 //! The thread that turns changes into sets of resources.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use api::mesh_config::ConfigSource;
 use api::{MeshConfig, Problem, Severity, Spec};
 use xds::delta_server::ResourceSet;
 
@@ -14,7 +15,7 @@ use super::peer::Peer;
 use super::published::Published;
 use crate::classes::{Classes, Layers};
 use crate::registrations::{Registrations, StreamId};
-use crate::source::Update;
+use crate::source::{Update, config_source};
 use crate::store::{self, ObjectStore};
 use crate::translate::Options;
 use crate::verdict::Verdicts;
@@ -27,6 +28,7 @@ const TOGETHER: usize = 10_000;
 pub(crate) struct Engine {
     shared: Arc<Shared>,
     registrations: Registrations,
+    config_sources: Sender<Vec<ConfigSource>>,
     classes: Classes,
     generation: u64,
     readings: u64,
@@ -45,6 +47,8 @@ pub(crate) struct Inputs {
     pub(crate) registrations: Registrations,
     /// All that the sources say at the start.
     pub(crate) first: Vec<Update>,
+    /// Is told the list of config sources when the mesh configuration is another.
+    pub(crate) config_sources: Sender<Vec<ConfigSource>>,
     pub(crate) settings: Settings,
     pub(crate) options: Options,
 }
@@ -71,11 +75,12 @@ impl Pending {
 
 impl Engine {
     pub(crate) fn new(shared: Arc<Shared>, inputs: Inputs) -> Self {
-        let Inputs { registrations, first, settings, options } = inputs;
+        let Inputs { registrations, first, config_sources, settings, options } = inputs;
         let world = World::empty(MeshConfig::istio_default(), settings);
         let mut engine = Self {
             shared,
             registrations,
+            config_sources,
             classes: Classes::new(world, options),
             generation: 0,
             readings: 0,
@@ -167,6 +172,8 @@ impl Engine {
         {
             if mesh {
                 let mesh = self.shared.objects().mesh_config().cloned();
+                // Fails only when the control plane stops.
+                let _ = self.config_sources.send(config_source::listed(mesh.as_ref()));
                 delta.mesh = Some(mesh.unwrap_or_else(MeshConfig::istio_default));
             }
             if !changed.is_empty() || mesh {

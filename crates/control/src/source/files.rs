@@ -16,6 +16,8 @@ pub struct Files {
     directories: Vec<Directory>,
     mesh: Option<MeshFile>,
     records: Option<Records>,
+    /// Directories are not waited for.
+    accept_empty: bool,
 }
 
 impl Files {
@@ -26,18 +28,44 @@ impl Files {
             directories: roots.into_iter().enumerate().map(directory).collect(),
             mesh: None,
             records: None,
+            accept_empty: false,
         }
     }
 
     /// Waits for directories that had objects before a restart; with `accept_empty` they may be empty or absent.
     #[must_use]
     pub fn remembering(mut self, records: Records, accept_empty: bool) -> Self {
-        for directory in &mut self.directories {
-            let seen = records.before(directory.path()).filter(|_| !accept_empty);
-            *directory = Directory::new(directory.id(), directory.path().to_owned(), seen);
-        }
         self.records = Some(records);
+        self.accept_empty = accept_empty;
+        let directories = std::mem::take(&mut self.directories);
+        let remembered = |known: &Directory| self.directory(known.id(), known.path().to_owned());
+        self.directories = directories.iter().map(remembered).collect();
         self
+    }
+
+    fn directory(&self, id: SourceId, path: PathBuf) -> Directory {
+        let seen = self.records.as_ref().and_then(|records| records.before(&path));
+        Directory::new(id, path, seen.filter(|_| !self.accept_empty))
+    }
+
+    /// Makes these the directories that MeshConfig's `configSources` list, beside those of flags: an update that is all of it
+    /// for each that is new. Those that are not listed any more are forgotten without a word.
+    pub(crate) fn set_config_sources(&mut self, list: Vec<(SourceId, PathBuf)>, now: Instant) -> Vec<Update> {
+        let is_listed = |known: &Directory| {
+            list.iter().any(|(id, path)| (*id, path.as_path()) == (known.id(), known.path()))
+        };
+        self.directories.retain(|known| !matches!(known.id(), SourceId::ConfigSource(_)) || is_listed(known));
+        let mut updates = Vec::new();
+        for (id, path) in list {
+            if self.directories.iter().any(|known| known.id() == id) {
+                continue;
+            }
+            let mut directory = self.directory(id, path);
+            updates.push(all_of(&mut directory, now));
+            self.directories.push(directory);
+        }
+        self.note();
+        updates
     }
 
     /// Watches the mesh configuration too.
@@ -50,12 +78,7 @@ impl Files {
     /// Reads everything: an update for each source that is all of it.
     pub fn first(&mut self, now: Instant) -> Vec<Update> {
         let mut updates: Vec<Update> = self.mesh.iter().map(|mesh| mesh.all(now)).collect();
-        for directory in &mut self.directories {
-            let mut update = Update::all(directory.id(), now);
-            directory.scan(now, &mut update);
-            update.standing = Some(directory.standing());
-            updates.push(update);
-        }
+        updates.extend(self.directories.iter_mut().map(|directory| all_of(directory, now)));
         self.note();
         updates
     }
@@ -161,4 +184,11 @@ impl Files {
             }
         }
     }
+}
+
+fn all_of(directory: &mut Directory, now: Instant) -> Update {
+    let mut update = Update::all(directory.id(), now);
+    directory.scan(now, &mut update);
+    update.standing = Some(directory.standing());
+    update
 }

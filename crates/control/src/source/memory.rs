@@ -40,7 +40,9 @@ impl Memory {
             SourceId::Kubernetes(_) => {
                 Origin::Kubernetes { uid: "1-2".into(), resource_version: "42".into() }
             }
-            SourceId::ConfigSource(_) => Origin::ConfigSource { address: "xds://other:15010".into() },
+            SourceId::ConfigSource(_) => {
+                Origin::ConfigSource { address: "xds://other:15010".into(), version: "42".into() }
+            }
             SourceId::Registry(_) => Origin::Registry { name: "consul".into() },
         };
         let slot = match origin {

@@ -1,5 +1,5 @@
-//! Where objects come from: today directories of YAML and JSON files and the file of the mesh configuration, read and
-//! watched.
+//! Where objects come from: directories of YAML and JSON files and the file of the mesh configuration, read and watched;
+//! what was applied; other control planes that are listened to.
 //!
 //! A source says what it holds as [`Update`]s: first one that is all of it, then one for each change. Nothing that is
 //! read wrong ever takes away what is live: a file that cannot be read keeps its last good objects, a broken object its
@@ -20,8 +20,10 @@
 //! | `memory` | a source that lives in a process, for tests |
 //! | [`manifest`] | what `apply` and `delete` are given, one text for each object |
 //! | [`applied`] | objects that were applied, with every revision of them |
+//! | `config_source` | MeshConfig's `configSources`: other control planes |
 
 pub mod applied;
+pub(crate) mod config_source;
 mod directory;
 mod events;
 pub(crate) mod file;
@@ -40,4 +42,5 @@ mod watches;
 pub use files::Files;
 pub use records::{Records, Seen};
 pub use update::{Extent, Loaded, Origin, Slot, SourceId, Standing, Update, Upsert};
+pub(crate) use watch::Directories;
 pub use watch::{Begun, Watch};

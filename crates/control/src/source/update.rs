@@ -48,6 +48,8 @@ pub enum Origin {
     },
     ConfigSource {
         address: Arc<str>,
+        /// The one its server gave this object; empty: none.
+        version: Arc<str>,
     },
     Registry {
         name: Arc<str>,
@@ -80,7 +82,12 @@ impl fmt::Display for Place<'_> {
             Origin::Kubernetes { resource_version, .. } => {
                 write!(out, "Kubernetes, resource version {resource_version}")
             }
-            Origin::ConfigSource { address } => write!(out, "config source {address}"),
+            Origin::ConfigSource { address, version } if version.is_empty() => {
+                write!(out, "config source {address}")
+            }
+            Origin::ConfigSource { address, version } => {
+                write!(out, "config source {address}, version {version}")
+            }
             Origin::Registry { name } => write!(out, "registry {name}"),
         }
     }

@@ -2,13 +2,14 @@
 //! what they missed.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::events::Events;
 use super::files::Files;
-use super::update::Update;
+use super::update::{SourceId, Update};
 use super::watches::Watches;
 
 /// Every file is looked at so often, or more seldom if that takes more than a thousandth of the time: a look at 1,000
@@ -39,7 +40,30 @@ pub struct Watch {
 #[derive(Debug)]
 pub(crate) enum Message {
     Event(notify::Result<notify::Event>, Instant),
+    Listed(Listed),
     Stop,
+}
+
+/// The directories that MeshConfig lists now.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    list: Vec<(SourceId, PathBuf)>,
+    /// Is answered when what they hold was told.
+    told: Sender<()>,
+}
+
+/// Tells the thread which directories MeshConfig lists.
+#[derive(Debug, Clone)]
+pub(crate) struct Directories(Sender<Message>);
+
+impl Directories {
+    /// Returns when what they hold was told, and nothing more will be of those that are not listed any more.
+    pub(crate) fn set(&self, list: Vec<(SourceId, PathBuf)>) {
+        let (told, done) = channel();
+        // Both fail only when the control plane stops.
+        let _ = self.0.send(Message::Listed(Listed { list, told }));
+        let _ = done.recv();
+    }
 }
 
 /// Everything is read and watched; nobody is told of changes yet.
@@ -58,6 +82,8 @@ struct Watcher {
     took: Duration,
     catch_up: Option<Instant>,
     next_swaps: Instant,
+    /// To be made the watched ones beside those of flags.
+    listed: Option<Listed>,
     /// The scans after which the watches were set.
     watched_scans: u64,
 }
@@ -78,6 +104,7 @@ impl Watch {
             took: now.elapsed(),
             catch_up: Some(now + CATCH_UP),
             next_swaps: now,
+            listed: None,
             watched_scans: 0,
         };
         watcher.watched_scans = watcher.files.scans();
@@ -93,6 +120,16 @@ impl Begun {
     pub(super) fn catch_up(&mut self, now: Instant) -> Vec<Update> {
         self.watcher.catch_up = Some(now);
         self.watcher.look(now)
+    }
+
+    /// The directories that MeshConfig lists at the start: all they hold.
+    pub(crate) fn set_config_sources(&mut self, list: Vec<(SourceId, PathBuf)>) -> Vec<Update> {
+        self.watcher.set_config_sources(list)
+    }
+
+    /// By which the thread is told of others.
+    pub(crate) fn directories(&self) -> Directories {
+        Directories(self.stop.clone())
     }
 
     /// Calls `changed` from a thread of its own with the updates of each change.
@@ -116,6 +153,14 @@ impl Drop for Watch {
 impl Watcher {
     fn run(mut self, mut changed: impl FnMut(Vec<Update>)) {
         while self.wait() {
+            if let Some(Listed { list, told }) = self.listed.take() {
+                let updates = self.set_config_sources(list);
+                if !updates.is_empty() {
+                    changed(updates);
+                }
+                // Whoever asked may have gone.
+                let _ = told.send(());
+            }
             let now = Instant::now();
             let updates = self.look(now);
             if !updates.is_empty() {
@@ -134,6 +179,7 @@ impl Watcher {
                 due.into_iter().flatten().min().map_or(SWAPS_EVERY, |due| due.saturating_duration_since(now));
             match self.messages.recv_timeout(wait) {
                 Ok(Message::Event(event, at)) => self.events.add(event, at),
+                Ok(Message::Listed(listed)) => self.listed = Some(listed),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => return true,
             }
@@ -141,13 +187,22 @@ impl Watcher {
             for message in self.messages.try_iter() {
                 match message {
                     Message::Event(event, at) => self.events.add(event, at),
+                    Message::Listed(listed) => self.listed = Some(listed),
                     Message::Stop => return false,
                 }
             }
-            if self.events.due().is_some_and(|due| due <= Instant::now()) {
+            if self.listed.is_some() || self.events.due().is_some_and(|due| due <= Instant::now()) {
                 return true;
             }
         }
+    }
+
+    fn set_config_sources(&mut self, list: Vec<(SourceId, PathBuf)>) -> Vec<Update> {
+        let now = Instant::now();
+        let mut updates = self.files.set_config_sources(list, now);
+        self.watched_scans = 0;
+        self.watch(now, now, &mut updates);
+        updates
     }
 
     fn look(&mut self, now: Instant) -> Vec<Update> {

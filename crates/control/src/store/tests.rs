@@ -37,8 +37,8 @@ fn precedence_and_takeover() {
         (SourceId::Directory(1), "a/a.yaml", "a/a.yaml:1:1"),
         (SourceId::Directory(1), "b.yaml", "b.yaml:1:1"),
         (SourceId::Kubernetes(0), "", "Kubernetes, resource version 42"),
-        (SourceId::ConfigSource(0), "", "config source xds://other:15010"),
-        (SourceId::ConfigSource(1), "", "config source xds://other:15010"),
+        (SourceId::ConfigSource(0), "", "config source xds://other:15010, version 42"),
+        (SourceId::ConfigSource(1), "", "config source xds://other:15010, version 42"),
         (SourceId::Registry(0), "", "registry consul"),
     ];
     let numbered: Vec<(u16, _)> = (1..).zip(order).collect();

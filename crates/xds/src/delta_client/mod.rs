@@ -14,10 +14,8 @@
 //! | `stream` | one stream |
 //! | `keeping` | writing to disk beside the task |
 //! | [`cache`] | the last good configuration on disk |
-//! | [`backoff`] | when to try again |
 //! | [`status`] | what the admin port tells |
 
-mod backoff;
 pub mod cache;
 mod held;
 mod keeping;

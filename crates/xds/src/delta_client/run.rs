@@ -6,12 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::backoff::Backoff;
 use super::cache::{Changes, Keeper};
 use super::keeping::Keeping;
 use super::session::Session;
 use super::stream::{Event, Stream};
 use super::{Address, Consumer, Options, Status};
+use crate::backoff::Backoff;
+use crate::channel::seed;
 use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 /// A stream that lived this long without a word counts as taken: a control plane that has nothing to send need not even
@@ -306,11 +307,6 @@ async fn due(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-fn seed() -> u64 {
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |d| d.subsec_nanos());
-    u64::from(nanos) << 32 | u64::from(std::process::id())
 }
 
 fn lock(status: &Mutex<Status>) -> std::sync::MutexGuard<'_, Status> {

@@ -2,25 +2,15 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 use super::Address;
+use crate::channel::{MAX_MESSAGE_BYTES, open_channel, status_text};
 use crate::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use crate::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A control plane that hangs is given up after these two.
-const PING_EVERY: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What one message may hold. Our control plane sends far smaller ones; istiod sends all clusters in one.
-const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
 pub(super) struct Stream {
     requests: mpsc::UnboundedSender<DeltaDiscoveryRequest>,
@@ -98,39 +88,4 @@ impl Stream {
             while let Ok(Some(_)) = responses.message().await {}
         }
     }
-}
-
-async fn open_channel(address: &Address) -> Result<Channel, String> {
-    let uri = match address {
-        Address::Tcp(address) => format!("http://{address}"),
-        Address::Unix(path) => format!("unix:{}", path.display()),
-    };
-    let endpoint = Endpoint::from_shared(uri).map_err(|e| e.to_string())?;
-    endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(|error| root_cause(&error))
-}
-
-fn status_text(status: &tonic::Status) -> String {
-    use std::error::Error;
-    match status.source() {
-        Some(source) => root_cause(source),
-        None if status.message().is_empty() => status.code().description().to_owned(),
-        None => status.message().to_owned(),
-    }
-}
-
-/// The innermost error: `Connection refused (os error 111)`, not `transport error`.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

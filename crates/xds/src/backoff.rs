@@ -34,6 +34,11 @@ impl Backoff {
         full.mul_f64(0.5 + self.fraction() / 2.0)
     }
 
+    /// Something went well: the next failure is a first one.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
     /// Xorshift: in [0, 1), good enough to spread clients.
     fn fraction(&mut self) -> f64 {
         self.random ^= self.random << 13;
