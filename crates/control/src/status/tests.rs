@@ -129,3 +129,22 @@ fn waiting_with_many_proxies_costs_a_part_of_a_thread() {
     });
     assert!(spent * 2 < took, "{spent:?} of processor time in {took:?}");
 }
+
+/// Proxies that join while somebody waits are not waited for; those that come back are.
+#[test]
+fn a_wait_is_for_the_proxies_there_were() {
+    let shared = shared();
+    shared.connect(node(0));
+    let lost = shared.connect(node(1));
+    let audience = wait::Audience::now(&shared);
+    shared.disconnect(&lost);
+    shared.connect(node(2));
+    let pending = || {
+        let live = wait::live(&shared, &audience, &Published::default(), &wait::Wanted::Generation(1), 1);
+        assert_eq!((live.live, live.of), (0, live.pending.len()), "none of them is live");
+        live.pending
+    };
+    assert_eq!(pending(), [node(0).id]);
+    shared.connect(node(1));
+    assert_eq!(pending(), [node(0).id, node(1).id]);
+}
