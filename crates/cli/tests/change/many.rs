@@ -10,7 +10,9 @@ const OBJECTS: usize = 13_500;
 const GOAL: Duration = Duration::from_secs(3);
 /// What is asserted: the tests run on busy machines too.
 const AT_MOST: Duration = Duration::from_secs(20);
-const JOIN_EVERY: Duration = Duration::from_millis(300);
+/// Each that joins costs the control plane a route table of 13,500 virtual hosts: at one in 300 ms two busy cores are not
+/// enough, and names are not known in time. `CHANGE_JOIN_EVERY_MS` says another.
+const JOIN_EVERY: Duration = Duration::from_millis(1500);
 
 fn objects() -> String {
     let mut text = String::new();
@@ -32,6 +34,11 @@ struct Batch {
     joined: Vec<Joined>,
 }
 
+fn join_every() -> Duration {
+    let given = std::env::var("CHANGE_JOIN_EVERY_MS").ok().and_then(|millis| millis.parse().ok());
+    given.map_or(JOIN_EVERY, Duration::from_millis)
+}
+
 /// Runs the command while sidecars join, one after the other, and somebody counts objects.
 fn during(mesh: &Mesh, place: &Place, name: &str, arguments: &[&str]) -> Batch {
     let done = AtomicBool::new(false);
@@ -40,7 +47,7 @@ fn during(mesh: &Mesh, place: &Place, name: &str, arguments: &[&str]) -> Batch {
             let (began, mut joined) = (Instant::now(), Vec::new());
             while !done.load(Ordering::Relaxed) {
                 joined.push(mesh.join(place, &format!("{name}-{}", joined.len()), 20));
-                let next = began + JOIN_EVERY * u32::try_from(joined.len()).unwrap();
+                let next = began + join_every() * u32::try_from(joined.len()).unwrap();
                 while Instant::now() < next && !done.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -121,7 +128,12 @@ fn very_many_objects_are_one_change_while_sidecars_join() {
         percentile(&took, 99),
         wrong.len()
     );
-    assert!(wrong.is_empty(), "{} failed: {wrong:#?}", wrong.len());
+    assert!(
+        wrong.is_empty(),
+        "{} failed, the first of them {:#?}",
+        wrong.len(),
+        wrong.iter().take(3).collect::<Vec<_>>()
+    );
     for (what, took) in [("applied", applied_in), ("deleted", deleted_in)] {
         let met = if took <= GOAL { "met" } else { "missed" };
         println!("{what} and live on all proxies after {:.2} s; goal {GOAL:?}: {met}", took.as_secs_f64());
