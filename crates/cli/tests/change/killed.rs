@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::common::until;
 use crate::mesh::{Mesh, Place, put, web};
 
-const KILLS: usize = 6;
+const KILLS: usize = 4;
 /// Objects of a batch.
 const BATCH: usize = 40;
 
@@ -37,7 +37,7 @@ fn kills_while_objects_and_registrations_are_written_lose_nothing() {
     for round in 0..KILLS {
         // Registrations to write: of a workload that is there, and of one that comes when the kill does. Nobody can tell
         // that one any names before the control plane is back, so that only the first is held to its calls.
-        let there = mesh.join(&place, &format!("there-{round}"), 60);
+        let there = mesh.join(&place, &format!("there-{round}"), 40);
         until("it calls", Duration::from_secs(20), || !there.calls.all().is_empty());
         joined.push(there);
         comes.push(mesh.join(&place, &format!("comes-{round}"), 10));
