@@ -9,7 +9,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
@@ -49,7 +49,7 @@ pub fn holder_main() {
     }
     let control = arguments.next().and_then(|fd| fd.to_str()?.parse().ok());
     let Some(control) = control.and_then(syscalls::own_inherited_socket) else {
-        eprintln!("filamesh: `{HOLDER_ARGUMENT}` is for the sidecar's own use; see `filamesh run --help`");
+        say(format_args!("`{HOLDER_ARGUMENT}` is for the sidecar's own use; see `filamesh run --help`"));
         std::process::exit(64);
     };
     let code = match Broker::prepare(control, arguments.collect()) {
@@ -60,10 +60,15 @@ pub fn holder_main() {
     };
     if let Err(error) = code {
         process_tree::signal_descendants(Pid::this(), Signal::SIGKILL);
-        eprintln!("filamesh: the process that holds the application failed: {error}");
+        say(format_args!("the process that holds the application failed: {error}"));
         std::process::exit(1);
     }
     std::process::exit(0);
+}
+
+/// Unlike `eprintln!`, survives that nobody takes it.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "filamesh: {line}");
 }
 
 struct Broker {
@@ -205,7 +210,7 @@ impl Broker {
                 Order::Stop { grace_ms } => self.end(Duration::from_millis(grace_ms)),
             },
             Err(error) => {
-                eprintln!("filamesh: unreadable order from the sidecar, ending the application: {error}");
+                say(format_args!("unreadable order from the sidecar, ending the application: {error}"));
                 self.control = None;
                 self.end(GRACE);
             }

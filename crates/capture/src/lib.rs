@@ -51,6 +51,10 @@
 //! | `process_tree` | finding and ending every descendant |
 //! | `protocol` | the messages between holder and sidecar |
 //! | `syscalls` | the only `unsafe` code |
+#![warn(
+    clippy::print_stderr,
+    reason = "`eprintln!` ends a process that nobody reads, or whose log is on a full disk"
+)]
 
 pub mod app_sockets;
 mod broker;

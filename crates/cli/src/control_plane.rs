@@ -1,6 +1,8 @@
 //! `filamesh control`: the control plane as a process of its own.
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -8,8 +10,9 @@ use control::{ControlOptions, Listen};
 use serde_json::json;
 
 use crate::exit::{Code, Failure, Outcome};
+use crate::lines::Lines;
 use crate::mesh_process::remove_tree;
-use crate::output::{Format, event, say};
+use crate::output::{self, Format, event, say};
 use crate::{mesh, state_dir};
 
 /// Run a control plane: delta ADS for proxies, HTTP for people
@@ -63,7 +66,9 @@ pub fn run(args: Control) -> Outcome {
         None => state_dir::of_control(&args.config)?,
     };
     let stop = crate::signals::Stop::take();
+    output::say_without_waiting();
     if args.lifeline {
+        tell_parent();
         let remove = args.remove_when_orphaned.clone();
         crate::lifeline::watch(move || {
             clear(&remove);
@@ -77,9 +82,17 @@ pub fn run(args: Control) -> Outcome {
         state_dir: state_dir.clone(),
         xds: Listen::Address(args.xds),
         http: Listen::Address(args.http),
-        log: |line| say(line),
+        log: if args.lifeline { |line| say_to_parent(line) } else { |line| say(line) },
     })
-    .map_err(|e| Failure::new(Code::Failure, e.to_string()))?;
+    .map_err(|e| {
+        let why = e.to_string();
+        if let Some(events) = EVENTS.get() {
+            // The last words, which `main` says, go to a log that may be on the full disk they are about.
+            events.push(as_event(&why));
+            events.settle(Duration::from_millis(500));
+        }
+        Failure::new(Code::Failure, why)
+    })?;
     let startup = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (xds, http) = (running.xds(), format!("http://{}", running.http()));
     // A control plane that `up` or `demo` started is found through them.
@@ -136,8 +149,36 @@ fn announce(
     }
 }
 
+/// Events for the parent that are more than it waits for: handed to a thread, as the parent may be stopped.
+static EVENTS: OnceLock<Lines> = OnceLock::new();
+
+fn tell_parent() {
+    if let Ok(lines) = Lines::start(|line| {
+        let mut out = std::io::stdout().lock();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush())
+    }) {
+        let _ = EVENTS.set(lines);
+    }
+}
+
+/// A line of the log. The parent is told first: the log may be on a disk that is full or does not answer.
+fn say_to_parent(line: &str) {
+    if let Some(events) = EVENTS.get() {
+        events.push(as_event(line));
+    }
+    say(line);
+}
+
+fn as_event(line: &str) -> String {
+    format!("{}\n", json!({"event": "log", "line": line}))
+}
+
 /// The supervisor was killed: its other children are ending and may still write a last file.
 fn clear(paths: &[PathBuf]) {
+    if paths.is_empty() {
+        // The state stays, and is given back at once: whoever starts the mesh again needs it.
+        return;
+    }
     let deadline = Instant::now() + Duration::from_millis(1500);
     loop {
         for path in paths {

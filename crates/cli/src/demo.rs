@@ -22,7 +22,7 @@ pub struct Demo {
     #[arg(long)]
     no_load: bool,
     /// Requests a second sent to the page
-    #[arg(long, value_name = "RPS", default_value_t = 20.0)]
+    #[arg(long, value_name = "RPS", default_value_t = 20.0, value_parser = load::parse_rate)]
     load: f64,
     /// Istio YAML applied on top of Bookinfo's and watched
     #[arg(long, value_name = "DIR")]
@@ -62,9 +62,6 @@ const MESH_CONFIG: &str = "accessLogFile: /dev/stdout\n";
 
 pub fn run(args: &Demo) -> Outcome {
     let started = Instant::now();
-    if !(args.load.is_finite() && args.load > 0.0 && args.load <= 100_000.0) {
-        return Err(Failure::usage(format!("--load {}: more than 0 and at most 100000", args.load)));
-    }
     if let Some(dir) = &args.config
         && !dir.is_dir()
     {

@@ -39,6 +39,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Requests in flight at the most; beyond that a request is counted as failed without being sent.
 const IN_FLIGHT: usize = 256;
 
+/// One request in a quarter of an hour to a hundred thousand a second.
+pub fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (0.001..=100_000.0).contains(rate));
+    rate.ok_or_else(|| format!("{text}: a number from 0.001 to 100000"))
+}
+
 /// Sends `rps` requests a second to the address from a thread of its own, until the process ends.
 pub fn start(address: Uri, rps: f64) -> Arc<Counts> {
     let counts = Arc::new(Counts::default());
@@ -87,5 +93,31 @@ async fn send(address: Uri, rps: f64, counts: Arc<Counts>) {
             }
             counts.ended.fetch_add(1, Ordering::SeqCst);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Review B31: the time between two requests must be one that a clock can tell.
+    #[test]
+    fn a_rate_that_no_clock_can_keep_is_refused() {
+        for (text, rate) in [
+            ("20", Some(20.0)),
+            ("0.001", Some(0.001)),
+            ("1e5", Some(1e5)),
+            ("1e-20", None),
+            ("0", None),
+            ("-1", None),
+            ("100001", None),
+            ("NaN", None),
+            ("inf", None),
+            ("", None),
+        ] {
+            let read = parse_rate(text).ok();
+            assert_eq!(read, rate, "{text}");
+            assert!(read.is_none_or(|rate| Duration::try_from_secs_f64(1.0 / rate).is_ok()), "{text}");
+        }
     }
 }

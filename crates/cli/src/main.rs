@@ -8,7 +8,7 @@
 //! | `stat.rs`, `proxy_status.rs`, `proxy_config.rs`, `explain.rs` | what is happening, and why |
 //! | `validate.rs`, `simulate.rs`, `xds_dump.rs` | without a running mesh |
 //! | `load.rs` | a steady load, for `demo` |
-//! | `follow.rs`, `lifeline.rs`, `memory.rs`, `signals.rs` | a process: its log, its parent, its memory, its end |
+//! | `lines.rs`, `lifeline.rs`, `memory.rs`, `signals.rs` | a process: what it says, its parent, its memory, its end |
 //! | `bootstrap.rs`, `node.rs` | what a proxy starts with, and who it says it is |
 //! | `mesh.rs`, `state_dir.rs`, `target.rs`, `http_client.rs`, `output.rs`, `exit.rs` | shared by them |
 
@@ -19,11 +19,11 @@ mod delete;
 mod demo;
 mod exit;
 mod explain;
-mod follow;
 mod get;
 mod history;
 mod http_client;
 mod lifeline;
+mod lines;
 mod live;
 mod load;
 mod memory;
@@ -103,13 +103,15 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { 0 });
         }
     };
-    match dispatch(cli.command) {
+    let code = match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::say(format_args!("filamesh: {failure}"));
             ExitCode::from(failure.code as u8)
         }
-    }
+    };
+    output::finish_saying();
+    code
 }
 
 fn dispatch(command: Command) -> Outcome {

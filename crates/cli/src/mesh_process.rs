@@ -13,6 +13,8 @@ use crate::supervise::{Event, Process, Role, end_all, watch_signals};
 /// Long enough for a loaded machine, short enough for a person.
 const START_LIMIT: Duration = Duration::from_secs(20);
 const END_GRACE: Duration = Duration::from_secs(5);
+/// What other commands read could not be written (a full disk): it is tried again after this.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 /// A child that lived shorter than this before it ended is restarted after a pause of this length.
 const STEADY: Duration = Duration::from_secs(2);
 
@@ -25,10 +27,15 @@ pub struct MeshProcess {
     ready: Vec<Option<Value>>,
     sender: Sender<Event>,
     events: Receiver<Event>,
+    /// What other commands read, and the file by which they find it, once those are written.
+    file: Option<MeshFile>,
     marker: Option<PathBuf>,
+    write_again: Option<Instant>,
     /// The state directory is ours alone and goes with us.
     ephemeral: bool,
     json: bool,
+    /// What the control plane logs is repeated on stderr: its log may be on a disk that is full.
+    repeats_control: bool,
 }
 
 /// What the control plane of the tree reads and where it listens.
@@ -44,6 +51,7 @@ impl MeshProcess {
     pub fn new(state_dir: PathBuf, ephemeral: bool, json: bool) -> MeshProcess {
         let (sender, events) = channel();
         watch_signals(sender.clone());
+        crate::output::say_without_waiting();
         MeshProcess {
             state_dir,
             control: None,
@@ -52,10 +60,18 @@ impl MeshProcess {
             ready: Vec::new(),
             sender,
             events,
+            file: None,
             marker: None,
+            write_again: None,
             ephemeral,
             json,
+            repeats_control: false,
         }
+    }
+
+    /// Repeats on stderr what the control plane logs from now on.
+    pub fn repeat_control(&mut self) {
+        self.repeats_control = true;
     }
 
     pub fn log_path(&self, name: &str) -> Result<PathBuf, Failure> {
@@ -147,6 +163,8 @@ impl MeshProcess {
                 Ok(Event::Said(index, value)) => {
                     if value["event"] == "ready" {
                         self.ready[index] = Some(value);
+                    } else {
+                        self.repeat(&value);
                     }
                 }
                 Ok(Event::Ended(index, how)) => {
@@ -193,23 +211,41 @@ impl MeshProcess {
 
     /// Tells other commands and, with `-o json`, the reader of stdout that the mesh is ready.
     pub fn announce(&mut self, file: &MeshFile) -> Outcome {
-        file.write()?;
-        self.marker = Some(mesh::announce(&self.state_dir)?);
+        self.file = Some(file.clone());
+        self.write_file();
         if self.json { event(&crate::output::to_value(file)?) } else { Ok(()) }
+    }
+
+    /// Tells other commands what runs now; what cannot be written ends nothing, and is tried again.
+    fn write_file(&mut self) {
+        let Some(file) = &self.file else { return };
+        let written = file.write().and_then(|()| match self.marker {
+            Some(_) => Ok(()),
+            None => mesh::announce(&self.state_dir).map(|marker| self.marker = Some(marker)),
+        });
+        let failing = self.write_again.take().is_some();
+        if let Err(failure) = written {
+            if !failing {
+                say(format_args!("{failure}; other commands do not find all that runs now"));
+            }
+            self.write_again = Some(Instant::now() + WRITE_AGAIN);
+        }
     }
 
     /// Keeps the tree alive until somebody asks it to end. [`MeshProcess::end`], or dropping it, does.
     pub fn keep(&mut self) -> Outcome {
         let mut restarts: Vec<(Instant, usize)> = Vec::new();
         loop {
-            let next = restarts.iter().map(|(at, _)| *at).min();
+            let next = restarts.iter().map(|(at, _)| *at).chain(self.write_again).min();
             let wait =
                 next.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
             match self.events.recv_timeout(wait) {
                 Ok(Event::Stop) => break,
                 Ok(Event::Said(index, value)) => {
                     if value["event"] == "ready" {
-                        self.came_back(index, value)?;
+                        self.came_back(index, value);
+                    } else {
+                        self.repeat(&value);
                     }
                 }
                 Ok(Event::Ended(index, how)) => {
@@ -222,6 +258,9 @@ impl MeshProcess {
                 Err(_) => {}
             }
             let now = Instant::now();
+            if self.write_again.is_some_and(|at| at <= now) {
+                self.write_file();
+            }
             let (due, later) = restarts.into_iter().partition(|(at, _)| *at <= now);
             restarts = later;
             for (_, index) in due as Vec<(Instant, usize)> {
@@ -237,8 +276,16 @@ impl MeshProcess {
         Ok(())
     }
 
+    fn repeat(&self, said: &Value) {
+        if let (true, "log", Some(line)) =
+            (self.repeats_control, said["event"].as_str().unwrap_or_default(), said["line"].as_str())
+        {
+            say(line);
+        }
+    }
+
     /// A restarted child is ready again: other commands must find its new process ids.
-    fn came_back(&mut self, index: usize, value: Value) -> Outcome {
+    fn came_back(&mut self, index: usize, value: Value) {
         let name = self.roles[index].name.clone();
         say(format_args!("{name} is back (pid {})", self.pid(index)));
         self.ready[index] = Some(value);
@@ -248,20 +295,18 @@ impl MeshProcess {
                 control.pid = pid;
             }
         }
-        let path = self.state_dir.join("mesh.json");
-        if let Ok(text) = std::fs::read_to_string(&path)
-            && let Ok(mut file) = serde_json::from_str::<MeshFile>(&text)
-        {
-            file.workloads = self.workloads();
+        let workloads = self.workloads();
+        if let Some(file) = &mut self.file {
+            file.workloads = workloads;
             if let Some(control) = &self.control {
                 file.control = control.clone();
             }
-            file.write()?;
+            self.write_file();
         }
         if self.json {
-            event(&json!({"event": "restarted", "name": name, "pid": self.pid(index)}))?;
+            // Whoever reads may be gone: the mesh stays.
+            let _ = event(&json!({"event": "restarted", "name": name, "pid": self.pid(index)}));
         }
-        Ok(())
     }
 
     /// Ends all children and removes what was made for them.

@@ -1,11 +1,14 @@
 //! What commands print: a table for people, JSON or YAML for machines, names for pipes.
 use std::io::Write;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::exit::{Failure, Outcome};
+use crate::lines::Lines;
 
 /// `-o`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -118,7 +121,35 @@ pub fn event(value: &Value) -> Outcome {
 
 /// A line for people, to stderr.
 pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let line = format!("{line}\n");
+    match SAID.get() {
+        Some(lines) => lines.push(line),
+        None => {
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
+    }
+}
+
+/// A line for people from a part that knows no commands.
+pub fn log(line: &str) {
+    say(format_args!("filamesh: {line}"));
+}
+
+/// What [`say`] hands over in a command that serves.
+static SAID: OnceLock<Lines> = OnceLock::new();
+
+/// From now on [`say`] waits for nobody. For commands that serve, once their signals are taken over.
+pub fn say_without_waiting() {
+    if let Ok(lines) = Lines::start(|line| std::io::stderr().write_all(line.as_bytes())) {
+        let _ = SAID.set(lines);
+    }
+}
+
+/// Waits a moment for what was said to be written. For whoever ends the process.
+pub fn finish_saying() {
+    if let Some(lines) = SAID.get() {
+        lines.settle(Duration::from_millis(500));
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::node::Identity;
-use crate::output::{Format, event, say};
+use crate::output::{self, Format, event, say};
 use crate::sidecar::{Settings, Sidecar};
 
 /// Run the data plane: from an Envoy v3 bootstrap, or as a gateway of a mesh
@@ -58,10 +58,12 @@ fn from_bootstrap(args: &Proxy, path: &std::path::Path) -> Outcome {
     let began = Instant::now();
     let name = path.display();
     let bootstrap = crate::bootstrap::read(path)?;
+    output::say_without_waiting();
     let options = ProxyOptions {
         workers: args.concurrency.clamp(1, 64),
         give_back: Some(crate::memory::give_back),
         to_hand: Some(crate::memory::to_hand),
+        log: output::log,
         ..ProxyOptions::default()
     };
     if args.lifeline {
@@ -97,6 +99,7 @@ fn from_bootstrap(args: &Proxy, path: &std::path::Path) -> Outcome {
 fn gateway(args: &Proxy, name: &str) -> Outcome {
     let began = Instant::now();
     let stop = crate::signals::Stop::take();
+    output::say_without_waiting();
     let xds = match &args.xds {
         Some(xds) => xds.clone(),
         None => args.target.find()?.control.xds,
@@ -144,6 +147,7 @@ fn gateway(args: &Proxy, name: &str) -> Outcome {
             source: Some(Source { address: ip, network: (IpAddr::V4([127, 77, 0, 0].into()), 16) }),
             give_back: Some(crate::memory::give_back),
             to_hand: Some(crate::memory::to_hand),
+            log: output::log,
             ..ProxyOptions::default()
         },
         admin: claimed.admin,

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::exit::{Code, Failure, Outcome};
 use crate::mesh;
 use crate::node::Identity;
-use crate::output::{Format, event, say};
+use crate::output::{self, Format, event, say};
 use crate::sidecar::{Settings, Sidecar};
 use crate::state_dir;
 
@@ -147,6 +147,7 @@ enum End {
 pub fn run(args: &Run) -> Outcome {
     let began = Instant::now();
     let stop = crate::signals::Stop::take();
+    output::say_without_waiting();
     let mesh_file = match &args.xds {
         Some(_) => None,
         None => Some(args.target.find()?),
@@ -232,6 +233,7 @@ pub fn run(args: &Run) -> Outcome {
     };
     sidecar.stop();
     drop(holder);
+    output::finish_saying();
     std::process::exit(status)
 }
 
@@ -304,6 +306,7 @@ fn start_holder(args: &Run, ip: Ipv4Addr) -> Result<(Holder, Option<u16>), Failu
 fn start_application(holder: &Holder) -> u32 {
     holder.start().unwrap_or_else(|error| {
         say(format_args!("filamesh: {error}"));
+        output::finish_saying();
         std::process::exit(error.status())
     })
 }
@@ -412,6 +415,7 @@ fn options(
         drain: Duration::from_millis(200),
         give_back: Some(crate::memory::give_back),
         to_hand: Some(crate::memory::to_hand),
+        log: output::log,
         ..ProxyOptions::default()
     })
 }

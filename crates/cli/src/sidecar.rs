@@ -86,18 +86,13 @@ impl Sidecar {
             renewed: false,
         }));
         let client = Options { address: settings.control, node: settings.identity.node(), cache };
-        let dns = settings.dns;
+        let names = (!settings.dns.udp.is_empty() || !settings.dns.tcp.is_empty())
+            .then(|| serve_names(settings.dns, table))
+            .transpose()
+            .map_err(|e| Failure::io("cannot start a thread", &e))?;
         let work = async move {
             let client = Client::start(client, Applier(Arc::clone(&core)), |line| say(line));
             lock(&core).restoring = false;
-            if !(dns.udp.is_empty() && dns.tcp.is_empty()) {
-                let upstream = capture::dns::Upstream::host();
-                tokio::spawn(async move {
-                    if let Err(error) = capture::dns::serve(dns, table, upstream, Arc::default()).await {
-                        say(format_args!("mesh DNS ended: {error}"));
-                    }
-                });
-            }
             tokio::select! {
                 () = admin.serve() => {}
                 _ = asked_to_leave => {}
@@ -105,6 +100,7 @@ impl Sidecar {
             }
             // Not connected, or not in time: the control plane will notice all the same.
             let _ = client.goodbye(GOODBYE).await;
+            drop(names);
             let _ = has_left.send(());
         };
         std::thread::Builder::new()
@@ -147,6 +143,29 @@ impl Sidecar {
             runtime.stop();
         }
     }
+}
+
+/// Answers the application's DNS queries until what is returned is dropped. On a thread of its own: a large configuration
+/// takes seconds to be compiled, and waits for name servers, and the application's names must not.
+fn serve_names(
+    sockets: DnsSockets,
+    table: watch::Receiver<Option<Arc<NameTable>>>,
+) -> std::io::Result<oneshot::Sender<()>> {
+    let (held, end) = oneshot::channel::<()>();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = async move {
+        let upstream = capture::dns::Upstream::host();
+        tokio::select! {
+            ended = capture::dns::serve(sockets, table, upstream, Arc::default()) => {
+                if let Err(error) = ended {
+                    say(format_args!("mesh DNS ended: {error}"));
+                }
+            }
+            _ = end => {}
+        }
+    };
+    std::thread::Builder::new().name("mesh-dns".to_owned()).spawn(move || runtime.block_on(work))?;
+    Ok(held)
 }
 
 /// The types that must have come once before a proxy is ready.

@@ -56,8 +56,8 @@ pub fn run(args: &Up) -> Outcome {
         http: args.http.clone(),
         mesh_config: args.mesh_config.clone(),
     };
-    let log = tree.log_path("control")?;
-    let from = crate::follow::length(&log);
+    // What the control plane has to say (what is broken, not acted on, waits), from this start on.
+    tree.repeat_control();
     let control = tree.start_control(&settings)?;
     let mut gateway = None;
     if !args.no_gateway {
@@ -92,7 +92,5 @@ pub fn run(args: &Up) -> Outcome {
          filamesh run --service web --port 8000 -- python3 -m http.server 8000\n  \
          filamesh run --service shell -- curl -s http://web:8000/\n  \
          filamesh get virtualservices -A\n  filamesh proxy-status\n");
-    // What the control plane has to say (what is broken, not acted on, waits), from this start on.
-    crate::follow::follow(log, from);
     tree.keep()
 }

@@ -4,6 +4,8 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::client::{Load, get, tally, version};
@@ -127,4 +129,33 @@ fn live_within_a_second(url: &str, headers: &[(&str, &str)], follows: impl Fn(&s
         follows(&version(status, &body))
     });
     println!("live after {:?}", began.elapsed());
+}
+
+/// Review B31: clients that stay take all descriptors of a sample application. It waits for one to go, and does not ask
+/// the kernel for a connection without a pause.
+#[test]
+fn a_sample_without_descriptors_waits_for_one() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let limited = "ulimit -n 24; exec \"$0\" sample bookinfo ratings --listen 127.0.0.1 --port \"$1\"";
+    let mut sample =
+        Command::new("sh").args(["-c", limited, common::program(), &port.to_string()]).spawn().unwrap();
+    let connect = || TcpStream::connect(("127.0.0.1", port));
+    until("it listens", Duration::from_secs(10), || connect().is_ok());
+    let clients: Vec<TcpStream> = (0..40).map(|_| connect().unwrap()).collect();
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", sample.id())).unwrap().count();
+    until("it has no descriptors left", Duration::from_secs(10), || descriptors() >= 24);
+    let cpu = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", sample.id())).unwrap();
+        Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+    };
+    // Of two seconds: a turn in a circle would take most of them, also on a busy machine.
+    let (before, began) = (cpu(), Instant::now());
+    until("two seconds", Duration::from_secs(4), || began.elapsed() > Duration::from_secs(2));
+    let spent = cpu() - before;
+    drop(clients);
+    let answered = get(&format!("http://127.0.0.1:{port}/ratings/0"), &[]);
+    sample.kill().unwrap();
+    sample.wait().unwrap();
+    assert!(spent < Duration::from_millis(200), "{spent:?} of processor time in {:?}", began.elapsed());
+    assert_eq!(answered.0, 200, "{}", answered.1);
 }

@@ -167,3 +167,59 @@ fn what_goes_wrong_at_the_start_is_one_clear_line() {
         }
     }
 }
+
+/// What a proxy has to say goes to a pipe whose reader is gone: as good as a log on a full disk. It serves on.
+#[test]
+fn a_proxy_that_nobody_listens_to_serves_on() {
+    let typed = |url: &str, mut value: Value| {
+        value["@type"] = format!("type.googleapis.com/{url}").into();
+        value
+    };
+    // A file that cannot be opened, which it says.
+    let log = typed(
+        "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        serde_json::json!({ "path": "/proc/no/such/access.log" }),
+    );
+    let router = typed("envoy.extensions.filters.http.router.v3.Router", serde_json::json!({}));
+    let manager = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        serde_json::json!({
+            "stat_prefix": "calls",
+            "access_log": [{ "name": "file", "typed_config": log }],
+            "route_config": { "name": "routes", "virtual_hosts": [{ "name": "all", "domains": ["*"],
+                "routes": [{ "match": { "prefix": "/" }, "direct_response": { "status": 200 } }] }] },
+            "http_filters": [{ "name": "router", "typed_config": router }],
+        }),
+    );
+    let any = serde_json::json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
+    let bootstrap = serde_json::json!({
+        "admin": { "address": any },
+        "static_resources": { "listeners": [{ "name": "main", "address": any,
+            "filter_chains": [{ "filters": [{ "name": "http", "typed_config": manager }] }] }] },
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("proxy.json");
+    std::fs::write(&path, bootstrap.to_string()).unwrap();
+    let program = common::program();
+    let mut deaf = Running::start_with(&["proxy", "-c", path.to_str().unwrap()], |command| {
+        let mut shell = std::process::Command::new("sh");
+        // Its own stderr becomes the write end of a pipe that has no reader once `true` has ended.
+        shell.args(["-c", "exec 3>&1; { exec \"$0\" \"$@\" 2>&1 >&3 3>&-; } | true", program]);
+        shell.args(command.get_args()).stdout(std::process::Stdio::piped());
+        shell.stderr(std::process::Stdio::piped());
+        *command = shell;
+    });
+    let (address, admin) = (deaf.text("/listeners/0").to_owned(), deaf.text("/admin").to_owned());
+    let pid = i32::try_from(deaf.ready["pid"].as_i64().unwrap()).unwrap();
+    let dropped = || {
+        let text = get(&format!("http://{admin}/stats/prometheus"), &[]).1;
+        metric(&text, "filamesh_access_log_dropped_lines_total")
+    };
+    for _ in 0..3 {
+        assert_eq!(get(&format!("http://{address}/"), &[]).0, 200);
+    }
+    until("its lines are lost, and counted", Duration::from_secs(10), || dropped() >= 3.0);
+    assert_eq!(get(&format!("http://{address}/"), &[]).0, 200, "it serves on");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    until("it ends", Duration::from_secs(10), || deaf.child.try_wait().unwrap().is_some());
+}

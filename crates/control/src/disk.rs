@@ -66,6 +66,8 @@ struct State {
     busy: bool,
     /// Nothing is written before, but at the end.
     not_before: Option<Instant>,
+    /// When the write that is under way began, until somebody was told that it takes long.
+    writing: Option<Instant>,
     stopping: bool,
 }
 
@@ -108,6 +110,12 @@ impl NewestFile {
     pub(crate) fn put(&self, content: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static) {
         lock(&self.slot.state).newest = Some(Box::new(content));
         self.slot.changed.notify_all();
+    }
+
+    /// Whether a write is under way for so long; once for each write.
+    pub(crate) fn is_slow(&self, limit: Duration) -> bool {
+        let mut state = lock(&self.slot.state);
+        state.busy && state.writing.take_if(|since| since.elapsed() >= limit).is_some()
     }
 
     /// Waits until what was put is on disk or cannot be written. Whether nothing is under way any more.
@@ -185,7 +193,7 @@ impl Slot {
                 continue;
             }
             if let Some(content) = state.newest.take() {
-                state.busy = true;
+                (state.busy, state.writing) = (true, Some(Instant::now()));
                 *kept = None;
                 return Some(Next::New(content));
             }
@@ -194,7 +202,7 @@ impl Slot {
             }
             let left = again_at.saturating_duration_since(Instant::now());
             if left.is_zero() && kept.is_some() {
-                state.busy = true;
+                (state.busy, state.writing) = (true, Some(Instant::now()));
                 return kept.take().map(Next::Again);
             }
             let limit = if kept.is_some() { left } else { Duration::from_secs(3600) };
@@ -235,9 +243,12 @@ mod tests {
             file.put(move || Ok(number.to_string().into_bytes()));
         }
         assert!(!file.settle(Duration::from_millis(1)), "the disk has not answered");
+        let slow = [3600, 0, 0].map(|limit| file.is_slow(Duration::from_secs(limit)));
+        assert_eq!(slow, [false, true, false], "told once");
         go.send(()).unwrap();
         go.send(()).unwrap();
         assert!(file.settle(Duration::from_secs(10)));
+        assert!(!file.is_slow(Duration::ZERO), "nothing is written");
         assert_eq!(written.try_iter().collect::<Vec<_>>(), [b"100".to_vec()]);
     }
 

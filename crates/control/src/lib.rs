@@ -25,6 +25,10 @@
 //! | [`disk`] | small files, written beside |
 //! | `lock` | locks that outlive a panic |
 //! | `metrics` | istiod's metric names |
+#![warn(
+    clippy::print_stderr,
+    reason = "`eprintln!` ends a process that nobody reads, or whose log is on a full disk"
+)]
 
 pub mod admission;
 mod ads;

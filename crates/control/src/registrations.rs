@@ -21,6 +21,9 @@ const LOST: Duration = Duration::from_secs(10);
 /// What was registered before a restart is waited for so long.
 const RESTARTED: Duration = Duration::from_secs(30);
 
+/// A disk that takes longer for a write is told of.
+const SLOW: Duration = Duration::from_secs(3);
+
 /// A sidecar of this machine that is lost is looked for so often: when its process is gone, so is the workload.
 const PROCESS: Duration = Duration::from_millis(200);
 
@@ -192,6 +195,14 @@ impl Registrations {
     /// Has what is registered written, if it has changed: by a thread of its own, so that nothing waits for the disk.
     /// Dropping this writes what is still waiting. A failure is told once, and writing is tried again.
     pub fn persist(&mut self, log: fn(&str)) {
+        if self.writer.as_ref().is_some_and(|writer| writer.is_slow(SLOW)) {
+            let file = self.file.display();
+            log(&format!(
+                "the registered workloads have not been written to {file} for {} s: the disk does not answer; everything \
+                 else goes on",
+                SLOW.as_secs()
+            ));
+        }
         if !std::mem::take(&mut self.dirty) {
             return;
         }

@@ -35,6 +35,10 @@
 //! | `machine` | a worker as tests drive it |
 //! | `unheeded` | what is asked for and not done, said once |
 //! | `exchange_id` | the number of a request under way |
+#![warn(
+    clippy::print_stderr,
+    reason = "`eprintln!` ends a process that nobody reads, or whose log is on a full disk"
+)]
 
 pub mod admin;
 mod call;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use model::access_log::AccessLogSink;
 use telemetry::log_sink::{Handover, count};
+use telemetry::{Counter, Registry};
 
 /// Pieces (of about 64 KiB) that may wait for a slow disk.
 const QUEUE: usize = 8;
@@ -24,7 +25,23 @@ pub struct LogWriters {
     stdout: Option<String>,
     /// Whoever takes all lines instead of files.
     given: Option<SyncSender<Piece>>,
+    teller: Teller,
     open: Mutex<HashMap<String, LogFile>>,
+}
+
+/// Whom the threads tell of what could not be written.
+#[derive(Clone)]
+pub struct Teller {
+    /// Takes a line for an operator.
+    pub log: fn(&str),
+    /// Where lost lines are counted.
+    pub dropped: Option<(Registry, Counter)>,
+}
+
+impl Default for Teller {
+    fn default() -> Teller {
+        Teller { log: |_| {}, dropped: None }
+    }
 }
 
 /// One worker's way to a log file: a queue to the thread that writes.
@@ -41,13 +58,13 @@ pub enum Piece {
 }
 
 impl LogWriters {
-    pub fn new(stdout: Option<String>) -> LogWriters {
-        LogWriters { stdout, given: None, open: Mutex::default() }
+    pub fn new(stdout: Option<String>, teller: Teller) -> LogWriters {
+        LogWriters { stdout, given: None, teller, open: Mutex::default() }
     }
 
     /// All lines of all files go to whoever holds the other end of this queue.
     pub fn given(queue: SyncSender<Piece>) -> LogWriters {
-        LogWriters { stdout: None, given: Some(queue), open: Mutex::default() }
+        LogWriters { stdout: None, given: Some(queue), teller: Teller::default(), open: Mutex::default() }
     }
 
     pub fn open(&self, sink: &AccessLogSink) -> LogFile {
@@ -59,7 +76,7 @@ impl LogWriters {
             _ => sink.path(),
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.entry(path.to_owned()).or_insert_with(|| LogFile::start(path)).clone()
+        open.entry(path.to_owned()).or_insert_with(|| LogFile::start(path, self.teller.clone())).clone()
     }
 
     /// Waits until all that was handed over has been written or given up; no longer than [`SYNC_LIMIT`] for a file whose
@@ -91,16 +108,17 @@ impl LogWriters {
 }
 
 impl LogFile {
-    fn start(path: &str) -> LogFile {
+    fn start(path: &str, teller: Teller) -> LogFile {
+        let log = teller.log;
         let (queue, pieces) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let (target, counter) = (Target::new(path), lost.clone());
+        let (target, counter) = (Target::new(path, teller), lost.clone());
         let started = std::thread::Builder::new()
             .name("access-log".into())
             .stack_size(64 * 1024)
             .spawn(move || target.write_all_of(pieces, &counter));
         if let Err(error) = started {
-            eprintln!("filamesh: no thread for the access log: {error}");
+            log(&format!("no thread for the access log: {error}"));
         }
         LogFile { queue, lost }
     }
@@ -127,20 +145,25 @@ struct Target {
     broken_line: bool,
     /// The present run of failures has been told.
     complained: bool,
+    teller: Teller,
 }
 
 impl Target {
-    fn new(path: &str) -> Target {
-        Target { path: path.to_owned(), file: None, broken_line: false, complained: false }
+    fn new(path: &str, teller: Teller) -> Target {
+        Target { path: path.to_owned(), file: None, broken_line: false, complained: false, teller }
     }
 
     /// The life of the thread: until no worker is left.
     fn write_all_of(mut self, pieces: Receiver<Piece>, lost: &AtomicU64) {
+        let dropped = self.teller.dropped.take().map(|(registry, dropped)| (registry.shard(), dropped));
         for piece in pieces {
             match piece {
                 Piece::Lines(lines) => {
                     if let Err((error, gone)) = self.write(&lines) {
                         lost.fetch_add(gone, Relaxed);
+                        if let Some((shard, dropped)) = &dropped {
+                            shard.add(*dropped, gone);
+                        }
                         self.complain(&error);
                     }
                 }
@@ -174,7 +197,7 @@ impl Target {
 
     fn complain(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.complained, true) {
-            eprintln!("filamesh: access log {}: {error}; lines are dropped and counted", self.path);
+            (self.teller.log)(&format!("access log {}: {error}; lines are dropped and counted", self.path));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a proxy is told at its start, and what its workers share.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use telemetry::istio::{IstioMetrics, Principals};
 use telemetry::{Registry, metrics};
 
 use crate::clock::Clock;
-use crate::log_writer::LogWriters;
+use crate::log_writer::{LogWriters, Teller};
 use crate::net::layer::Layers;
 use crate::net::network::AppSockets;
 use crate::peer::NodeIdentity;
@@ -52,6 +53,8 @@ pub struct ProxyOptions {
     pub give_back: Option<fn()>,
     /// How many bytes the allocator has to hand out without asking the system; `None`: nobody knows.
     pub to_hand: Option<fn() -> usize>,
+    /// Takes a line for an operator. Workers call it: it must not wait.
+    pub log: fn(&str),
     pub clock: Clock,
 }
 
@@ -72,9 +75,16 @@ impl Default for ProxyOptions {
             layers: None,
             give_back: None,
             to_hand: None,
+            log: to_stderr,
             clock: Clock::system(),
         }
     }
+}
+
+/// Unlike `eprintln!`, survives that nobody takes it: standard error may be a file on a full disk, and a pipe's reader may
+/// be gone.
+fn to_stderr(line: &str) {
+    let _ = writeln!(std::io::stderr(), "filamesh: {line}");
 }
 
 /// One place where a listener takes connections.
@@ -153,6 +163,8 @@ pub struct Shared {
     pub memory_budget: usize,
     pub give_back: Option<fn()>,
     pub to_hand: Option<fn() -> usize>,
+    /// Takes a line for an operator.
+    pub log: fn(&str),
     /// Idle connections to hosts that any worker may use.
     pub shelf: crate::upstream::shelf::Shelf,
     /// Clients' connections all workers together may hold before they take no more.
@@ -216,6 +228,7 @@ impl Shared {
             "Turns of workers in which more than one thing happened, by how long others had to wait for their end.",
             metrics::Buckets::new(&TURN_BOUNDS, 1),
         );
+        let teller = Teller { log: options.log, dropped: Some((registry.clone(), dropped_lines)) };
         let own = options.node.metadata.as_ref().map(crate::peer::labels).unwrap_or_default();
         let own_budget = || crate::worker::budget::default_budget(options.workers);
         Shared {
@@ -226,7 +239,7 @@ impl Shared {
             registry,
             envoy,
             istio,
-            writers: LogWriters::new(options.log_stdout.clone()),
+            writers: LogWriters::new(options.log_stdout.clone(), teller),
             breakers: Default::default(),
             outliers: Default::default(),
             resolver: Resolver::default(),
@@ -241,6 +254,7 @@ impl Shared {
             memory_budget: options.memory_budget.unwrap_or_else(own_budget),
             give_back: options.give_back,
             to_hand: options.to_hand,
+            log: options.log,
             shelf: Default::default(),
             max_clients,
             dropped_lines,
@@ -255,7 +269,7 @@ impl Shared {
     pub fn warn_once(&self, what: &'static str, whom: &str) {
         let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if warned.insert(what) {
-            eprintln!("filamesh: {whom}: {what}");
+            (self.log)(&format!("{whom}: {what}"));
         }
     }
 }

@@ -158,7 +158,7 @@ impl Runtime {
         }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                eprintln!("filamesh: a worker panicked");
+                (self.handle.inner.shared.log)("a worker panicked");
             }
         }
         self.handle.inner.shared.writers.sync();
@@ -365,6 +365,11 @@ impl ProxyHandle {
     /// The configuration in use.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner).snapshot.clone()
+    }
+
+    /// A line for an operator.
+    pub(crate) fn log(&self, line: &str) {
+        (self.inner.shared.log)(line);
     }
 
     pub fn registry(&self) -> &Registry {

@@ -90,6 +90,7 @@ fn a_log_that_can_not_be_written_stops_nothing() {
         proxy.handle().flush_logs();
     }
     assert_eq!(proxy.handle().lost_log_lines(), 3);
+    assert_eq!(proxy.count("filamesh_access_log_dropped_lines_total", &[]), 3);
 }
 
 /// What the end of the time to drain cuts has been asked for all the same.

@@ -17,6 +17,10 @@
 //! | [`delta_server`] | the server end of one delta stream, without I/O |
 //! | [`state_server`] | the same as a state-of-the-world stream |
 //! | [`limits`] | what a peer may ask of the server |
+#![warn(
+    clippy::print_stderr,
+    reason = "`eprintln!` ends a process that nobody reads, or whose log is on a full disk"
+)]
 
 pub mod any;
 mod backoff;

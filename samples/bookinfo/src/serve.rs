@@ -2,6 +2,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,6 +13,9 @@ use tokio::net::TcpListener;
 
 /// No request to Bookinfo has a reason to be larger.
 const BODY_LIMIT: usize = 64 * 1024;
+
+/// After a connection that could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the server knows of a request.
 pub struct Call {
@@ -34,7 +38,11 @@ pub async fn serve(address: SocketAddr, service: impl Service) -> anyhow::Result
         TcpListener::bind(address).await.map_err(|e| anyhow::anyhow!("cannot listen on {address}: {e}"))?;
     let service = Arc::new(service);
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely: there are some when a client goes, and not before.
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
         let _ = stream.set_nodelay(true);
         let service = Arc::clone(&service);
         tokio::spawn(async move {

@@ -23,8 +23,9 @@ const MOST_CONNECTIONS: usize = 64;
 /// How long a TCP client may stay silent (RFC 7766 §6.2.3 leaves it to the server).
 const TCP_IDLE: Duration = Duration::from_secs(10);
 
-/// How long the first queries wait for the first table; resolvers ask again after five seconds.
-const FIRST_TABLE: Duration = Duration::from_secs(4);
+/// How long the first queries wait for the first table. A resolver asks twice, five seconds apart (resolv.conf(5)), and takes
+/// a late answer to either; one that is told SERVFAIL tells its application.
+const FIRST_TABLE: Duration = Duration::from_secs(9);
 
 /// What the server did, for metrics. Istio's agent calls them dns_requests_total,
 /// dns_upstream_requests_total and dns_upstream_failures_total.

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -28,8 +29,9 @@ pub struct Running {
     pub ready: Value,
     /// From the start of the process to its ready event.
     pub took: Duration,
-    pub events: Receiver<Value>,
+    pub events: Mutex<Receiver<Value>>,
     pub directory: tempfile::TempDir,
+    said: Arc<Mutex<String>>,
 }
 
 impl Running {
@@ -62,8 +64,8 @@ impl Running {
             }
         });
         let errors = child.stderr.take().unwrap();
-        let said = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-        let kept = std::sync::Arc::clone(&said);
+        let said = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&said);
         std::thread::spawn(move || {
             for line in BufReader::new(errors).lines().map_while(Result::ok) {
                 let mut kept = kept.lock().unwrap();
@@ -76,7 +78,12 @@ impl Running {
             panic!("no ready event from filamesh {arguments:?}:\n{}", said.lock().unwrap());
         };
         assert_eq!(ready["event"], "ready", "the first event is the readiness");
-        Running { child, ready, took: began.elapsed(), events, directory }
+        Running { child, ready, took: began.elapsed(), events: Mutex::new(events), directory, said }
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
     }
 
     pub fn text(&self, pointer: &str) -> &str {

@@ -4,6 +4,7 @@
 //! the record of the run before takes the place of memory: a directory that had objects and now has none is waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::records::Seen;
 use super::tree::{self, Inode, Tree};
 use super::update::{SourceId, Standing, Update};
 
-/// So long no further file must have gone missing before missing ones are believed to be gone: some editors move a file
+/// A directory that is not there is lost after so long. Of files: so long no further file must have gone missing before missing ones are believed to be gone: some editors move a file
 /// away before they write it, and a directory is deleted file by file before it is gone itself.
 const GONE_AFTER: Duration = Duration::from_millis(40);
 /// A file that is missing for so long is gone whatever happens to others.
@@ -40,10 +41,14 @@ pub(crate) struct Directory {
     leads_outside: bool,
     /// The directory that the files are of.
     inode: Option<Inode>,
+    /// Since when there is none at the path: one that is replaced by a rename is not there for a moment.
+    absent: Option<Instant>,
     /// The directory that was there at the last scan.
     found: Option<Inode>,
     /// Of the directory itself.
     problems: Vec<Problem>,
+    /// Lines for an operator about what happened and is no problem.
+    news: Vec<String>,
     /// Files that have to be looked at whatever happens.
     due: BTreeSet<(Instant, PathBuf)>,
     last_missing: Option<Instant>,
@@ -67,8 +72,10 @@ impl Directory {
             linked: BTreeSet::new(),
             leads_outside: false,
             inode: None,
+            absent: None,
             found: None,
             problems: Vec::new(),
+            news: Vec::new(),
             due: BTreeSet::new(),
             last_missing: None,
             objects: 0,
@@ -97,6 +104,11 @@ impl Directory {
     /// How often every file was looked at so far.
     pub(crate) fn scans(&self) -> u64 {
         self.scans
+    }
+
+    /// What is to be logged.
+    pub(crate) fn take_news(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.news)
     }
 
     /// For the run after this one; `None` while it cannot be relied on.
@@ -148,10 +160,11 @@ impl Directory {
         self.scans += 1;
         self.found = Inode::of_directory(&self.path);
         match tree::walk(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && self.is_absent_for_a_moment(now) => {}
             Err(error) => self.lost(&format!("cannot be read: {error}"), update),
             Ok(tree) => {
                 let swapped = self.inode.is_some_and(|known| known != tree.root);
-                let doubtful = swapped || self.standing == Standing::Frozen;
+                let doubtful = swapped || self.absent.take().is_some() || self.standing == Standing::Frozen;
                 if doubtful && tree.files.is_empty() && !self.files.is_empty() {
                     self.lost("was replaced by an empty directory", update);
                 } else {
@@ -159,6 +172,18 @@ impl Directory {
                 }
             }
         }
+    }
+
+    /// Whether a directory that was there is given time to come back; then it is looked at again.
+    fn is_absent_for_a_moment(&mut self, now: Instant) -> bool {
+        if self.standing != Standing::Synced {
+            return false;
+        }
+        let at = *self.absent.get_or_insert(now) + GONE_AFTER;
+        if now < at {
+            self.due.insert((at, self.path.clone()));
+        }
+        now < at
     }
 
     /// Whether a change at this path is one of this directory's.
@@ -198,7 +223,8 @@ impl Directory {
     }
 
     fn take(&mut self, tree: Tree, now: Instant, update: &mut Update) {
-        self.inode = Some(tree.root);
+        let replaced = self.inode.replace(tree.root).is_some_and(|known| known != tree.root);
+        let was = self.standing;
         self.directories = tree.directories;
         self.linked = tree.linked;
         self.leads_outside = tree.leads_outside;
@@ -226,7 +252,14 @@ impl Directory {
             self.remembered = None;
         }
         match self.remembered {
-            None => self.stand(Standing::Synced, problems, update),
+            None => {
+                self.stand(Standing::Synced, problems, update);
+                match (was, replaced) {
+                    (Standing::Synced, true) => self.tell("another directory is there now"),
+                    (Standing::Frozen, _) => self.tell("is there again"),
+                    _ => {}
+                }
+            }
             Some(seen) => {
                 let same = (seen.device, seen.inode) == (tree.root.device, tree.root.number);
                 let now = if same { "has none now" } else { "is another directory now, without any" };
@@ -282,6 +315,14 @@ impl Directory {
             seen.objects
         );
         whole_file(&self.name, message)
+    }
+
+    /// Adds a line that says how many objects the files hold that are there.
+    fn tell(&mut self, what: &str) {
+        let there = self.files.values().filter(|file| !file.is_missing());
+        let objects: usize = there.map(|file| file.objects().len()).sum();
+        let s = if objects == 1 { "" } else { "s" };
+        self.news.push(format!("{}: {what}, with {objects} object{s}", self.name));
     }
 
     fn stand(&mut self, standing: Standing, problems: Vec<Problem>, update: &mut Update) {

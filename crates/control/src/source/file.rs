@@ -104,6 +104,11 @@ impl SourceFile {
         *self.missing_since.get_or_insert(now)
     }
 
+    /// Whether it was not there when last looked for.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.missing_since.is_some()
+    }
+
     /// Looks again at this time whatever happens.
     pub(crate) fn look_again(&mut self, at: Instant) {
         self.again_at = Some(at);

@@ -144,6 +144,11 @@ impl Files {
         directories.chain(self.mesh.iter().flat_map(MeshFile::watched)).collect()
     }
 
+    /// Lines for an operator about what happened since this was last asked.
+    pub(crate) fn take_news(&mut self) -> Vec<String> {
+        self.directories.iter_mut().flat_map(Directory::take_news).collect()
+    }
+
     /// Writes down what was read, beside: see [`Records::save`].
     pub(crate) fn save_records(&mut self, all: bool) {
         if let Some(records) = &mut self.records {

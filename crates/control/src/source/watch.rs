@@ -75,6 +75,7 @@ pub struct Begun {
 struct Watcher {
     files: Files,
     watches: Watches,
+    log: fn(&str),
     messages: Receiver<Message>,
     events: Events,
     /// When every file was last looked at, and how long that took.
@@ -98,6 +99,7 @@ impl Watch {
         let mut watcher = Watcher {
             files,
             watches: Watches::new(sender.clone(), log),
+            log,
             messages,
             events: Events::default(),
             looked: now,
@@ -166,6 +168,7 @@ impl Watcher {
             if !updates.is_empty() {
                 changed(updates);
             }
+            self.files.take_news().iter().for_each(|line| (self.log)(line));
             self.files.save_records(false);
         }
     }
@@ -289,6 +292,9 @@ mod tests {
         std::fs::remove_file(dir.path().join("a.yaml")).unwrap();
         std::fs::remove_dir(dir.path()).unwrap();
         let now = watcher.next_swaps;
+        assert!(watcher.look(now).is_empty(), "it may come back in a moment");
+        let now = now + Duration::from_millis(40);
+        watcher.next_swaps = now;
         let updates = watcher.look(now);
         assert_eq!(updates.len(), 1, "it is lost: {updates:?}");
         assert_eq!(watcher.next_swaps - now, SWAPS_WAITED_FOR);

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::ObjectId;
 use bytes::Bytes;
@@ -30,6 +31,11 @@ use crate::source::manifest::{Manifest, Manifests, Purpose};
 
 /// An input may be so large. A hundred thousand VirtualServices are about 40 MB.
 const INPUT: usize = 256 << 20;
+
+/// While a change is made it is looked so often whether the disk answers; one that takes longer for a write is told of:
+/// 13,500 objects take half a second.
+const LOOK: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(3);
 
 /// What the requests of this socket need.
 #[derive(Clone)]
@@ -118,7 +124,13 @@ impl Local {
         change: impl FnOnce(&Self) -> Result<(Changed, u64, Vec<Manifest>), Refused> + Send + 'static,
     ) -> Answer {
         let local = self.clone();
-        let done = tokio::task::spawn_blocking(move || change(&local)).await;
+        let mut done = tokio::task::spawn_blocking(move || change(&local));
+        let done = loop {
+            match tokio::time::timeout(LOOK, &mut done).await {
+                Ok(done) => break done,
+                Err(_) => self.applied.tell_slow_disk(SLOW, self.shared.log),
+            }
+        };
         let (mut changed, said, manifests) = match done {
             Ok(Ok(done)) => done,
             Ok(Err(refused)) => return self.refused(refused),

@@ -18,4 +18,6 @@ pub(crate) mod local;
 mod mesh;
 mod objects;
 pub(crate) mod server;
+#[cfg(test)]
+mod tests;
 mod wait;

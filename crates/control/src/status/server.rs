@@ -41,6 +41,15 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, applied: Arc<Applied
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
+fn metrics(_: &str, _: &Query, shared: &Shared) -> Answer {
+    let published = shared.published.load_full();
+    let waits = Waits { unread: shared.unread_since(), unanswered: shared.behind() };
+    let mut answer = text(shared.metrics.text(shared.peers().len(), &published, &shared.objects(), &waits));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
 /// Makes a page where that holds up no stream of a proxy: some decode everything that every proxy holds.
 async fn beside(
     page: &str,
@@ -85,15 +94,8 @@ pub(super) async fn answer(
         }
         // Listening starts when the first state is there.
         "/ready" => text("ok\n"),
-        "/metrics" => {
-            let published = shared.published.load_full();
-            let waits = Waits { unread: shared.unread_since(), unanswered: shared.behind() };
-            let mut answer =
-                text(shared.metrics.text(shared.peers().len(), &published, &shared.objects(), &waits));
-            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-            answer
-        }
+        // It looks at every object and at every stream.
+        "/metrics" => beside("", query, shared, metrics).await,
         "/version" => json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
         other => match (other.strip_prefix("/filamesh/v1/"), other.strip_prefix("/debug/")) {
             (Some("objects"), _) => objects::get(query, shared, applied).await,

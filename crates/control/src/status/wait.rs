@@ -1,5 +1,6 @@
 //! Waiting until a change is live on the proxies.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use http::StatusCode;
 
 use super::answer::{Answer, Query, failure, json};
 use crate::push::Shared;
+use crate::push::peer::Peer;
 use crate::push::published::Published;
+use crate::registrations::StreamId;
 use crate::shapes::Live;
 
 const DEFAULT: Duration = Duration::from_secs(10);
@@ -18,7 +21,7 @@ const AT_MOST: Duration = Duration::from_secs(600);
 const READ: Duration = Duration::from_millis(300);
 
 /// What is waited for.
-enum Wanted<'q> {
+pub(super) enum Wanted<'q> {
     Generation(u64),
     Content { object: &'q str, hash: &'q str },
     Absent { object: &'q str },
@@ -32,6 +35,26 @@ enum Known {
     NotYet,
 }
 
+/// Whom a wait is for: the streams there were when it began, and those of the same proxies that come back. A proxy that
+/// comes meanwhile is configured from the newest state before it serves anybody; were it waited for, a wait would not end
+/// while proxies join.
+pub(super) struct Audience {
+    newest: StreamId,
+    proxies: HashSet<String>,
+}
+
+impl Audience {
+    pub(super) fn now(shared: &Shared) -> Self {
+        let peers = shared.peers();
+        let newest = peers.last().map_or(0, |peer| peer.id);
+        Self { newest, proxies: peers.iter().map(|peer| peer.node.id.clone()).collect() }
+    }
+
+    fn holds(&self, peer: &Peer) -> bool {
+        peer.id <= self.newest || self.proxies.contains(&peer.node.id)
+    }
+}
+
 pub(super) async fn answer(query: &Query, shared: &Arc<Shared>) -> Answer {
     let wanted = match wanted(query) {
         Ok(wanted) => wanted,
@@ -42,6 +65,7 @@ pub(super) async fn answer(query: &Query, shared: &Arc<Shared>) -> Answer {
     let start = tokio::time::Instant::now();
     let deadline = start + timeout.min(AT_MOST);
     let readings = shared.published.load().readings;
+    let audience = Audience::now(shared);
     let mut progress = shared.watch_progress();
     loop {
         progress.borrow_and_update();
@@ -49,10 +73,10 @@ pub(super) async fn answer(query: &Query, shared: &Arc<Shared>) -> Answer {
         let published = shared.published.load_full();
         let settled = published.readings != readings || start.elapsed() >= READ;
         let (live, done) = match known(&wanted, shared, &published, settled) {
-            Known::NotYet => (live(shared, &published, &wanted, published.generation), false),
-            Known::Refused(generation) => (live(shared, &published, &wanted, generation), true),
+            Known::NotYet => (live(shared, &audience, &published, &wanted, published.generation), false),
+            Known::Refused(generation) => (live(shared, &audience, &published, &wanted, generation), true),
             Known::Since(generation) => {
-                let live = live(shared, &published, &wanted, generation);
+                let live = live(shared, &audience, &published, &wanted, generation);
                 let done = live.pending.is_empty();
                 (live, done)
             }
@@ -116,8 +140,15 @@ fn answered(live: Live, shared: &Shared) -> Answer {
     json(&Live { refused: shared.peers().iter().flat_map(|p| p.refused()).collect(), ..live })
 }
 
-fn live(shared: &Shared, published: &Published, wanted: &Wanted<'_>, generation: u64) -> Live {
-    let peers = shared.peers();
+pub(super) fn live(
+    shared: &Shared,
+    audience: &Audience,
+    published: &Published,
+    wanted: &Wanted<'_>,
+    generation: u64,
+) -> Live {
+    let mut peers = shared.peers();
+    peers.retain(|peer| audience.holds(peer));
     let newest = shared.generation();
     let pending = peers.iter().filter(|p| p.live_generation(newest) < generation);
     let pending: Vec<String> = pending.map(|p| p.node.id.clone()).collect();

@@ -113,7 +113,7 @@ impl Admin {
         for socket in sockets {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(socket) => drop(tokio::spawn(accept(self.inner.clone(), socket))),
-                Err(error) => eprintln!("filamesh: admin: {error}"),
+                Err(error) => self.inner.handle.log(&format!("admin: {error}")),
             }
         }
         self.inner.quit.notified().await;

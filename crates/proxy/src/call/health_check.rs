@@ -174,7 +174,8 @@ impl Worker {
         let changed = transition == Transition::Changed;
         if changed || (passed && check.log_successes) || (!passed && check.log_failures) {
             let state = if healthy { "healthy" } else { "unhealthy" };
-            eprintln!("filamesh: health check: {address} of cluster {} is {state}: {result}", cluster.name);
+            let name = &cluster.name;
+            (self.shared.log)(&format!("health check: {address} of cluster {name} is {state}: {result}"));
         }
         if changed {
             self.host_changed(id, healthy);
@@ -209,9 +210,9 @@ impl Worker {
         let Some(id) = self.checks.by_address.get(&(cluster.clone(), address)).copied() else { return };
         let Some(host) = self.checks.hosts.get_mut(&id) else { return };
         if host.judgement.withdraw() {
-            eprintln!(
-                "filamesh: health check: {address} of cluster {cluster} is unhealthy: it says so in an answer"
-            );
+            (self.shared.log)(&format!(
+                "health check: {address} of cluster {cluster} is unhealthy: it says so in an answer"
+            ));
             self.host_changed(id, false);
         }
     }

@@ -106,7 +106,7 @@ impl Worker {
     #[cold]
     fn accept_failed(&mut self, key: usize, error: &io::Error) {
         if self.accept_pause.is_none() {
-            eprintln!("filamesh: can not accept connections: {error}; trying again");
+            (self.shared.log)(&format!("can not accept connections: {error}; trying again"));
         }
         self.accept_pause = Some(self.now.after(std::time::Duration::from_millis(100)));
         self.accept_more.push(key);

@@ -57,7 +57,7 @@ fn a_thread_that_stands_still_does_not_keep_the_process() {
     let file = LogFile { queue, lost: Arc::default() };
     while let Handover::Taken = file.hand_over(b"line\n".to_vec()) {}
     let open = Mutex::new(HashMap::from([("/dev/stdout".to_owned(), file)]));
-    let writers = LogWriters { stdout: None, given: None, open };
+    let writers = LogWriters { stdout: None, given: None, teller: Teller::default(), open };
     let (synced, done) = sync_channel(1);
     std::thread::spawn(move || {
         writers.sync();
@@ -71,7 +71,7 @@ fn a_thread_that_stands_still_does_not_keep_the_process() {
 fn lines_that_cannot_be_written_are_counted_and_the_file_is_tried_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("later/access.log");
-    let writers = LogWriters::new(None);
+    let writers = LogWriters::new(None, Teller::default());
     let file = writers.open(&AccessLogSink::File(path.to_str().unwrap().into()));
     assert!(matches!(file.hand_over(b"one\ntwo\n".to_vec()), Handover::Taken));
     writers.sync();
@@ -86,7 +86,7 @@ fn lines_that_cannot_be_written_are_counted_and_the_file_is_tried_again() {
 fn standard_output_can_be_lead_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("out").to_str().unwrap().to_owned();
-    let writers = LogWriters::new(Some(path.clone()));
+    let writers = LogWriters::new(Some(path.clone()), Teller::default());
     let file = writers.open(&AccessLogSink::Stdout);
     assert!(matches!(file.hand_over(b"here\n".to_vec()), Handover::Taken));
     writers.sync();

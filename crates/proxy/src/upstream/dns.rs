@@ -36,6 +36,8 @@ struct Names {
 struct Name {
     addresses: Option<Arc<[IpAddr]>>,
     tried: bool,
+    /// Somebody has waited in vain for its first answer: nobody does again.
+    waited: bool,
     refresh: Duration,
     due: Instant,
     /// A thread is looking it up.
@@ -105,8 +107,8 @@ impl Resolver {
                     unknown |= known.addresses.is_none();
                 }
                 None => {
-                    let fresh =
-                        Name { addresses: None, tried: false, refresh, due: now, busy: false, version: 0 };
+                    let (tried, waited, busy) = (false, false, false);
+                    let fresh = Name { addresses: None, tried, waited, refresh, due: now, busy, version: 0 };
                     names.known.insert(name.clone(), fresh);
                     unknown = true;
                 }
@@ -122,11 +124,17 @@ impl Resolver {
         self.state.lock().known.get(name)?.addresses.clone()
     }
 
-    /// Waits until every name asked for has been tried once. False: not within `limit`.
+    /// Waits until every name asked for has been tried once. False: not within `limit`. A name holds up one wait at most: a
+    /// configuration comes in many parts, and each would wait for the same name server that does not answer.
     pub fn wait_tried(&self, limit: Duration) -> bool {
-        let untried = |names: &mut Names| names.known.values().any(|name| !name.tried);
-        let waited = self.state.changed.wait_timeout_while(self.state.lock(), limit, untried);
-        waited.is_ok_and(|(_, timeout)| !timeout.timed_out())
+        let awaited = |names: &mut Names| names.known.values().any(|name| !name.tried && !name.waited);
+        let waited = self.state.changed.wait_timeout_while(self.state.lock(), limit, awaited);
+        let (mut names, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut all = true;
+        for name in names.known.values_mut().filter(|name| !name.tried) {
+            (name.waited, all) = (true, false);
+        }
+        all
     }
 }
 
@@ -233,6 +241,29 @@ mod tests {
         let addresses = resolver.addresses(&name).unwrap();
         assert!(addresses.iter().all(|address| address.is_loopback()), "{addresses:?}");
         assert!(!resolver.keep([(&name, MINUTE)].into_iter()), "it is known");
+    }
+
+    /// Nobody looks up here: the name server does not answer.
+    #[test]
+    fn a_name_without_an_answer_holds_up_one_wait() {
+        let resolver = Resolver::default();
+        let [one, two] = ["one.test", "two.test"].map(Arc::<str>::from);
+        let short = Duration::from_millis(50);
+        let waits = |limit| {
+            let began = Instant::now();
+            assert!(!resolver.wait_tried(limit));
+            began.elapsed()
+        };
+        resolver.keep([(&one, MINUTE)].into_iter());
+        assert!(waits(short) >= short);
+        resolver.keep([(&one, MINUTE)].into_iter());
+        assert!(waits(MINUTE) < MINUTE / 2, "waited for again");
+        resolver.keep([(&one, MINUTE), (&two, MINUTE)].into_iter());
+        assert!(waits(short) >= short, "a new one is waited for");
+        for name in [&one, &two] {
+            resolver.state.answered(name, vec![]);
+        }
+        assert!(resolver.wait_tried(MINUTE));
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl Worker {
                 }
                 Command::Listen(listen) => {
                     if let Err(error) = self.listen(listen) {
-                        eprintln!("filamesh: can not watch a listening socket: {error}");
+                        (self.shared.log)(&format!("can not watch a listening socket: {error}"));
                     }
                 }
                 Command::Unlisten(name) => self.unlisten(name.as_deref()),

@@ -22,7 +22,8 @@ impl Worker {
                 Err(error) => {
                     // The others would serve on, and those who accept for all would hand this one connections that nobody
                     // answers. Whoever keeps processes alive starts another.
-                    eprintln!("filamesh: worker {} can not wait for events any more: {error}", self.index);
+                    let index = self.index;
+                    (self.shared.log)(&format!("worker {index} can not wait for events any more: {error}"));
                     std::process::abort();
                 }
             }

@@ -1,9 +1,10 @@
 //! Applied objects as a source: each batch is written to disk, then said as one update.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::{Object, ObjectId};
 
@@ -28,6 +29,9 @@ pub(crate) struct AppliedSource {
     say: Box<dyn Fn(Vec<Update>) -> u64 + Send + Sync>,
     /// What it returned last.
     said: AtomicU64,
+    /// The write that is under way: since when, and whether it was told that it takes long.
+    writing: Mutex<Option<(Instant, bool)>>,
+    path: PathBuf,
 }
 
 /// A batch that was applied.
@@ -51,9 +55,10 @@ impl AppliedSource {
         objects: Arc<RwLock<ObjectStore>>,
         say: impl Fn(Vec<Update>) -> u64 + Send + Sync + 'static,
     ) -> Self {
-        let applied = store.current().clone();
+        let (applied, path) = (store.current().clone(), store.path().to_owned());
         let (store, applied) = (Mutex::new(store), Mutex::new(applied));
-        Self { store, applied, objects, say: Box::new(say), said: AtomicU64::new(0) }
+        let (said, writing) = (AtomicU64::new(0), Mutex::default());
+        Self { store, applied, objects, say: Box::new(say), said, writing, path }
     }
 
     /// All that is applied.
@@ -140,7 +145,10 @@ impl AppliedSource {
         if changes.is_empty() || dry_run {
             return Ok((None, self.said.load(Ordering::Acquire)));
         }
-        let revision = store.commit(changes, cause)?;
+        *lock(&self.writing) = Some((Instant::now(), false));
+        let written = store.commit(changes, cause);
+        *lock(&self.writing) = None;
+        let revision = written?;
         let mut update = Update::part(SourceId::Applied, since);
         for (change, _) in changes {
             tell(&Arc::new(change.id.clone()), store.current().get(&change.id), &mut update);
@@ -149,6 +157,22 @@ impl AppliedSource {
         let said = (self.say)(vec![update]);
         self.said.store(said, Ordering::Release);
         Ok((Some(revision), said))
+    }
+
+    /// Says, once for each write, that the disk has not answered for so long.
+    pub(crate) fn tell_slow_disk(&self, limit: Duration, log: impl FnOnce(&str)) {
+        let mut writing = lock(&self.writing);
+        let Some((since, told)) = writing.as_mut().filter(|(since, _)| since.elapsed() >= limit) else {
+            return;
+        };
+        if !std::mem::replace(told, true) {
+            log(&format!(
+                "the applied objects have not been written to {} for {} s: the disk does not answer; what is applied and \
+                 deleted waits, everything else goes on",
+                self.path.display(),
+                since.elapsed().as_secs()
+            ));
+        }
     }
 
     fn known(&self) -> KnownNow<'_> {

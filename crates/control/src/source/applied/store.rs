@@ -91,6 +91,11 @@ impl Store {
         Ok(store)
     }
 
+    /// Where they are kept.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn current(&self) -> &BTreeMap<Arc<ObjectId>, Current> {
         &self.current
     }

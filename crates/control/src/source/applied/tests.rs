@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::ObjectId;
 use proptest::prelude::*;

@@ -228,6 +228,10 @@ fn a_directory_that_is_deleted_loses_nothing() {
     read.scan(now + Duration::from_secs(2));
     assert_eq!(read.names(), ["s07"]);
     assert!(read.store.problems().is_empty());
+    assert_eq!(
+        read.files.take_news(),
+        [format!("{}: is there again, with 1 object", place.root().display())]
+    );
 }
 
 /// File systems give the number of a deleted inode to the next one.
@@ -276,9 +280,12 @@ fn a_directory_replaced_by_rename_is_read_as_it_is() {
     let updates = read.files.look_for_swaps(place.now);
     read.apply(updates);
     assert_eq!((read.names(), read.changed()), (vec!["a".into(), "b".into()], vec!["a".to_owned()]));
+    let told = format!("{}: another directory is there now, with 1 object", place.root().display());
+    assert_eq!(read.files.take_news(), [told]);
     let due = read.files.due().unwrap();
     read.look_at(&[], due);
     assert_eq!((read.names(), read.changed()), (vec!["a".to_owned()], vec!["b".to_owned()]));
+    assert!(read.files.take_news().is_empty(), "told once");
 }
 
 #[test]

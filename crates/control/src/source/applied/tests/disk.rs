@@ -214,11 +214,20 @@ fn a_slow_disk_holds_up_nothing_but_its_batch() {
         disk.1.met();
         let meanwhile = all.directories(directories(&virtual_service("file", "/")));
         let applied = all.revision_of(&id("slow"));
+        let mut lines = Vec::new();
+        for limit in [3600, 0, 0] {
+            all.tell_slow_disk(Duration::from_secs(limit), |line| lines.push(line.to_owned()));
+        }
+        assert!(
+            lines.len() == 1 && lines[0].contains("have not been written to memory"),
+            "told once: {lines:?}"
+        );
         disk.1.set(false);
         assert_eq!(names(&meanwhile).len(), 2, "the file and the one before");
         assert_eq!(applied, None);
         assert_eq!(batch.join().unwrap().unwrap().revision, Some(2));
     });
+    all.tell_slow_disk(Duration::ZERO, |line| panic!("nothing is written: {line}"));
     let last = readings.lock().unwrap().pop().unwrap();
     assert_eq!(
         names(&last).into_iter().map(|(name, _)| name).collect::<Vec<_>>(),

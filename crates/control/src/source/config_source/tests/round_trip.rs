@@ -22,7 +22,7 @@ fn documents() -> Vec<(Value, Arc<api::Object>)> {
     let shared = root.ancestors().map(|dir| dir.join("shared/corpus")).find(|dir| dir.is_dir());
     match shared {
         Some(shared) => collect(&shared, &mut texts),
-        None => eprintln!("SKIPPED: round trip of the shared corpus (no shared corpus)"),
+        None => println!("SKIPPED: round trip of the shared corpus (no shared corpus)"),
     }
     let mut documents = BTreeMap::new();
     for text in &texts {
@@ -80,7 +80,7 @@ fn compare(reader: &mcp::Reader, written: &(Value, Arc<api::Object>), sent: &Any
 }
 
 fn report(name: &str, count: usize, wrong: &[String]) {
-    eprintln!("{name}: {count} objects, {} are others when they come back", wrong.len());
+    println!("{name}: {count} objects, {} are others when they come back", wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -99,7 +99,7 @@ fn every_object_comes_back_as_it_was_written() {
             Err(reason) => wrong.push(format!("{}: {reason}", written.0)),
         }
     }
-    eprintln!("{kinds:?}");
+    println!("{kinds:?}");
     report("our own messages", documents.len(), &wrong);
 }
 
@@ -107,7 +107,7 @@ fn every_object_comes_back_as_it_was_written() {
 #[test]
 fn istios_own_messages_are_read_as_they_were_written() {
     let Some(peer) = std::env::var_os("FILAMESH_MCP_PEER") else {
-        eprintln!("SKIPPED: round trip through Istio's own messages (no mcp-peer)");
+        println!("SKIPPED: round trip through Istio's own messages (no mcp-peer)");
         return;
     };
     let documents = documents();
@@ -132,7 +132,7 @@ fn istios_own_messages_are_read_as_they_were_written() {
         let Some(text) = answer["resource"].as_str() else {
             // Istio's messages do not take what our reader takes.
             refused += 1;
-            eprintln!("{}: {}", written.0, answer["failed"]);
+            println!("{}: {}", written.0, answer["failed"]);
             continue;
         };
         let sent = <Any as xds::Message>::decode(hex(text).as_slice()).unwrap();
