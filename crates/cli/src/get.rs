@@ -43,11 +43,8 @@ fn resource_name(api_version: &str, kind: &str, name: &str) -> String {
 
 pub fn run(args: &Get) -> Outcome {
     let mesh = args.target.find()?;
-    let (kind, name) = match args.kind.split_once('/') {
-        Some((kind, name)) => (kind, Some(name)),
-        None => (args.kind.as_str(), args.name.as_deref()),
-    };
-    let namespace = (!args.namespaces.all_namespaces).then_some(args.namespaces.namespace.as_str());
+    let (kind, name) = resource(&args.kind, args.name.as_deref());
+    let namespace = args.namespaces.one();
     let of_kind = Some(kind).filter(|kind| *kind != "all");
     let wanted = query(&[("kind", of_kind), ("namespace", namespace), ("name", name)]);
     if let Some(revision) = args.revision {
@@ -60,7 +57,7 @@ pub fn run(args: &Get) -> Outcome {
     let mut objects: Vec<ObjectStatus> = ask(&mesh, &path)?;
     objects.sort_by(|a, b| (&a.namespace, &a.kind, &a.name).cmp(&(&b.namespace, &b.kind, &b.name)));
     if let (true, Some(name)) = (objects.is_empty(), name) {
-        return Err(not_found(args, kind, name));
+        return Err(not_found(&args.namespaces, kind, Some(name)));
     }
     if objects.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
         crate::output::say(format_args!(
@@ -76,13 +73,19 @@ pub fn run(args: &Get) -> Outcome {
     table(args, &objects)
 }
 
-fn not_found(args: &Get, kind: &str, name: &str) -> Failure {
+/// `KIND NAME` or `KIND/NAME`.
+pub fn resource<'a>(kind: &'a str, name: Option<&'a str>) -> (&'a str, Option<&'a str>) {
+    match kind.split_once('/') {
+        Some((kind, name)) => (kind, Some(name)),
+        None => (kind, name),
+    }
+}
+
+pub fn not_found(namespaces: &Namespaces, kind: &str, name: Option<&str>) -> Failure {
     let kind = api::kinds::named(kind).unwrap_or(kind).to_ascii_lowercase();
-    let place = match args.namespaces.all_namespaces {
-        true => String::new(),
-        false => format!(" in namespace {}", args.namespaces.namespace),
-    };
-    Failure::new(Code::Failure, format!("{kind} {name} not found{place}"))
+    let place = namespaces.one().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+    let what = name.map(|name| format!("{kind} {name}")).unwrap_or(kind);
+    Failure::new(Code::Failure, format!("{what} not found{place}"))
 }
 
 /// What their authors wrote, as documents that `apply` reads back.
@@ -98,7 +101,7 @@ fn written(objects: &[ObjectStatus]) -> Outcome {
 /// What was applied after a revision.
 fn then(args: &Get, one: Option<(&str, &str)>, objects: &[ChangedObject]) -> Outcome {
     if let (true, Some((kind, name))) = (objects.is_empty(), one) {
-        return Err(not_found(args, kind, name));
+        return Err(not_found(&args.namespaces, kind, Some(name)));
     }
     let format = match args.output {
         Format::Json => ObjectFormat::Json,

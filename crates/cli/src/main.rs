@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `demo.rs`, `up.rs`, over `mesh_process.rs`, `supervise.rs` | a whole mesh in one process tree |
 //! | `run.rs`, `proxy_role.rs`, `control_plane.rs`, over `sidecar.rs` | the long-running roles |
-//! | `apply.rs`, `delete.rs`, `rollback.rs`, over `live.rs`; `get.rs`, `history.rs` | configuration |
+//! | `apply.rs`, `delete.rs`, `rollback.rs`, over `live.rs`; `get.rs`, `describe.rs`, `history.rs` | configuration |
 //! | `stat.rs`, `proxy_status.rs`, `proxy_config.rs`, `explain.rs` | what is happening, and why |
 //! | `validate.rs`, `simulate.rs`, `xds_dump.rs` | without a running mesh |
 //! | `load.rs` | a steady load, for `demo` |
@@ -17,6 +17,7 @@ mod bootstrap;
 mod control_plane;
 mod delete;
 mod demo;
+mod describe;
 mod exit;
 mod explain;
 mod get;
@@ -71,6 +72,7 @@ enum Command {
     Apply(apply::Apply),
     Delete(delete::Delete),
     Get(get::Get),
+    Describe(describe::Describe),
     History(history::History),
     Rollback(rollback::Rollback),
     Stat(stat::Stat),
@@ -124,6 +126,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Apply(args) => apply::run(&args),
         Command::Delete(args) => delete::run(&args),
         Command::Get(args) => get::run(&args),
+        Command::Describe(args) => describe::run(&args),
         Command::History(args) => history::run(&args),
         Command::Rollback(args) => rollback::run(&args),
         Command::Stat(args) => stat::run(&args),

@@ -34,6 +34,13 @@ pub struct Namespaces {
     pub all_namespaces: bool,
 }
 
+impl Namespaces {
+    /// The namespace that is meant; `None`: all.
+    pub fn one(&self) -> Option<&str> {
+        (!self.all_namespaces).then_some(self.namespace.as_str())
+    }
+}
+
 impl Target {
     pub fn find(&self) -> Result<MeshFile, Failure> {
         mesh::find(self.mesh.as_deref())

@@ -112,6 +112,9 @@ pub struct ObjectStatus {
     /// Why it is not live as it is written.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// All that is so, the gravest first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub verdicts: Vec<VerdictStatus>,
     /// The revision in which it was applied; absent for one that was read from a file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<u64>,
@@ -119,6 +122,14 @@ pub struct ObjectStatus {
     /// `name` or `manifest=true` in the query.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub manifest: Option<String>,
+}
+
+/// One thing about an object that is not live as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictStatus {
+    pub state: ObjectState,
+    /// With the place and the path.
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

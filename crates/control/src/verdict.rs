@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use api::{ObjectId, Problem, Severity, Spec};
 
-use crate::shapes::{ObjectState, Place};
+use crate::shapes::{ObjectState, Place, VerdictStatus};
 use crate::store::ObjectStore;
 use crate::world::{Note, Outcome, Reason};
 
@@ -156,6 +156,13 @@ fn state_of(outcome: Outcome) -> ObjectState {
 fn place_of(object: &api::Object, path: &str) -> Place {
     let at = object.position(path);
     Place { file: object.source.file.to_string(), line: at.line, column: at.column }
+}
+
+impl Verdict {
+    /// As pages show it.
+    pub(crate) fn status(&self) -> VerdictStatus {
+        VerdictStatus { state: self.state, reason: self.to_string() }
+    }
 }
 
 impl fmt::Display for Verdict {

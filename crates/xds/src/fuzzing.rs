@@ -211,7 +211,7 @@ impl Peer {
     }
 
     fn apply(&mut self, response: &Response, refuse: bool) -> DeltaDiscoveryRequest {
-        let frame = encode(response, "fuzz");
+        let frame = encode(response, "fuzz").whole();
         let decoded = DeltaDiscoveryResponse::decode(frame.slice(5..)).map(|r| r.resources.len());
         assert_eq!(decoded, Ok(response.resources.len()));
         let Some(kind) = Kind::of(&response.type_url) else { panic!("a type nobody asked for") };

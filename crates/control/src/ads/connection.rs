@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use wire::h1::RequestHead;
 use wire::h2::{self, Config, ErrorCode, Event, Scratch, Stream, Trailers};
+use xds::delta_server::frame::Frame;
 use xds::limits::{
     HEADER_BYTES, OUTPUT_BYTES, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW, STREAMS_PER_CONNECTION,
 };
@@ -81,7 +81,7 @@ struct Open {
     id: Stream,
     ads: AdsStream,
     /// Of a response, what the peer's window or the socket has not let out yet.
-    sending: Bytes,
+    sending: Frame,
     /// Bytes that came and of which the peer was not told that it may send as many more.
     unconsumed: usize,
 }
@@ -182,7 +182,7 @@ impl Connection {
         if end {
             ads.close();
         }
-        self.streams.push(Open { id, ads, sending: Bytes::new(), unconsumed: 0 });
+        self.streams.push(Open { id, ads, sending: Frame::default(), unconsumed: 0 });
     }
 
     fn data(&mut self, id: Stream, bytes: &[u8], end: bool) {
@@ -286,19 +286,15 @@ impl Open {
     fn answer(&mut self, http2: &mut h2::Connection, cx: &mut Context<'_>) -> bool {
         loop {
             while !self.sending.is_empty() {
-                let many = http2.send_capacity(self.id).min(self.sending.len());
+                let chunk = self.sending.chunk();
+                let many = http2.send_capacity(self.id).min(chunk.len());
                 if many == 0 {
                     break;
                 }
-                let Some(chunk) = self.sending.get(..many) else { break };
-                if http2.data(self.id, chunk, false).is_err() {
+                if http2.data(self.id, chunk.get(..many).unwrap_or_default(), false).is_err() {
                     return false;
                 }
                 self.sending.advance(many);
-            }
-            if self.sending.is_empty() {
-                // What was sent is let go, of which an empty rest would still be a part.
-                self.sending = Bytes::new();
             }
             // A slow reader holds one response at most; what it gets next is the newest there is then.
             let said = if self.sending.is_empty() { self.ads.poll(cx) } else { None };
@@ -306,7 +302,7 @@ impl Open {
                 http2.consume(self.id, std::mem::take(&mut self.unconsumed));
             }
             match said {
-                Some(Output::Response(bytes)) => self.sending = bytes,
+                Some(Output::Response(frame)) => self.sending = frame,
                 Some(Output::End(code, reason)) => {
                     let lines = format!("{}\r\n", grpc::status(code, &reason));
                     let _ = http2.trailers(self.id, &Trailers::from_section(lines.as_bytes()));

@@ -2,9 +2,8 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use xds::core;
-use xds::delta_server::frame::{self, DiscoveryMessage, FrameError, Requests};
+use xds::delta_server::frame::{self, DiscoveryMessage, Frame, FrameError, Requests};
 use xds::delta_server::{Connection, Heard, Kind, TooManyNames};
 use xds::discovery::{DeltaDiscoveryRequest, DiscoveryRequest};
 use xds::state_server::StateStream;
@@ -30,7 +29,7 @@ pub(super) enum Request {
 pub(super) struct Written {
     /// The type, if it is served, and how many resources of it.
     pub(super) kind: Option<(Kind, usize)>,
-    pub(super) bytes: Bytes,
+    pub(super) frame: Frame,
 }
 
 impl Request {
@@ -130,7 +129,7 @@ impl Protocol {
     }
 
     pub(super) fn next(&mut self, connection: &mut Connection, now: Instant) -> Option<Written> {
-        let (kind, resources, bytes) = match self {
+        let (kind, resources, frame) = match self {
             Self::Delta(_) => {
                 let response = connection.next(now)?;
                 let kind = Kind::of(&response.type_url);
@@ -142,6 +141,6 @@ impl Protocol {
                 (kind, response.resources.len(), frame::encode_state(&response, IDENTIFIER))
             }
         };
-        Some(Written { kind: kind.map(|kind| (kind, resources)), bytes })
+        Some(Written { kind: kind.map(|kind| (kind, resources)), frame })
     }
 }

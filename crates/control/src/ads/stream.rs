@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use bytes::Bytes;
 use xds::core;
+use xds::delta_server::frame::Frame;
 use xds::delta_server::{Capabilities, Connection};
 use xds::limits::BACKLOG;
 
@@ -38,7 +38,7 @@ pub(super) struct AdsStream {
 
 /// What is to be sent.
 pub(super) enum Output {
-    Response(Bytes),
+    Response(Frame),
     /// gRPC's code and message: the last there is.
     End(u16, String),
 }
@@ -85,8 +85,8 @@ impl AdsStream {
     /// Takes in what has come, and says the next thing there is to say now. `None`: the task is woken when there is one.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> Option<Output> {
         self.read();
-        if let Some(bytes) = self.write(cx) {
-            return Some(Output::Response(bytes));
+        if let Some(frame) = self.write(cx) {
+            return Some(Output::Response(frame));
         }
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Ending(code, reason) => Some(Output::End(code, reason)),
@@ -230,7 +230,7 @@ impl AdsStream {
     }
 
     /// What is to be sent now.
-    fn write(&mut self, cx: &Context<'_>) -> Option<Bytes> {
+    fn write(&mut self, cx: &Context<'_>) -> Option<Frame> {
         if matches!(self.state, State::New) {
             if self.due.is_some_and(|due| due <= Instant::now()) {
                 self.end(code::DEADLINE_EXCEEDED, "the stream's first request did not come");
@@ -266,9 +266,9 @@ impl AdsStream {
         self.due = deadline;
         let written = written?;
         if let Some((kind, resources)) = written.kind {
-            self.server.shared.metrics.pushed(kind, resources, written.bytes.len());
+            self.server.shared.metrics.pushed(kind, resources, written.frame.len());
         }
-        Some(written.bytes)
+        Some(written.frame)
     }
 }
 

@@ -6,7 +6,7 @@ use api::Problem;
 
 use crate::shapes::{ObjectState, ObjectStatus, WorkloadStatus};
 use crate::store::Held;
-use crate::verdict::Verdicts;
+use crate::verdict::{Verdict, Verdicts};
 
 /// One state of the configuration. Replaced as a whole.
 #[derive(Debug, Default, Clone)]
@@ -39,6 +39,7 @@ impl Published {
             column: object.source.column,
             state: verdicts.first().map_or(ObjectState::Live, |gravest| gravest.state),
             reason: verdicts.first().map(ToString::to_string),
+            verdicts: verdicts.iter().map(Verdict::status).collect(),
             revision: None,
             manifest: None,
         }

@@ -91,6 +91,7 @@ fn status_of(id: &Named<'_>, verdict: &Verdict) -> ObjectStatus {
         column: verdict.place.column,
         state: verdict.state,
         reason: Some(verdict.to_string()),
+        verdicts: vec![verdict.status()],
         revision: None,
         manifest: None,
     }

@@ -218,11 +218,12 @@ impl World {
         }
     }
 
-    /// What the workloads that name a service imply it to be; `None` if nobody does.
+    /// What the workloads that name a service imply it to be; `None` if nobody who serves anything does: whoever only calls
+    /// is behind no service, so that nobody gets anything else when it joins.
     fn implied(&self, namespace: &str, name: &str) -> Option<api::kubernetes::Service> {
         let members = self.served.named.get(&(namespace.to_owned(), name.to_owned()))?;
         let members: Vec<&Workload> = members.iter().filter_map(|key| self.workloads.get(key)).collect();
-        (!members.is_empty()).then(|| kubernetes::implied(&members))
+        Some(kubernetes::implied(&members)).filter(|service| !service.ports.is_empty())
     }
 
     /// Makes the endpoints anew of whoever something changed behind.

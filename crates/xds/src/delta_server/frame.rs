@@ -2,6 +2,7 @@
 //!
 //! A frame is a flag (0: not compressed), the length in four bytes, and the message.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -169,33 +170,106 @@ fn first_node(start: &[u8], field: u32, length: usize) -> Result<Option<core::No
     incomplete()
 }
 
+/// A frame to be sent, in pieces: what is large is the bytes that all streams share, all else is written together.
+#[derive(Debug, Default)]
+pub struct Frame {
+    pieces: VecDeque<Bytes>,
+    /// Written and not a piece yet.
+    open: BytesMut,
+}
+
+/// A resource from this length on is a piece of its own.
+const SHARED_FROM: usize = 4096;
+
+impl Frame {
+    /// Begins with gRPC's header for a message of this length.
+    fn of(length: usize, shared: usize) -> Self {
+        let mut open = BytesMut::with_capacity(HEADER + length.saturating_sub(shared));
+        open.put_u8(0);
+        // Responses are cut far below 4 GiB, but for one resource that is that large by itself.
+        open.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        Self { pieces: VecDeque::new(), open }
+    }
+
+    fn put_shared(&mut self, bytes: Bytes) {
+        if bytes.len() < SHARED_FROM {
+            return self.open.put_slice(&bytes);
+        }
+        if !self.open.is_empty() {
+            self.pieces.push_back(self.open.split().freeze());
+        }
+        self.pieces.push_back(bytes);
+    }
+
+    fn finish(mut self) -> Self {
+        self.pieces.push_back(std::mem::take(&mut self.open).freeze());
+        self
+    }
+
+    /// Bytes that are left.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pieces.iter().all(Bytes::is_empty)
+    }
+
+    /// The next bytes; none when all were sent.
+    pub fn chunk(&self) -> &[u8] {
+        self.pieces.front().map_or(&[], |piece| piece)
+    }
+
+    /// So many of [`Frame::chunk`] were sent.
+    pub fn advance(&mut self, bytes: usize) {
+        if let Some(front) = self.pieces.front_mut() {
+            front.advance(bytes.min(front.len()));
+        }
+        while self.pieces.front().is_some_and(Bytes::is_empty) {
+            self.pieces.pop_front();
+        }
+        if self.pieces.is_empty() {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    /// All that is left, in one.
+    pub fn whole(&self) -> Bytes {
+        self.pieces.iter().flat_map(|piece| piece.iter().copied()).collect()
+    }
+}
+
+fn shared(lengths: impl Iterator<Item = usize>) -> usize {
+    lengths.filter(|length| *length >= SHARED_FROM).sum()
+}
+
 /// The response as one frame. `control_plane` is what the server calls itself.
-pub fn encode(response: &Response, control_plane: &str) -> Bytes {
+pub fn encode(response: &Response, control_plane: &str) -> Frame {
     let nonce = format!("{:x}", response.nonce);
-    let resources: usize = response.resources.iter().map(|e| e.encoded().len()).sum();
+    let lengths = || response.resources.iter().map(|e| e.encoded().len());
     let removed: usize = response.removed.iter().map(|n| field_len(n.len())).sum();
     let identifier = field_len(control_plane.len());
-    let length = resources
+    let length = lengths().sum::<usize>()
         + removed
         + field_len(response.type_url.len())
         + field_len(nonce.len())
         + field_len(identifier);
-    let mut out = begin(length);
+    let mut frame = Frame::of(length, shared(lengths()));
     for entry in &response.resources {
-        out.put_slice(entry.encoded());
+        frame.put_shared(entry.encoded().clone());
     }
-    put_field(&mut out, 4, response.type_url.as_bytes());
-    put_field(&mut out, 5, nonce.as_bytes());
+    put_field(&mut frame.open, 4, response.type_url.as_bytes());
+    put_field(&mut frame.open, 5, nonce.as_bytes());
     for name in &response.removed {
-        put_field(&mut out, 6, name.as_bytes());
+        put_field(&mut frame.open, 6, name.as_bytes());
     }
-    put_key(&mut out, 7, identifier);
-    put_field(&mut out, 1, control_plane.as_bytes());
-    out.freeze()
+    put_key(&mut frame.open, 7, identifier);
+    put_field(&mut frame.open, 1, control_plane.as_bytes());
+    frame.finish()
 }
 
 /// The same for a state-of-the-world response.
-pub fn encode_state(response: &StateResponse, control_plane: &str) -> Bytes {
+pub fn encode_state(response: &StateResponse, control_plane: &str) -> Frame {
     let nonce = format!("{:x}", response.nonce);
     let resources: Vec<Bytes> = response.resources.iter().map(|e| e.encoded_any()).collect();
     let identifier = field_len(control_plane.len());
@@ -204,24 +278,16 @@ pub fn encode_state(response: &StateResponse, control_plane: &str) -> Bytes {
         + field_len(response.type_url.len())
         + field_len(nonce.len())
         + field_len(identifier);
-    let mut out = begin(length);
-    put_field(&mut out, 1, response.version.as_bytes());
-    for resource in &resources {
-        out.put_slice(resource);
+    let mut frame = Frame::of(length, shared(resources.iter().map(Bytes::len)));
+    put_field(&mut frame.open, 1, response.version.as_bytes());
+    for resource in resources {
+        frame.put_shared(resource);
     }
-    put_field(&mut out, 4, response.type_url.as_bytes());
-    put_field(&mut out, 5, nonce.as_bytes());
-    put_key(&mut out, 6, identifier);
-    put_field(&mut out, 1, control_plane.as_bytes());
-    out.freeze()
-}
-
-fn begin(length: usize) -> BytesMut {
-    let mut out = BytesMut::with_capacity(HEADER + length);
-    out.put_u8(0);
-    // Responses are cut far below 4 GiB, but for one resource that is that large by itself.
-    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    out
+    put_field(&mut frame.open, 4, response.type_url.as_bytes());
+    put_field(&mut frame.open, 5, nonce.as_bytes());
+    put_key(&mut frame.open, 6, identifier);
+    put_field(&mut frame.open, 1, control_plane.as_bytes());
+    frame.finish()
 }
 
 #[cfg(test)]
@@ -241,7 +307,7 @@ mod tests {
             resources: vec![entry.clone()],
             removed: vec!["gone".into(), "r".repeat(200)],
         };
-        let frame = encode(&response, "filamesh");
+        let frame = encode(&response, "filamesh").whole();
         assert_eq!(frame[0], 0);
         assert_eq!(u32::from_be_bytes(frame[1..5].try_into().unwrap()) as usize, frame.len() - 5);
         let read = DeltaDiscoveryResponse::decode(&frame[5..]).unwrap();
@@ -262,12 +328,42 @@ mod tests {
             version: "v".into(),
             resources: entries.to_vec(),
         };
-        let frame = encode_state(&response, "filamesh");
+        let frame = encode_state(&response, "filamesh").whole();
         assert_eq!(u32::from_be_bytes(frame[1..5].try_into().unwrap()) as usize, frame.len() - 5);
         let read = DiscoveryResponse::decode(&frame[5..]).unwrap();
         assert_eq!((read.version_info.as_str(), read.nonce.as_str()), ("v", "9"));
         assert_eq!(read.resources, entries.map(|e| e.any()));
         assert_eq!(read.control_plane.unwrap().identifier, "filamesh");
+    }
+
+    /// Bytes of large resources are shared, whatever stands between them, and what is sent is let go.
+    #[test]
+    fn a_frame_leaves_in_pieces() {
+        let entries = [("a", 10), ("b", 70_000), ("c", 5_000), ("d", 1)];
+        let entries =
+            entries.map(|(name, size)| Arc::new(Entry::new(Kind::Cluster, name, None, &vec![7; size])));
+        let response = Response {
+            type_url: Kind::Cluster.type_url().into(),
+            nonce: 1,
+            resources: entries.to_vec(),
+            removed: Vec::new(),
+        };
+        let whole = encode(&response, "filamesh").whole();
+        for step in [1, 7, 4096, 100_000] {
+            let (mut frame, mut sent) = (encode(&response, "filamesh"), Vec::new());
+            assert_eq!(frame.len(), whole.len());
+            let is_shared =
+                |entry: &Arc<Entry>| frame.pieces.iter().any(|p| p.as_ptr() == entry.encoded().as_ptr());
+            assert_eq!(entries.each_ref().map(is_shared), [false, true, true, false]);
+            while !frame.is_empty() {
+                let many = frame.chunk().len().min(step);
+                assert!(many > 0, "no piece is empty");
+                sent.extend_from_slice(&frame.chunk()[..many]);
+                frame.advance(many);
+            }
+            assert_eq!(sent, whole);
+            assert_eq!(frame.pieces.capacity(), 0);
+        }
     }
 
     fn framed(request: &DeltaDiscoveryRequest) -> Vec<u8> {

@@ -140,7 +140,7 @@ impl Peer {
     }
 
     fn apply(&mut self, response: &StateResponse, refuse: bool) -> DiscoveryRequest {
-        let frame = encode_state(response, "fuzz");
+        let frame = encode_state(response, "fuzz").whole();
         let decoded = DiscoveryResponse::decode(frame.slice(5..)).map(|r| r.resources.len());
         assert_eq!(decoded, Ok(response.resources.len()));
         let Some(kind) = Kind::of(&response.type_url) else { panic!("a type nobody asked for") };

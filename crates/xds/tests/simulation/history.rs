@@ -140,7 +140,7 @@ impl History {
 
     fn server_sends(&mut self) -> bool {
         let Some(response) = self.connection.next(self.now) else { return false };
-        let bytes = frame::encode(&response, "simulation");
+        let bytes = frame::encode(&response, "simulation").whole();
         let decoded = DeltaDiscoveryResponse::decode(bytes.slice(5..)).unwrap();
         let names: Vec<String> =
             response.resources.iter().map(|e| format!("+{}={:04x}", e.name, e.version >> 48)).collect();

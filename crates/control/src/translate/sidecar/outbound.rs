@@ -88,23 +88,34 @@ impl Entries {
 
 /// The route configurations, by name. The virtual hosts of a port are made once, however many listeners share them.
 pub fn routes(context: &Context<'_>, scope: &Scope, wanted: &[Wanted]) -> Vec<RouteConfiguration> {
-    let mut ports: HashMap<(u32, String), Option<PortHosts>> = HashMap::new();
+    fn key(wanted: &Wanted) -> (u32, &str) {
+        (wanted.port, if wanted.port == 0 { &wanted.bind } else { "" })
+    }
+    let mut left: HashMap<(u32, &str), usize> = HashMap::new();
+    wanted.iter().for_each(|wanted| *left.entry(key(wanted)).or_default() += 1);
+    let mut ports: HashMap<(u32, &str), PortHosts> = HashMap::new();
     let mut made = Vec::with_capacity(wanted.len());
-    for Wanted { name, port, bind } in wanted {
-        let is_proxy = name == HTTP_PROXY;
-        let key = (*port, if *port == 0 { bind.clone() } else { String::new() });
-        let hosts = ports.entry(key).or_insert_with(|| {
-            let listener = match is_proxy {
+    for one in wanted {
+        let (Wanted { name, port, bind }, key) = (one, key(one));
+        let hosts = ports.remove(&key).or_else(|| {
+            let listener = match name == HTTP_PROXY {
                 true => scope.egress.iter().find(|listener| listener.port.is_none()),
                 false => scope.egress_for(*port, bind),
             };
             listener.map(|listener| PortHosts::new(context, scope, listener, *port))
         });
+        let Some(hosts) = hosts else { continue };
+        let left = left.entry(key).and_modify(|left| *left -= 1).or_default();
         let is_sniffed = *port != 0 && name.contains(':');
-        made.extend(hosts.as_ref().map(|hosts| match is_sniffed {
-            true => hosts.sniffed(name),
-            false => hosts.configuration(scope, name),
-        }));
+        match (is_sniffed, *left) {
+            (false, 0) => {
+                made.push(hosts.into_configuration(scope, name));
+                continue;
+            }
+            (false, _) => made.push(hosts.configuration(scope, name)),
+            (true, _) => made.push(hosts.sniffed(name)),
+        }
+        ports.insert(key, hosts);
     }
     made.sort_by(|left, right| left.name.cmp(&right.name));
     made

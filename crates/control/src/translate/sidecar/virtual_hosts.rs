@@ -1,5 +1,6 @@
 //! The routes a sidecar has for one port: a virtual host for every service there, rules first.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ const DIRECT_RESPONSE_LIMIT: u32 = 1024 * 1024;
 /// The virtual hosts of one port, without the catch-all.
 pub struct PortHosts {
     hosts: Vec<VirtualHost>,
-    by_domain: HashMap<String, usize>,
+    /// Which has a domain: made when the first service that is sniffed asks.
+    by_domain: OnceCell<HashMap<String, usize>>,
     all_ports: bool,
 }
 
@@ -47,18 +49,18 @@ impl PortHosts {
         let port = if listener.is_http_proxy() { 0 } else { port };
         let groups = groups(context, scope, listener, port);
         let hosts = virtual_hosts(context, groups, port);
-        let mut by_domain = HashMap::new();
-        for (at, host) in hosts.iter().enumerate() {
-            for domain in &host.domains {
-                by_domain.entry(domain.clone()).or_insert(at);
-            }
-        }
-        Self { hosts, by_domain, all_ports: port == 0 }
+        Self { hosts, by_domain: OnceCell::new(), all_ports: port == 0 }
     }
 
     /// Shared by everything on the port.
     pub fn configuration(&self, scope: &Scope, name: &str) -> RouteConfiguration {
-        let mut hosts = self.hosts.clone();
+        let hosts = self.hosts.clone();
+        Self { hosts, by_domain: OnceCell::new(), all_ports: self.all_ports }.into_configuration(scope, name)
+    }
+
+    /// The same by whoever asks last: large meshes have megabytes of virtual hosts.
+    pub fn into_configuration(self, scope: &Scope, name: &str) -> RouteConfiguration {
+        let mut hosts = self.hosts;
         hosts.sort_by(|left, right| left.name.cmp(&right.name));
         hosts.push(catch_all(scope));
         // Of all ports at once, the port of the Host header is what tells them apart.
@@ -77,7 +79,16 @@ impl PortHosts {
     }
 
     fn first_of(&self, name: &str, domains: &[&str]) -> RouteConfiguration {
-        let found = domains.iter().find_map(|domain| self.by_domain.get(*domain));
+        let by_domain = self.by_domain.get_or_init(|| {
+            let mut by_domain = HashMap::new();
+            for (at, host) in self.hosts.iter().enumerate() {
+                for domain in &host.domains {
+                    by_domain.entry(domain.clone()).or_insert(at);
+                }
+            }
+            by_domain
+        });
+        let found = domains.iter().find_map(|domain| by_domain.get(*domain));
         let found = found.and_then(|at| self.hosts.get(*at)).cloned().map(|mut host| {
             host.domains = vec!["*".into()];
             host
