@@ -110,7 +110,8 @@ def errors(path):
 def deadlines(path):
     with channel(path) as c:
         left = float(c.unary_unary(method("TimeLeft"))(b"", timeout=5))
-        assert 3 < left <= 5, left
+        # What is sent is rounded up, and the server counts from a clock that it reads now and then.
+        assert 3 < left < 5.5, left
         same(c.unary_unary(method("TimeLeft"))(b""), b"none")
         given = f"deadline {path['name']}".encode()
         began = time.monotonic()

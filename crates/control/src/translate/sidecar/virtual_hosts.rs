@@ -247,8 +247,10 @@ fn virtual_hosts(context: &Context<'_>, groups: Vec<Group>, port: u32) -> Vec<Vi
     let mut taken_names = HashSet::new();
     let mut taken_domains = HashSet::new();
     let mut made = Vec::new();
-    for group in groups {
+    for mut group in groups {
+        let mut left = group.hosts.len() + group.services.len();
         let mut add = |host: &str, domains: Vec<String>, abbreviations: &[String]| {
+            left -= 1;
             let name = host_port(host, group.port);
             if !taken_names.insert(name.clone()) {
                 return;
@@ -263,7 +265,8 @@ fn virtual_hosts(context: &Context<'_>, groups: Vec<Group>, port: u32) -> Vec<Vi
                 made.push(VirtualHost {
                     name,
                     domains,
-                    routes: group.routes.clone(),
+                    // Most groups are of one service: nothing is copied for the last one.
+                    routes: if left == 0 { std::mem::take(&mut group.routes) } else { group.routes.clone() },
                     include_request_attempt_count: true,
                     ..Default::default()
                 });
