@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Args;
-use control::translate::{self, Options, Proxy};
+use control::proxy::Proxy;
+use control::translate::{self, Options};
 use control::world::{Settings, World};
 use model::simulate::{Call, CallResult, Simulation};
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use control::translate::{self, Options, Profile, Proxy, Resources};
+use control::proxy::{Profile, Proxy};
+use control::translate::{self, Options, Resources};
 use control::world::{Settings, World};
 use serde_json::{Value, json};
 use xds::hcm::http_connection_manager::RouteSpecifier;

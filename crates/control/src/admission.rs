@@ -8,7 +8,9 @@ use model::config::{Config, Resource};
 use xds::Message;
 use xds::route::{Route, RouteConfiguration, VirtualHost};
 
-use crate::translate::{self, Context, Facts, Options, Profile, Proxy, ProxyKind};
+use crate::proxy::{Facts, Profile, Proxy, ProxyKind};
+
+use crate::translate::{self, Context, Options};
 use crate::world::{Reads, Settings, World};
 
 /// A part of an object, and why no proxy of ours takes it.

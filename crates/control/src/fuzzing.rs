@@ -9,11 +9,12 @@ use xds::Message;
 use xds::discovery::DiscoveryResponse;
 
 use crate::classes::Classes;
+use crate::proxy::{Profile, Proxy, ProxyKind};
 use crate::source::SourceId;
 use crate::source::config_source::Collections;
 use crate::source::manifest::{Manifests, Purpose};
 use crate::store::ObjectStore;
-use crate::translate::{Options, Profile, Proxy, ProxyKind, resources};
+use crate::translate::{Options, resources};
 use crate::world::{Delta, Settings, World};
 
 /// Whatever can be read as objects is translated for every kind of proxy, without a panic; the order it was written in

@@ -12,6 +12,7 @@
 //! | [`registrations`] | those that are registered, over lost streams and restarts |
 //! | [`admission`] | what our own proxy would refuse of an object |
 //! | [`world`] | everything known at one moment, indexed: services with their endpoints, rules, policies |
+//! | [`proxy`] | who asks for resources, and what was asked of it |
 //! | [`scope`] | what of it one proxy may see |
 //! | [`translate`] | that as Envoy resources under Istio's names |
 //! | [`classes`] | what every proxy is to hold, made once for all that get the same |
@@ -42,6 +43,7 @@ pub mod mesh_file;
 mod metrics;
 pub mod node;
 pub mod options;
+pub mod proxy;
 mod push;
 pub mod registrations;
 pub mod scope;

@@ -9,9 +9,9 @@ use api::Spec;
 use xds::delta_server::Kind;
 
 use crate::lock::lock;
-use crate::push::published::Published;
 use crate::shapes::ObjectState;
 use crate::store::{Held, ObjectStore};
+use crate::verdict::Verdicts;
 
 /// Upper bounds in seconds. istiod's begin at 0.1; ours is done by then.
 const BOUNDS: [f64; 14] =
@@ -81,11 +81,10 @@ impl Metrics {
     pub(crate) fn text(
         &self,
         connected: usize,
-        published: &Published,
+        verdicts: &Verdicts,
         store: &ObjectStore,
         waits: &Waits,
     ) -> String {
-        let verdicts = &published.verdicts;
         let count =
             |of: fn(&Spec) -> bool| store.iter().filter(|held| of(&held.loaded.object.spec)).count() as u64;
         let services = count(|s| matches!(s, Spec::Service(_) | Spec::ServiceEntry(_)));

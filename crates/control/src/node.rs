@@ -10,7 +10,7 @@ use xds::core;
 use xds::delta_server::Capabilities;
 use xds::limits::NODE_ID_BYTES;
 
-use crate::translate::{Profile, Proxy, ProxyKind};
+use crate::proxy::{Profile, Proxy, ProxyKind};
 use crate::workload::{Workload, WorkloadPort};
 
 /// What the node message of a stream's first request says.

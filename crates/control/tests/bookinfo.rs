@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::{MeshConfig, parse_documents};
-use control::translate::{Options, Profile, Proxy, ProxyKind, Resources, resources};
+use control::proxy::{Profile, Proxy, ProxyKind};
+use control::translate::{Options, Resources, resources};
 use control::workload::{Workload, WorkloadPort};
 use control::world::{Settings, World};
 use model::simulate::{Call, CallResult, Simulation};

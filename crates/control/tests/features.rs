@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use api::{MeshConfig, parse_documents};
 use control::classes::Classes;
-use control::translate::{Options, Profile, Proxy, Resources, resources};
+use control::proxy::{Profile, Proxy};
+use control::translate::{Options, Resources, resources};
 use control::world::{Settings, World};
 use model::Config;
 use model::config::Resource;

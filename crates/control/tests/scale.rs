@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use api::{MeshConfig, parse_documents};
 use control::classes::Classes;
-use control::translate::{Options, Profile, Proxy, ProxyKind, resources};
+use control::proxy::{Profile, Proxy, ProxyKind};
+use control::translate::{Options, resources};
 use control::world::{Delta, Settings, World};
 
 /// Services with two endpoints each, every fifth one with a rule and a DestinationRule.

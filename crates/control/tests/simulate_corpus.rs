@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use api::MeshConfig;
-use control::translate::{Options, Profile, Proxy, resources};
+use control::proxy::{Profile, Proxy};
+use control::translate::{Options, resources};
 use control::world::{Settings, World};
 use model::simulate::{Call, CallResult, Simulation};
 use serde::Deserialize;

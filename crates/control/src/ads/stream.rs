@@ -17,8 +17,8 @@ use super::lines::told;
 use super::protocol::{Protocol, Request};
 use crate::lock::lock;
 use crate::node::{Node, NodeError};
+use crate::proxy::Profile;
 use crate::push::peer::Peer;
-use crate::translate::Profile;
 use crate::translate::grpc::SERVER_LISTENER;
 
 /// A stream, polled by its connection.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{ClassId, Group};
-use crate::translate::{Answer, Answers, Facts, Question};
+use crate::proxy::{Answer, Answers, Facts, Question};
 
 /// Classes of a group by what was asked, then by the answers. Few sets of questions are different.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Who shares what: proxies of which translation asked the same and was answered alike get the same resources, made once.
 //!
 //! A class is not named by a key that somebody keeps in step with the code. Whatever translation asks a proxy is noted
-//! ([`crate::translate::Facts`]); a proxy that answers alike is of the class. Whatever translation reads of the world is noted,
+//! ([`crate::proxy::Facts`]); a proxy that answers alike is of the class. Whatever translation reads of the world is noted,
 //! too ([`crate::world::View`]); a change drops what was made from it, nothing else.
 //!
 //! | module | what |
@@ -26,7 +26,9 @@ use std::sync::Arc;
 
 use xds::delta_server::Layer;
 
-use crate::translate::{Answers, Facts, Options, Profile, Proxy, ProxyKind};
+use crate::proxy::{Answers, Facts, Profile, Proxy, ProxyKind};
+
+use crate::translate::Options;
 use crate::world::{Changes, Delta, Note, Reads, World};
 use dependents::{Dependent, Dependents, KeptReads, Who};
 use encode::Interner;

@@ -8,8 +8,9 @@ use xds::delta_server::{Entry, Kind, Layer, TypeSet};
 
 use super::encode::{Entries, Interner};
 use super::part::{Maker, Part};
+use crate::proxy::ProxyKind;
 use crate::scope::Scope;
-use crate::translate::{self, Clusters, Merged, Mode, ProxyKind, Resources, Wanted};
+use crate::translate::{self, Clusters, Merged, Mode, Resources, Wanted};
 use crate::world::service::Service;
 use crate::world::{Changes, Note};
 

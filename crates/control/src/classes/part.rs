@@ -1,7 +1,8 @@
 //! One thing that is made of the world for a class, and what it was made from.
 
 use super::dependents::{Dependent, Dependents, KeptReads};
-use crate::translate::{Context, Facts, Options};
+use crate::proxy::Facts;
+use crate::translate::{Context, Options};
 use crate::world::{Changes, Note, Reads, World};
 
 /// A value, with whatever was read of the world to make it.

@@ -9,9 +9,9 @@ use xds::delta_server::{Connection, Kind, LaneStatus, Refused, ResourceSet};
 
 use crate::lock::lock;
 use crate::node::Node;
+use crate::proxy::ProxyKind;
 use crate::registrations::{StreamId, millis_now};
 use crate::shapes::{self, ProxyStatus, SyncState, TypeSync};
-use crate::translate::ProxyKind;
 
 /// Shared by the stream's task, the engine and the status pages.
 #[derive(Debug)]

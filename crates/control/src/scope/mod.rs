@@ -12,7 +12,7 @@ use api::networking::Destination;
 use api::networking::{OutboundTrafficPolicyMode, Sidecar};
 use api::{Object, Spec};
 
-use crate::translate::Facts;
+use crate::proxy::Facts;
 use crate::world::service::{EndpointsOf, Port, Registry, Service};
 use crate::world::{Owners, View};
 

@@ -96,9 +96,14 @@ impl Watch {
         let (sender, messages) = channel();
         let now = Instant::now();
         let updates = files.first(now);
+        let kernel = sender.clone();
+        let event = move |event, at| {
+            // Fails only when the thread is gone.
+            let _ = kernel.send(Message::Event(event, at));
+        };
         let mut watcher = Watcher {
             files,
-            watches: Watches::new(sender.clone(), log),
+            watches: Watches::new(event, log),
             log,
             messages,
             events: Events::default(),

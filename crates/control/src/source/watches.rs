@@ -3,13 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::tree::Inode;
-use super::watch::Message;
 
 pub(crate) struct Watches {
     watcher: Option<RecommendedWatcher>,
@@ -20,12 +18,12 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
-    /// `log` gets what an operator should know about the watching itself.
-    pub(crate) fn new(events: Sender<Message>, log: fn(&str)) -> Self {
-        let watcher = notify::recommended_watcher(move |event| {
-            // Fails only when the thread is gone.
-            let _ = events.send(Message::Event(event, Instant::now()));
-        });
+    /// `event` gets each event with the moment at which it came, `log` what an operator should know about the watching itself.
+    pub(crate) fn new(
+        event: impl Fn(notify::Result<Event>, Instant) + Send + 'static,
+        log: fn(&str),
+    ) -> Self {
+        let watcher = notify::recommended_watcher(move |of_kernel| event(of_kernel, Instant::now()));
         let watcher = match watcher {
             Ok(watcher) => Some(watcher),
             Err(error) => {

@@ -44,7 +44,8 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, applied: Arc<Applied
 fn metrics(_: &str, _: &Query, shared: &Shared) -> Answer {
     let published = shared.published.load_full();
     let waits = Waits { unread: shared.unread_since(), unanswered: shared.behind() };
-    let mut answer = text(shared.metrics.text(shared.peers().len(), &published, &shared.objects(), &waits));
+    let mut answer =
+        text(shared.metrics.text(shared.peers().len(), &published.verdicts, &shared.objects(), &waits));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     answer

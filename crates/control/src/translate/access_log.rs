@@ -8,9 +8,9 @@ use xds::accesslog::{AccessLog, AccessLogFilter, ResponseFlagFilter, access_log,
 use xds::core::{DataSource, SubstitutionFormatString, data_source, substitution_format_string};
 use xds::file_access_log::{FileAccessLog, file_access_log};
 
-use super::Profile;
 use super::context::Context;
 use super::values::text;
+use crate::proxy::Profile;
 use crate::world::{Note, Reason};
 
 /// Istio's default line (`istio-behaviour` §1.6), field by field: users parse it.

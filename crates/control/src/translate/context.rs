@@ -7,8 +7,8 @@ use api::MeshConfig;
 use api::mesh_config::InterceptionMode;
 use api::networking::Destination;
 
-use super::facts::Facts;
-use super::{Options, Profile, ProxyKind, names};
+use super::{Options, names};
+use crate::proxy::{Facts, Profile, ProxyKind};
 use crate::scope::{self, Scope, Unmatched};
 use crate::world::service::Service;
 use crate::world::{Connections, DestinationRule, Hashing, Note, View};

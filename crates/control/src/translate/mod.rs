@@ -6,7 +6,7 @@
 //!
 //! | module | makes |
 //! |---|---|
-//! | `proxy`, `facts`, `context` | who asks, what was asked of it, and what every step looks at |
+//! | `context`, `options` | what every step looks at, and how resources are to be made |
 //! | `sidecar`, `gateway` | listeners and virtual hosts |
 //! | `route` | VirtualService rules as routes |
 //! | `cluster` | services and DestinationRules as clusters and endpoints |
@@ -20,13 +20,12 @@ mod chain;
 mod cluster;
 mod connection_manager;
 mod context;
-mod facts;
 mod gateway;
 pub(crate) mod grpc;
 mod name_table;
 mod names;
 mod network;
-mod proxy;
+mod options;
 mod route;
 mod sidecar;
 mod tls;
@@ -38,14 +37,14 @@ use api::Object;
 use xds::route::{Route, RouteConfiguration};
 use xds::{cluster::Cluster, endpoint::ClusterLoadAssignment, listener::Listener, nds::NameTable};
 
+use crate::proxy::{Facts, Proxy, ProxyKind};
 use crate::scope::Scope;
 use crate::world::{Note, Reads, World, virtual_services};
 
 pub use cluster::{Clusters, Mode, of_service as clusters_of_service};
 pub use context::Context;
-pub use facts::{Answer, Answers, Facts, Question};
 pub use gateway::Merged;
-pub use proxy::{Options, Profile, Proxy, ProxyKind};
+pub use options::Options;
 pub use sidecar::outbound::Wanted;
 
 /// Everything one proxy is sent, in a stable order.

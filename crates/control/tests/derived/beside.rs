@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use api::{MeshConfig, Object, ObjectId};
 use control::classes::{Classes, Layers};
-use control::translate::{Options, Profile};
+use control::proxy::Profile;
+use control::translate::Options;
 use control::workload::{Workload, WorkloadKey};
 use control::world::{Delta, Settings, World};
 

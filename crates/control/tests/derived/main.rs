@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use api::parse_documents;
 use control::classes::Classes;
-use control::translate::{Options, Profile};
+use control::proxy::Profile;
+use control::translate::Options;
 use control::world::{Delta, Settings};
 use proptest::prelude::*;
 

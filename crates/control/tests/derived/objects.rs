@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::{Object, parse_documents};
-use control::translate::Proxy;
+use control::proxy::Proxy;
 use control::workload::{Workload, WorkloadPort};
 
 /// Objects that mean something to each other, several versions of each: a change puts one in the place of another, or takes

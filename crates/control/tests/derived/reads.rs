@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use api::{Object, parse_documents};
-use control::translate::{Options, Profile};
+use control::proxy::Profile;
+use control::translate::Options;
 use control::world::Settings;
 
 use crate::beside::{Beside, Known, Step};

@@ -7,7 +7,8 @@ mod routes;
 mod visibility;
 
 use api::{MeshConfig, parse_documents};
-use control::translate::{Options, Profile, Proxy, Resources, resources};
+use control::proxy::{Profile, Proxy};
+use control::translate::{Options, Resources, resources};
 use control::world::{Settings, World};
 use serde_json::Value;
 

@@ -39,7 +39,8 @@ use xds::upstream_http::http_protocol_options::{
 
 use super::context::Context;
 use super::values::{ads, config_path, list, struct_value, structure, text};
-use super::{ProxyKind, grpc, names, tls};
+use super::{grpc, names, tls};
+use crate::proxy::ProxyKind;
 use crate::scope::Scope;
 use crate::world::service::{Port, Resolution, Service};
 use crate::world::{DestinationRule, NotDone, Note, Reason};

@@ -15,7 +15,7 @@ use xds::types::fractional_percent::DenominatorType;
 
 use super::headers::Operations;
 use super::{Circumstances, hashing, matching, retry};
-use crate::translate::Profile;
+use crate::proxy::Profile;
 use crate::translate::context::destination_cluster;
 use crate::translate::values::{duration, seconds};
 

@@ -1,8 +1,12 @@
-//! Who asks for resources, and how they are to be made.
+//! Who asks for resources: a proxy as its node message says, and what was asked of it.
+
+mod facts;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+
+pub use facts::{Answer, Answers, Facts, Question};
 
 /// A proxy as the control plane sees it. Reads the `proxy` object of a simulation case.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -49,21 +53,6 @@ pub enum Profile {
     /// filamesh's own proxy.
     #[default]
     Mesh,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
-    pub profile: Profile,
-    /// Whether workloads have certificates; without, every chain and cluster is plaintext.
-    pub identity: bool,
-    /// Istio's feature flags by their environment names.
-    pub env: BTreeMap<String, String>,
-}
-
-impl Options {
-    pub fn flag(&self, name: &str) -> bool {
-        self.env.get(name).is_some_and(|value| matches!(value.as_str(), "true" | "1" | "TRUE" | "True" | "t"))
-    }
 }
 
 impl Proxy {

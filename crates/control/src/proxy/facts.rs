@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::proxy::{Proxy, ProxyKind, flag};
+use super::{Proxy, ProxyKind, flag};
 use crate::world::{Asker, Target, View, targets};
 
 /// What can be asked of a proxy, beside its kind and namespace, which every class has one of.
