@@ -12,6 +12,11 @@ pub const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 pub fn settle() {
     xds::json::forget_descriptors();
     give_back();
+    forget_text();
+}
+
+/// Drops the program's text and constants: what is used again comes back from the page cache.
+fn forget_text() {
     for (start, length) in unwritten() {
         // SAFETY: the range is a mapping of a program's or library's file that was never writable (the text, and the
         // first read-only one, which holds no relocated data), so that none of its pages was ever changed: the kernel
@@ -35,6 +40,9 @@ pub fn give_back() {
 const FREED: usize = 4 << 20;
 const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Who uses less of a processor between two looks has little to do: the text of what it did before is given back, once.
+const QUIET: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// Gives back what the start and large changes leave: reading 13,500 applied objects takes 250 MB for a second, of which
 /// the allocator would keep all. Does not return.
 pub fn stay_small() {
@@ -42,16 +50,32 @@ pub fn stay_small() {
     settle();
     // Pieces between what is used stay counted when their pages were given back: only growth tells of new ones.
     let mut before = to_hand();
+    let (mut used, mut forgotten) = (processor_time(), true);
     loop {
         std::thread::sleep(LOOK);
-        let now = to_hand();
+        let (now, uses) = (to_hand(), processor_time());
+        let quiet = uses.saturating_sub(used) < QUIET;
+        used = uses;
         if now > before.saturating_add(FREED) {
             settle();
-            before = to_hand();
-        } else {
-            before = before.min(now);
+            (before, forgotten) = (to_hand(), true);
+            continue;
         }
+        before = before.min(now);
+        if quiet && !forgotten {
+            forget_text();
+        }
+        forgotten = quiet;
     }
+}
+
+/// What the process has used of processors.
+fn processor_time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a value of this function, which the call fills.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    std::time::Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// How many bytes were freed and are kept for what is allocated next.

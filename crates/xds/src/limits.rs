@@ -77,7 +77,7 @@ pub const STREAMS_PER_CONNECTION: u32 = 8;
 pub const HEADER_BYTES: usize = 16 << 10;
 
 /// What waits for a peer's socket, of all its streams together, beside the one response that each of them holds.
-pub const OUTPUT_BYTES: usize = 64 << 10;
+pub const OUTPUT_BYTES: usize = 16 << 10;
 
 /// HTTP/2's window of one stream: what a peer may send ahead of being read.
 pub const STREAM_WINDOW: u32 = 256 << 10;
