@@ -29,15 +29,27 @@ use super::{DELTA, STATE_OF_THE_WORLD, Server, grpc};
 /// Read at a time.
 const READ_BYTES: usize = 32 << 10;
 
+/// A piece of a response that leaves without being gathered with others.
+const LARGE: usize = 4 << 10;
+
 /// What a turn needs and no connection keeps.
 struct Workspace {
     read: Box<[u8]>,
+    /// Small pieces of a response, which leave as one frame.
+    gathered: Box<[u8]>,
     scratch: Scratch,
+}
+
+impl Workspace {
+    fn new() -> Self {
+        let of = |bytes| vec![0; bytes].into();
+        Self { read: of(READ_BYTES), gathered: of(OUTPUT_BYTES), scratch: Scratch::new() }
+    }
 }
 
 thread_local! {
     static WORKSPACE: RefCell<Workspace> =
-        RefCell::new(Workspace { read: vec![0; READ_BYTES].into(), scratch: Scratch::new() });
+        RefCell::new(Workspace::new());
 }
 
 /// HTTP/2 as it is spoken to every peer.
@@ -110,7 +122,7 @@ impl Connection {
         loop {
             let read = WORKSPACE.with_borrow_mut(|workspace| self.read(cx, workspace))?;
             self.time();
-            self.answer(cx);
+            WORKSPACE.with_borrow_mut(|workspace| self.answer(cx, workspace));
             let wrote = self.write(cx)?;
             let late = |until: Instant| until <= Instant::now();
             if self.ending.is_some_and(|until| self.http2.output().is_empty() || late(until)) {
@@ -223,9 +235,9 @@ impl Connection {
     }
 
     /// Lets every stream say what it has to say, as far as the peer takes it.
-    fn answer(&mut self, cx: &mut Context<'_>) {
+    fn answer(&mut self, cx: &mut Context<'_>, workspace: &mut Workspace) {
         let Self { streams, http2, .. } = self;
-        streams.retain_mut(|open| open.answer(http2, cx));
+        streams.retain_mut(|open| open.answer(http2, &mut workspace.gathered, cx));
         match (self.streams.is_empty(), self.idle_since) {
             (true, None) => self.idle_since = Some(Instant::now()),
             (false, Some(_)) => self.idle_since = None,
@@ -283,18 +295,26 @@ impl Future for Connection {
 
 impl Open {
     /// `false`: the stream has ended.
-    fn answer(&mut self, http2: &mut h2::Connection, cx: &mut Context<'_>) -> bool {
+    fn answer(&mut self, http2: &mut h2::Connection, gathered: &mut [u8], cx: &mut Context<'_>) -> bool {
         loop {
             while !self.sending.is_empty() {
-                let chunk = self.sending.chunk();
-                let many = http2.send_capacity(self.id).min(chunk.len());
-                if many == 0 {
+                let room = http2.send_capacity(self.id).min(gathered.len());
+                if room == 0 {
                     break;
                 }
-                if http2.data(self.id, chunk.get(..many).unwrap_or_default(), false).is_err() {
+                let chunk = self.sending.chunk();
+                let sent = if chunk.len() >= LARGE {
+                    let many = room.min(chunk.len());
+                    let sent = http2.data(self.id, chunk.get(..many).unwrap_or_default(), false);
+                    self.sending.advance(many);
+                    sent
+                } else {
+                    let many = self.sending.fill(gathered.get_mut(..room).unwrap_or_default());
+                    http2.data(self.id, gathered.get(..many).unwrap_or_default(), false)
+                };
+                if sent.is_err() {
                     return false;
                 }
-                self.sending.advance(many);
             }
             // A slow reader holds one response at most; what it gets next is the newest there is then.
             let said = if self.sending.is_empty() { self.ads.poll(cx) } else { None };

@@ -178,8 +178,8 @@ pub struct Frame {
     open: BytesMut,
 }
 
-/// A resource from this length on is a piece of its own.
-const SHARED_FROM: usize = 4096;
+/// A resource from this length on is a piece of its own: what a thousand slow readers hold is the pieces, not their bytes.
+const SHARED_FROM: usize = 128;
 
 impl Frame {
     /// Begins with gRPC's header for a message of this length.
@@ -231,6 +231,20 @@ impl Frame {
         if self.pieces.is_empty() {
             self.pieces = VecDeque::new();
         }
+    }
+
+    /// Copies the next bytes, which then count as sent. How many: all that have room.
+    pub fn fill(&mut self, buffer: &mut [u8]) -> usize {
+        let mut filled = 0;
+        while let (chunk @ [_, ..], Some(room @ [_, ..])) = (self.chunk(), buffer.get_mut(filled..)) {
+            let many = chunk.len().min(room.len());
+            if let (Some(from), Some(to)) = (chunk.get(..many), room.get_mut(..many)) {
+                to.copy_from_slice(from);
+            }
+            filled += many;
+            self.advance(many);
+        }
+        filled
     }
 
     /// All that is left, in one.
@@ -355,6 +369,14 @@ mod tests {
             let is_shared =
                 |entry: &Arc<Entry>| frame.pieces.iter().any(|p| p.as_ptr() == entry.encoded().as_ptr());
             assert_eq!(entries.each_ref().map(is_shared), [false, true, true, false]);
+            let (mut filled, mut together) = (vec![0; step], Vec::new());
+            let mut again = encode(&response, "filamesh");
+            while !again.is_empty() {
+                let many = again.fill(&mut filled);
+                assert!(many == step || again.is_empty(), "no room is left while there are bytes");
+                together.extend_from_slice(&filled[..many]);
+            }
+            assert_eq!(together, whole);
             while !frame.is_empty() {
                 let many = frame.chunk().len().min(step);
                 assert!(many > 0, "no piece is empty");
