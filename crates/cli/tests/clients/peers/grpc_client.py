@@ -109,9 +109,10 @@ def errors(path):
 @case("deadlines: the server is told, and the call is ended")
 def deadlines(path):
     with channel(path) as c:
-        left = float(c.unary_unary(method("TimeLeft"))(b"", timeout=5))
-        # What is sent is rounded up, and the server counts from a clock that it reads now and then.
-        assert 3 < left < 5.5, left
+        # The least of several: gRPC's server tells it by two clocks that it reads one after the other, now and then
+        # some milliseconds apart. A proxy that gives time away gives it to each call.
+        left = min(float(c.unary_unary(method("TimeLeft"))(b"", timeout=5)) for _ in range(5))
+        assert 3 < left <= 5, left
         same(c.unary_unary(method("TimeLeft"))(b""), b"none")
         given = f"deadline {path['name']}".encode()
         began = time.monotonic()
