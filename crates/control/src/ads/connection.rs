@@ -1,8 +1,8 @@
 //! One connection: HTTP/2 by the data path's codec over a socket, with its streams, as one task.
 //!
 //! A task for each connection and no more: what wakes a stream, wakes the connection, which reads what has come, lets each
-//! stream say what it has to say at that moment, and writes all of it at once. What an idle connection holds is some 2 KiB;
-//! with hyper's server, which keeps its buffers, it was 40.
+//! stream say what it has to say at that moment, and writes all of it at once. What an idle connection holds is some
+//! 3 KiB (a heap profile of 1,000); hyper's server kept 28 of buffers alone.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -150,7 +150,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// `input`: what has come; none, to be told what sending has brought.
+    /// Acts on what has come.
     fn received(&mut self, mut input: &[u8], scratch: &mut Scratch) {
         let now = self.server.began.elapsed();
         loop {

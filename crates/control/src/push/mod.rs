@@ -22,6 +22,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
+use api::ObjectId;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use xds::delta_server::Kind;
@@ -30,7 +31,7 @@ use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::registrations::StreamId;
-use crate::source::Update;
+use crate::source::{Loaded, Update};
 use crate::store::ObjectStore;
 use event::Event;
 use peer::Peer;
@@ -143,6 +144,14 @@ impl Shared {
     /// The objects of now, which may be newer than what is published. The engine waits for whoever keeps this.
     pub(crate) fn objects(&self) -> RwLockReadGuard<'_, ObjectStore> {
         self.store.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The objects that are wanted, each with the generation since which it says what it says: for whoever makes a page of them,
+    /// which takes longer than the engine may wait.
+    pub(crate) fn copied(&self, wanted: impl Fn(&ObjectId) -> bool) -> Vec<(Loaded, u64)> {
+        let store = self.objects();
+        let held = store.iter().filter(|held| wanted(held.loaded.object.identity()));
+        held.map(|held| (held.loaded.clone(), held.since)).collect()
     }
 
     pub(crate) fn stop(&self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::Problem;
 
 use crate::shapes::{ObjectState, ObjectStatus, WorkloadStatus};
-use crate::store::Held;
+use crate::source::Loaded;
 use crate::verdict::{Verdict, Verdicts};
 
 /// One state of the configuration. Replaced as a whole.
@@ -23,8 +23,9 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    pub(crate) fn status(&self, held: &Held<'_>) -> ObjectStatus {
-        let object = &held.loaded.object;
+    /// `since`: the generation since which it says what it says.
+    pub(crate) fn status(&self, loaded: &Loaded, since: u64) -> ObjectStatus {
+        let object = &loaded.object;
         let meta = &object.meta;
         let verdicts = self.verdicts.of(object.identity());
         ObjectStatus {
@@ -32,7 +33,7 @@ impl Published {
             kind: meta.kind.clone(),
             namespace: object.namespace().to_owned(),
             name: object.name().to_owned(),
-            generation: held.since,
+            generation: since,
             hash: format!("{:016x}", object.content_hash()),
             file: object.source.file.to_string(),
             line: object.source.line,

@@ -54,9 +54,9 @@ fn sync(peer: &Peer, newest: u64) -> Value {
 /// Services as written, and the workloads that registered.
 fn registry(shared: &Shared) -> Value {
     let published = shared.published.load();
-    let store = shared.objects();
-    let services = store.iter().filter_map(|held| {
-        let object = &held.loaded.object;
+    let objects = shared.copied(|id| matches!(id.kind.as_str(), "Service" | "ServiceEntry"));
+    let services = objects.iter().filter_map(|(loaded, _)| {
+        let object = &loaded.object;
         let hosts = match &object.spec {
             Spec::Service(_) => vec![format!("{}.{}.svc.cluster.local", object.name(), object.namespace())],
             Spec::ServiceEntry(entry) => entry.hosts.clone(),
@@ -88,7 +88,8 @@ fn endpoints(shared: &Shared) -> Value {
 
 fn configuration(shared: &Shared) -> Value {
     let published = shared.published.load();
-    let objects: Vec<_> = shared.objects().iter().map(|held| published.status(&held)).collect();
+    let objects: Vec<_> =
+        shared.copied(|_| true).iter().map(|(loaded, since)| published.status(loaded, *since)).collect();
     json!({ "generation": published.generation, "objects": objects, "problems": *published.problems })
 }
 

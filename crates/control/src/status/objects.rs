@@ -29,20 +29,15 @@ fn list(query: &Query, shared: &Shared, applied: &AppliedSource) -> Vec<ObjectSt
             && namespace.is_none_or(|n| in_namespace == n || in_namespace.is_empty())
             && name.is_none_or(|n| named == n)
     };
-    // Files and the store of what was applied are read after the objects were let go: the engine waits for those.
-    let (loaded, mut statuses): (Vec<Loaded>, Vec<ObjectStatus>) = {
-        let store = shared.objects();
-        let held = store.iter().filter(|held| {
-            let id = held.loaded.object.identity();
-            wanted(&id.group, &id.kind, &id.namespace, &id.name)
-        });
-        held.map(|held| (held.loaded.clone(), published.status(&held))).unzip()
-    };
-    for (status, one) in statuses.iter_mut().zip(&loaded) {
-        status.revision = applied.revision_of(one.object.identity());
+    let objects = shared.copied(|id| wanted(&id.group, &id.kind, &id.namespace, &id.name));
+    let mut statuses: Vec<ObjectStatus> = Vec::with_capacity(objects.len());
+    for (loaded, since) in &objects {
+        let mut status = published.status(loaded, *since);
+        status.revision = applied.revision_of(loaded.object.identity());
+        statuses.push(status);
     }
     if name.is_some() || query.text("manifest") == Some("true") {
-        add_manifests(&mut statuses, &loaded, applied);
+        add_manifests(&mut statuses, &objects, applied);
     }
     let refused = published.verdicts.refused.iter();
     let refused = refused.filter_map(|(id, verdict)| Some((Named::parse(id)?, verdict)));
@@ -98,9 +93,9 @@ fn status_of(id: &Named<'_>, verdict: &Verdict) -> ObjectStatus {
 }
 
 /// Every file is read once, however many objects it holds.
-fn add_manifests(statuses: &mut [ObjectStatus], loaded: &[Loaded], applied: &AppliedSource) {
+fn add_manifests(statuses: &mut [ObjectStatus], objects: &[(Loaded, u64)], applied: &AppliedSource) {
     let mut by_file: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (at, (status, one)) in statuses.iter_mut().zip(loaded).enumerate() {
+    for (at, (status, (one, _))) in statuses.iter_mut().zip(objects).enumerate() {
         match status.revision {
             // An error of the disk is told by `history`; here the object is shown without its text.
             Some(_) => status.manifest = applied.manifest(one.object.identity()).unwrap_or_default(),
@@ -108,11 +103,11 @@ fn add_manifests(statuses: &mut [ObjectStatus], loaded: &[Loaded], applied: &App
             None => by_file.entry(&one.object.source.file).or_default().push(at),
         }
     }
-    for (file, objects) in by_file {
+    for (file, places) in by_file {
         let Ok(text) = std::fs::read_to_string(file) else { continue };
         let documents = yaml::documents(&text);
-        for at in objects {
-            if let (Some(status), Some(one)) = (statuses.get_mut(at), loaded.get(at)) {
+        for at in places {
+            if let (Some(status), Some((one, _))) = (statuses.get_mut(at), objects.get(at)) {
                 status.manifest = manifest_in(&documents, &one.object);
             }
         }
